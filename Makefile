@@ -1,0 +1,47 @@
+# `make help` lists the targets. Settings, given as `make NAME=value target` or in the environment:
+#   VENV    where the environment is made and kept
+#   PYTHON  the interpreter it is made with (default: the first Python 3.11 or 3.12 on the path)
+#   JOBS    how many processes run the tests
+#   ARGS    extra arguments for quickstart and pytest
+VENV ?= .venv
+JOBS ?= 2
+ARGS ?=
+
+python := "$(VENV)/bin/python"
+pytest := $(python) -m pytest -n $(JOBS) --dist worksteal
+
+export PYTHON
+export PYTHONPATH := $(CURDIR)
+test test-slow: export OMP_NUM_THREADS := 1
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help env quickstart test test-slow lint lock clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s%s\n", $$1, $$2}' Makefile
+
+env:  ## make or update the environment in .venv (VENV=path: elsewhere)
+	@sh requirements/install.sh "$(VENV)"
+
+quickstart: env  ## a short distillation, start to end, on the CPU
+	$(python) tools/quickstart.py --work-dir work_dirs/quickstart $(ARGS)
+
+test: lint  ## ruff, then the tests (ARGS="-k name" for some of them)
+	$(pytest) $(ARGS)
+
+test-slow: env  ## the tests marked slow
+	$(pytest) -m slow --timeout 3600 $(ARGS)
+
+lint: env  ## ruff alone
+	$(python) -m ruff check .
+
+lock:  ## write what is installed in the environment to requirements/lock.txt
+	@{ sed -n '/^#/p' requirements/lock.txt; \
+	   $(python) -m pip freeze --all --exclude pip --exclude hsakd | \
+	   sed -E 's/\+[^ ]*//; /^(nvidia-|cuda-|triton)/ s/$$/ ; sys_platform == "linux"/'; } > lock.tmp
+	@mv lock.tmp requirements/lock.txt
+
+clean:  ## remove caches and build leftovers; keeps the environment and work_dirs
+	rm -rf build dist *.egg-info site .pytest_cache .ruff_cache .hypothesis
+	find hsakd tools tests configs -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,12 @@
+_base_ = [
+    '../_base_/models/baseline.py',
+    '../_base_/datasets/cifar100.py',
+    '../_base_/schedules/cifar_240e.py',
+    '../_base_/default_runtime.py',
+]
+
+model = dict(
+    backbone=dict(type='CIFARShuffleNetV1'),
+    head=dict(in_channels=960),
+)
+optim_wrapper = dict(optimizer=dict(lr=0.01))

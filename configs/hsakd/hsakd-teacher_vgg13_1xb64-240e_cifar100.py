@@ -1,0 +1,11 @@
+_base_ = [
+    '../_base_/models/hsakd-teacher.py',
+    '../_base_/datasets/cifar100.py',
+    '../_base_/schedules/cifar_240e.py',
+    '../_base_/default_runtime.py',
+]
+
+model = dict(
+    backbone=dict(type='CIFARVGG'),
+    head=dict(in_channels=512),
+)

@@ -1,0 +1,21 @@
+"""What the tools do, for notebooks and other programs."""
+
+# ruff: noqa: E402
+from hsakd.utils.third_party import import_quietly
+
+import_quietly('mmpretrain.models')
+
+from .classifier import load_classifier
+from .conversion import convert_checkpoint
+from .inference import find_images, predict, readable_images
+from .publishing import export_onnx, publish
+
+__all__ = [
+    'convert_checkpoint',
+    'export_onnx',
+    'find_images',
+    'load_classifier',
+    'predict',
+    'publish',
+    'readable_images',
+]

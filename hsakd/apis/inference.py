@@ -1,0 +1,130 @@
+"""Predictions for images from files."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from mmpretrain import ImageClassificationInferencer
+from mmpretrain.models import ImageClassifier
+from mmpretrain.structures import DataSample
+from mmpretrain.visualization import UniversalVisualizer
+
+from hsakd.datasets import LoadImage
+from hsakd.utils.errors import DataError
+
+IMAGE_EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
+
+#: Small pictures are enlarged until their short edge has the first of these numbers of pixels or
+#: their long edge the second, since text has to be read on them.
+_ENLARGED = 400, 1600
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The best classes of one image, best first; ``classes`` are numbers where names lack."""
+
+    image: Path
+    classes: list[str]
+    scores: list[float]
+
+
+def find_images(path: str | Path) -> list[Path]:
+    """One image, or those of a folder and its subfolders, sorted.
+
+    Raises:
+        DataError: There is none.
+    """
+    path = Path(path).expanduser()
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise DataError(f'{str(path)!r}: no such file or folder; accepted is an image or a folder')
+    images = sorted(p for p in path.rglob('*') if p.suffix.lower() in IMAGE_EXTENSIONS)
+    if not images:
+        raise DataError(
+            f'{str(path)!r}: no image in this folder; accepted are {", ".join(IMAGE_EXTENSIONS)}'
+        )
+    return images
+
+
+def readable_images(images: Iterable[Path]) -> tuple[list[Path], dict[Path, DataError]]:
+    """Decode every image once.
+
+    Returns:
+        Those that can be decoded, and what is wrong with each of the others.
+    """
+    good, bad = [], {}
+    for image in images:
+        try:
+            _read(image)
+            good.append(image)
+        except DataError as error:
+            bad[image] = error
+    return good, bad
+
+
+def predict(
+    classifier: ImageClassifier,
+    images: Sequence[Path],
+    topk: int = 5,
+    pictures: Mapping[Path, Path] | None = None,
+    batch_size: int = 32,
+) -> Iterator[Prediction]:
+    """Classify images of any size, each through the test pipeline of the classifier's config.
+
+    Args:
+        classifier: As :func:`~hsakd.apis.load_classifier` gives it, on any device.
+        images: Files.
+        topk: How many classes to tell of each; at most all.
+        pictures: Files (.png) to draw each image and its predictions to. Folders are made, and
+            earlier pictures replaced.
+        batch_size: Images at a time.
+
+    Yields:
+        One prediction an image, in order.
+
+    Raises:
+        DataError: An image cannot be decoded, or a picture cannot be written.
+    """
+    inferencer = ImageClassificationInferencer(classifier)
+    visualizer = UniversalVisualizer()
+    names = inferencer.classes or [str(i) for i in range(classifier.head.num_classes)]
+    for start in range(0, len(images), batch_size):
+        paths = images[start : start + batch_size]
+        arrays = [_read(path) for path in paths]
+        (batch,) = inferencer.preprocess(arrays, batch_size=len(arrays))
+        samples = inferencer.forward(batch)
+        for path, array, sample in zip(paths, arrays, samples, strict=True):
+            scores, labels = sample.pred_score.topk(min(topk, len(names)))
+            if pictures is not None:
+                sample.set_pred_label(labels)
+                _draw(visualizer, array, sample, inferencer.classes, pictures[path])
+            yield Prediction(path, [names[i] for i in labels], scores.tolist())
+
+
+def _read(path: Path) -> np.ndarray:
+    """The image [H, W, 3], uint8, BGR."""
+    return LoadImage().transform(dict(img_path=str(path)))['img']
+
+
+def _draw(
+    visualizer: UniversalVisualizer,
+    image: np.ndarray,
+    sample: DataSample,
+    classes: Sequence[str] | None,
+    file: Path,
+) -> None:
+    short, long = sorted(image.shape[:2])
+    scale = max(1, min(_ENLARGED[0] / short, _ENLARGED[1] / long))
+    try:
+        visualizer.visualize_cls(
+            image[..., ::-1],
+            sample,
+            classes=classes,
+            draw_gt=False,
+            resize=round(short * scale),
+            out_file=str(file),
+        )
+    except OSError as error:
+        raise DataError(f'{str(file)!r} cannot be written: {error.strerror}') from error

@@ -1,0 +1,163 @@
+"""From a plain classifier to files that others use."""
+
+import hashlib
+import io
+import json
+import re
+import warnings
+from pathlib import Path
+
+import mmpretrain
+import numpy as np
+import torch
+from mmpretrain.models import ImageClassifier
+from torch import Tensor, nn
+
+from hsakd import __version__
+from hsakd.utils.checkpoint import read_checkpoint
+from hsakd.utils.errors import UserError
+from hsakd.utils.files import write_files
+
+from .classifier import input_size
+from .conversion import checkpoint_bytes
+
+#: Largest difference between the logits of ONNX Runtime and PyTorch, relative to the largest logit
+#: where that is above 1.
+ONNX_TOLERANCE = 1e-4
+
+
+def publish(
+    classifier: ImageClassifier,
+    prefix: str | Path,
+    onnx: bytes | None = None,
+    force: bool = False,
+) -> list[Path]:
+    """Write a classifier as ``PREFIX-HASH8.pth``, self-contained, with its config next to it.
+
+    ``mmpretrain.get_model('PREFIX-HASH8.py', pretrained=True)`` loads it, and so does
+    ``ImageClassificationInferencer('PREFIX-HASH8.py')``.
+
+    Args:
+        classifier: As :func:`~hsakd.apis.load_classifier` gives it.
+        prefix: Folder and start of the names. HASH8 are the first digits of the SHA-256 of the
+            .pth file; the same weights and config give the same name.
+        onnx: What to write as ``PREFIX-HASH8.onnx``, from :func:`export_onnx`.
+        force: Replace files of the same names and other content.
+
+    Returns:
+        The files.
+
+    Raises:
+        UserError: A file exists or cannot be written.
+    """
+    config = classifier._config
+    content = checkpoint_bytes(
+        dict(
+            state_dict={key: value.cpu() for key, value in classifier.state_dict().items()},
+            meta=dict(
+                cfg=config.pretty_text,
+                dataset_meta=dict(classifier._dataset_meta),
+                hsakd_version=__version__,
+                mmpretrain_version=mmpretrain.__version__,
+            ),
+        )
+    )
+    stem = f'{prefix}-{hashlib.sha256(content).hexdigest()[:8]}'
+    checkpoint = Path(f'{stem}.pth')
+    # mmengine replaces the braces by the folder of the config file.
+    load_from = f"load_from = '{{{{ fileDirname }}}}/{checkpoint.name}'\n"
+    files = {checkpoint: content, Path(f'{stem}.py'): (config.pretty_text + load_from).encode()}
+    if onnx is not None:
+        files[Path(f'{stem}.onnx')] = onnx
+    write_files(files, force)
+    return list(files)
+
+
+def experiment_name(checkpoint: str | Path) -> str:
+    """A name for the files of a training checkpoint: its experiment's, or that of its folder."""
+    meta = read_checkpoint(checkpoint, 'checkpoint').get('meta') or {}
+    name = str(meta.get('experiment_name') or '')
+    name = re.sub(r'_?\d{8}_\d{6}$', '', name)  # mmengine appends the time
+    return Path(name).name or Path(checkpoint).resolve().parent.name
+
+
+class _Deployed(nn.Module):
+    """Raw RGB images to logits: normalisation, and the classifier."""
+
+    def __init__(self, classifier: ImageClassifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.preprocessor = classifier.data_preprocessor
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [N, K] of images [N, 3, H, W], RGB, 0..255."""
+        if not self.preprocessor.to_rgb:  # the network was trained on BGR
+            images = images.flip(1)
+        if self.preprocessor._enable_normalize:
+            images = (images - self.preprocessor.mean) / self.preprocessor.std
+        return self.classifier(images)
+
+
+def export_onnx(classifier: ImageClassifier) -> tuple[bytes, float]:
+    """A classifier as an ONNX model, compared with PyTorch on a batch.
+
+    Input ``images``: float32 [N, 3, H, W], RGB, 0..255, N any, H and W those of the test pipeline;
+    normalisation is inside. Output ``logits`` [N, K]. The metadata say so, and hold the names of
+    the classes.
+
+    Args:
+        classifier: As :func:`~hsakd.apis.load_classifier` gives it.
+
+    Returns:
+        The content of the .onnx file, and the largest absolute difference of the logits.
+
+    Raises:
+        UserError: The difference is above :data:`ONNX_TOLERANCE`.
+    """
+    import onnx
+    import onnxruntime
+
+    deployed = _Deployed(classifier).cpu().eval()
+    height, width = input_size(classifier)
+    # Another number of images than that of the export, so that N is known to be free.
+    traced, checked = (255 * torch.rand(5, 3, height, width)).split([2, 3])
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        # The newer exporter needs onnxscript; tracing warns of shapes, which are compared below.
+        warnings.filterwarnings('ignore', category=DeprecationWarning, module='torch')
+        warnings.filterwarnings('ignore', category=DeprecationWarning, message='.*dynamo')
+        warnings.filterwarnings('ignore', category=torch.jit.TracerWarning)
+        torch.onnx.export(
+            deployed,
+            (traced,),
+            buffer,
+            input_names=['images'],
+            output_names=['logits'],
+            dynamic_axes={'images': {0: 'N'}, 'logits': {0: 'N'}},
+            dynamo=False,
+        )
+    model = onnx.load_from_string(buffer.getvalue())
+    onnx.helper.set_model_props(
+        model,
+        {
+            'input': f'images: float32 [N, 3, {height}, {width}], RGB, 0..255, not normalised '
+            '(normalisation is inside the model)',
+            'output': 'logits: float32 [N, K], before softmax',
+            'classes': json.dumps(list(classifier._dataset_meta.get('classes', []))),
+            'hsakd_version': __version__,
+        },
+    )
+    onnx.checker.check_model(model)
+    content = model.SerializeToString()
+
+    session = onnxruntime.InferenceSession(content, providers=['CPUExecutionProvider'])
+    found = session.run(None, {'images': checked.numpy()})[0]
+    with torch.no_grad():
+        wanted = deployed(checked).numpy()
+    difference = float(np.abs(found - wanted).max())
+    if not difference <= ONNX_TOLERANCE * max(1.0, float(np.abs(wanted).max())):
+        raise UserError(
+            f'the ONNX model gives other logits than PyTorch, off by {difference:.3g}; accepted is '
+            f'{ONNX_TOLERANCE:g} of the largest logit. Nothing was written'
+        )
+    return content, difference

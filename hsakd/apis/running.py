@@ -1,0 +1,117 @@
+"""From a config file to a runner, with errors that say which key is at fault."""
+
+import zipfile
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import nn
+
+from hsakd.engine.runner import QuietRunner
+from hsakd.utils.checkpoint import load_network
+from hsakd.utils.errors import CheckpointError, ConfigError
+
+
+def load_config(path: str, options: dict | None = None) -> Config:
+    """Read a config file and apply ``--cfg-options``.
+
+    Raises:
+        ConfigError: The file is missing or no config, or an option does not fit it.
+    """
+    if not Path(path).is_file():
+        raise ConfigError(f'config {path!r}: no such file; those of hsakd are in configs/')
+    try:
+        config = Config.fromfile(path)
+    except (SyntaxError, FileNotFoundError, KeyError, AttributeError, OSError) as error:
+        raise ConfigError(f'config {path!r}: {error}') from error
+    try:
+        config.merge_from_dict(options or {})
+    except (KeyError, IndexError, TypeError, AssertionError) as error:
+        raise ConfigError(f'--cfg-options {options}: {error}') from error
+    return config
+
+
+def build_runner(config: Config) -> Runner:
+    """Mmengine's runner of a config.
+
+    Raises:
+        ConfigError: A ``type`` is unknown, or gets an argument that it does not take.
+    """
+    import hsakd  # noqa: F401  registers hsakd's types
+
+    try:
+        return QuietRunner.from_cfg(config)
+    except KeyError as error:
+        if 'registry' in str(error):
+            raise ConfigError(str(error.args[0])) from error
+        raise
+    except TypeError as error:
+        if 'argument' in str(error):
+            raise ConfigError(f'the config gives a class wrong arguments: {error}') from error
+        raise
+
+
+def skip_bad_images(config: Config) -> None:
+    """Make every image folder of a config leave out images that cannot be decoded.
+
+    Raises:
+        ConfigError: The config reads no image folder.
+    """
+    datasets = [
+        config[key].dataset
+        for key in ('train_dataloader', 'val_dataloader', 'test_dataloader')
+        if config.get(key)
+    ]
+    folders = [dataset for dataset in datasets if dataset.type.endswith('ImageFolder')]
+    if not folders:
+        found = sorted({dataset.type for dataset in datasets})
+        raise ConfigError(f'--skip-bad-images is for ImageFolder; the config has {found}')
+    for dataset in folders:
+        dataset.skip_bad_images = True
+
+
+def set_dataloader_defaults(config: Config, pin_memory: bool, persistent_workers: bool) -> None:
+    """Collate and memory options of every data loader, where the config does not set them."""
+    for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        if not config.get(key):
+            continue
+        loader = config[key]
+        loader.setdefault('collate_fn', ConfigDict(type='default_collate'))
+        loader.setdefault('pin_memory', True)
+        loader.setdefault('persistent_workers', loader.get('num_workers', 0) > 0)
+        if not pin_memory:
+            loader.pin_memory = False
+        if not persistent_workers or loader.get('num_workers', 0) == 0:
+            loader.persistent_workers = False
+
+
+def check_checkpoint_file(path: str, key: str) -> None:
+    """Notice a missing or truncated file before anything is built.
+
+    Raises:
+        CheckpointError: With ``key``, the option that named the file.
+    """
+    if not Path(path).is_file():
+        raise CheckpointError(f'{key}={path!r}: no such file; accepted is a checkpoint (.pth) file')
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError(
+            f'{key}={path!r}: not a readable checkpoint ({Path(path).stat().st_size} bytes), '
+            'truncated perhaps; accepted is a whole file of tools/train.py'
+        )
+
+
+def deployed_network(model: nn.Module) -> nn.Module:
+    """The network that a model predicts with: itself, or the student of a distiller."""
+    if is_model_wrapper(model) or hasattr(model, 'module'):
+        model = model.module
+    return getattr(model, 'student', model)
+
+
+def load_for_test(runner: Runner, path: str) -> None:
+    """Load a checkpoint whole into the network that is tested.
+
+    Raises:
+        CheckpointError: It does not fit.
+    """
+    load_network(deployed_network(runner.model), path, 'checkpoint')

@@ -1,0 +1,3 @@
+"""Extensions of mmengine's runner."""
+
+from .hooks import *  # noqa: F403

@@ -1,0 +1,85 @@
+import logging
+import sys
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from hsakd.engine.runner import console_handlers
+from hsakd.registry import HOOKS
+
+
+@HOOKS.register_module()
+class ProgressHook(Hook):
+    """A progress bar with losses, learning rate and accuracy where there is a terminal.
+
+    Elsewhere mmengine's log lines stay as they are. The log file holds them in both cases.
+
+    Args:
+        interval: Iterations between two updates of the figures beside the bar.
+    """
+
+    priority = 'BELOW_NORMAL'
+
+    def __init__(self, interval: int = 10) -> None:
+        self.interval = interval
+        self.progress: Progress | None = None
+
+    def before_train(self, runner: Runner) -> None:
+        """Start the bar."""
+        console = Console(stderr=True)
+        if not (is_main_process() and console.is_terminal and sys.stdout.isatty()):
+            return
+        for handler in console_handlers(runner.logger):
+            handler.setLevel(logging.WARNING)
+        self.progress = Progress(
+            TextColumn('{task.description}'),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn('{task.fields[figures]}'),
+            console=console,
+        )
+        self.task = self.progress.add_task(
+            'starting', total=runner.max_iters, completed=runner.iter, figures=''
+        )
+        self.progress.start()
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: dict[str, Tensor] | None = None,
+    ) -> None:
+        """Advance the bar."""
+        if not self.progress:
+            return
+        of = f'/{runner.max_epochs}' if runner.max_epochs > 1 else ''
+        self.progress.update(
+            self.task, completed=runner.iter + 1, description=f'epoch {runner.epoch + 1}{of}'
+        )
+        if self.every_n_train_iters(runner, self.interval):
+            rate = runner.optim_wrapper.get_lr()['lr'][0]
+            losses = ' '.join(
+                f'{name.removeprefix("loss_")} {value.item():.3f}'
+                for name, value in outputs.items()
+                if 'loss' in name
+            )
+            self.progress.update(self.task, figures=f'lr {rate:.4g}  {losses}')
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Print a line that stays."""
+        if self.progress:
+            self.progress.console.print(
+                f'iteration {runner.iter}: '
+                + '  '.join(f'{name} {value:.2f}' for name, value in metrics.items())
+            )
+
+    def after_train(self, runner: Runner) -> None:
+        """Stop the bar."""
+        if self.progress:
+            self.progress.stop()

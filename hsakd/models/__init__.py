@@ -1,0 +1,14 @@
+"""Networks, branches, losses and distillers."""
+
+from hsakd.utils.third_party import import_quietly
+
+import_quietly('mmpretrain.models')
+
+# ruff: noqa: E402
+from .backbones import *  # noqa: F403
+from .distillers import *  # noqa: F403
+from .heads import *  # noqa: F403
+from .losses import *  # noqa: F403
+from .necks import *  # noqa: F403
+from .networks import *  # noqa: F403
+from .transforms import *  # noqa: F403

@@ -1,0 +1,84 @@
+from mmcv.cnn import ConvModule
+from torch import Tensor, nn
+
+from hsakd.registry import MODELS
+
+from .base import StagedBackbone
+
+#: (expansion, output channels at full width, blocks, stride) of each block group
+GROUPS = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 1),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+#: The block groups of each stage
+STAGES = ((0, 1), (2,), (3, 4), (5, 6))
+
+
+class InvertedResidual(nn.Module):
+    """Expand, filter depthwise, project linearly; expands also where the expansion is 1."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        hidden = in_channels * expansion
+        norm_cfg = dict(type='BN')
+        self.expand = ConvModule(in_channels, hidden, 1, norm_cfg=norm_cfg)
+        self.depthwise = ConvModule(
+            hidden, hidden, 3, stride, 1, groups=hidden, norm_cfg=norm_cfg
+        )
+        self.project = ConvModule(hidden, out_channels, 1, norm_cfg=norm_cfg, act_cfg=None)
+        self.residual = stride == 1 and in_channels == out_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C_in, H, W] to [N, C_out, H / stride, W / stride]."""
+        out = self.project(self.depthwise(self.expand(x)))
+        return x + out if self.residual else out
+
+
+@MODELS.register_module()
+class CIFARMobileNetV2(StagedBackbone):
+    """MobileNetV2 for 32x32 images: first convolution and second block group at stride 1.
+
+    Differs from mmpretrain's ``MobileNetV2`` in these strides, in the unrounded channels at half
+    width, in the expansion layer of the first group, and in ReLU for ReLU6.
+
+    Args:
+        widen_factor: Width of the block groups; the tail has 1280 channels at any width.
+        **kwargs: Of :class:`StagedBackbone`.
+    """
+
+    strides = (1, 2, 2, 2)
+
+    def __init__(self, widen_factor: float = 0.5, **kwargs) -> None:
+        self.widths = [int(c * widen_factor) for _, c, _, _ in GROUPS]
+        stem_channels = int(32 * widen_factor)
+        super().__init__(
+            stem=ConvModule(3, stem_channels, 3, padding=1, norm_cfg=dict(type='BN')),
+            stem_channels=stem_channels,
+            stage_channels=[self.widths[groups[-1]] for groups in STAGES],
+            **kwargs,
+        )
+
+    def make_stage(self, index: int, in_channels: int, stride: int) -> nn.Module:
+        """Block groups of one stage; the first block has ``stride``."""
+        blocks = []
+        for position, group in enumerate(STAGES[index]):
+            expansion, _, num_blocks, group_stride = GROUPS[group]
+            for block in range(num_blocks):
+                if block > 0:
+                    block_stride = 1
+                else:  # the first group of a stage carries the stride of the stage
+                    block_stride = stride if position == 0 else group_stride
+                blocks.append(
+                    InvertedResidual(in_channels, self.widths[group], block_stride, expansion)
+                )
+                in_channels = self.widths[group]
+        return nn.Sequential(*blocks)
+
+    def make_tail(self) -> nn.Module:
+        """1x1 convolution to 1280 channels."""
+        return ConvModule(self.stage_channels[-1], 1280, 1, norm_cfg=dict(type='BN'))

@@ -1,0 +1,74 @@
+import torch
+from mmcv.cnn import ConvModule
+from mmpretrain.models.utils import channel_shuffle
+from torch import Tensor, nn
+
+from hsakd.registry import MODELS
+
+from .base import StagedBackbone
+
+
+class ShuffleUnit(nn.Module):
+    """Grouped 1x1, shuffle, depthwise 3x3, grouped 1x1, and the input.
+
+    At stride 2 the pooled input is concatenated, else the input is added.
+    Differs from mmpretrain's unit in the ReLU after the depthwise convolution, in the width of the
+    unit at stride 2, and in not shuffling where the first convolution has one group.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, groups: int) -> None:
+        super().__init__()
+        self.stride = stride
+        new_channels = out_channels - in_channels if stride == 2 else out_channels
+        mid = new_channels // 4
+        # The 24 channels of the stem are too few to group.
+        self.groups = 1 if in_channels == 24 else groups
+        norm_cfg = dict(type='BN')
+        self.compress = ConvModule(in_channels, mid, 1, groups=self.groups, norm_cfg=norm_cfg)
+        self.depthwise = ConvModule(mid, mid, 3, stride, 1, groups=mid, norm_cfg=norm_cfg)
+        self.expand = ConvModule(
+            mid, new_channels, 1, groups=groups, norm_cfg=norm_cfg, act_cfg=None
+        )
+        self.relu = nn.ReLU(inplace=True)
+        self.pool = nn.AvgPool2d(3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C_in, H, W] to [N, C_out, H / stride, W / stride]."""
+        out = channel_shuffle(self.compress(x), self.groups)
+        out = self.expand(self.depthwise(out))
+        out = torch.cat([out, self.pool(x)], 1) if self.stride == 2 else out + x
+        return self.relu(out)
+
+
+@MODELS.register_module()
+class CIFARShuffleNetV1(StagedBackbone):
+    """ShuffleNetV1 with 3 groups (https://arxiv.org/abs/1707.01083) for 32x32 images.
+
+    The stem is a 1x1 convolution to 24 channels, without max pool.
+
+    Args:
+        **kwargs: Of :class:`StagedBackbone`.
+    """
+
+    strides = (2, 2, 2)
+    num_blocks = (4, 8, 4)
+    groups = 3
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(
+            stem=ConvModule(3, 24, 1, norm_cfg=dict(type='BN')),
+            stem_channels=24,
+            stage_channels=[240, 480, 960],
+            **kwargs,
+        )
+
+    def make_stage(self, index: int, in_channels: int, stride: int) -> nn.Module:
+        """Units of one stage; the first has ``stride``."""
+        out_channels = self.stage_channels[index]
+        return nn.Sequential(
+            ShuffleUnit(in_channels, out_channels, stride, self.groups),
+            *(
+                ShuffleUnit(out_channels, out_channels, 1, self.groups)
+                for _ in range(1, self.num_blocks[index])
+            ),
+        )

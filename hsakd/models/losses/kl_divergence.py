@@ -1,0 +1,43 @@
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hsakd.registry import MODELS
+from hsakd.utils.errors import ConfigError
+
+
+@MODELS.register_module()
+class KLDivergence(nn.Module):
+    r"""Distillation loss of softened distributions, KL_t in the paper.
+
+    .. math:: t^2 \cdot \mathrm{mean}_{rows}\, KL(softmax(T / t) \,\|\, softmax(S / t))
+
+    Args:
+        temperature: t, by which the logits are divided. The factor t^2 keeps the size of the
+            gradient independent of it.
+    """
+
+    def __init__(self, temperature: float = 3.0) -> None:
+        super().__init__()
+        if not temperature > 0:
+            raise ConfigError(f'temperature={temperature} must be positive')
+        self.temperature = temperature
+
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Divergence of the student from the teacher, a scalar.
+
+        Args:
+            student: Logits [B, K].
+            teacher: Logits [B, K]; no gradient flows into them.
+        """
+        t = self.temperature
+        loss = F.kl_div(
+            F.log_softmax(student / t, dim=1),
+            F.log_softmax(teacher.detach() / t, dim=1),
+            reduction='batchmean',
+            log_target=True,
+        )
+        return loss * t**2
+
+    def extra_repr(self) -> str:
+        """The temperature."""
+        return f'temperature={self.temperature}'

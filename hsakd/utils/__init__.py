@@ -1,0 +1,1 @@
+"""Checkpoints, errors, and what the tools share."""

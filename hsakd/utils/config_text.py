@@ -1,0 +1,125 @@
+"""Configs out of checkpoints, read and checked without executing anything that they hold."""
+
+import ast
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.registry import Registry
+from mmengine.utils import import_modules_from_strings
+
+from .errors import CheckpointError, ConfigError
+
+
+def checkpoint_config(checkpoint: Mapping, path: str | Path, key: str) -> Config:
+    """The config that mmengine's runner wrote into a checkpoint.
+
+    The modules that its ``custom_imports`` names are imported, since its types may be theirs.
+
+    Args:
+        checkpoint: What :func:`~hsakd.utils.checkpoint.read_checkpoint` gave.
+        path: Where it came from, for messages.
+        key: The option that named it, for messages.
+
+    Raises:
+        CheckpointError: There is no config, or it holds more than plain values.
+        ConfigError: A module of ``custom_imports`` is not installed.
+    """
+    meta = checkpoint.get('meta') if isinstance(checkpoint, Mapping) else None
+    text = meta.get('cfg') if isinstance(meta, Mapping) else None
+    if not isinstance(text, str):
+        raise CheckpointError(
+            f'{key}={str(path)!r}: no config in it (meta.cfg); accepted are checkpoints of '
+            'tools/train.py, and files of tools/model_converters/publish_student.py, whose option '
+            '--config takes the config of other checkpoints'
+        )
+    try:
+        config = parse_config(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise CheckpointError(
+            f'{key}={str(path)!r}: the config in it (meta.cfg) is not one of plain values ({error})'
+        ) from error
+    imports = config.get('custom_imports')
+    if imports:
+        try:
+            import_modules_from_strings(**imports)
+        except (ImportError, TypeError) as error:
+            raise ConfigError(
+                f'{key}={str(path)!r}: custom_imports={imports} of the config in it: {error}'
+            ) from error
+    return config
+
+
+def parse_config(text: str) -> Config:
+    """A config from its ``pretty_text``: assignments of literals and of ``dict(...)``.
+
+    mmengine's ``Config.fromstring`` would run the text as a program.
+
+    Raises:
+        SyntaxError: No Python.
+        ValueError: Anything but such assignments.
+    """
+    values = {}
+    for statement in ast.parse(text).body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                values[name] = _value(value)
+            case _:
+                raise ValueError(f'line {statement.lineno} is no assignment of a plain value')
+    return Config(values)
+
+
+def find_class(registry: Registry, name: str, scope: str, key: str) -> type:
+    """The registered class that a config's ``type`` names.
+
+    Registries also resolve ``type='os.system'`` to that function; only what somebody registered is
+    accepted here.
+
+    Args:
+        registry: Where to look, together with its relatives.
+        name: With or without a scope, as in ``mmpretrain.ResNet``.
+        scope: The scope of names without one.
+        key: The config key, for messages.
+
+    Raises:
+        ConfigError: No such class is registered.
+    """
+    found = None
+    try:
+        with registry.switch_scope_and_registry(scope) as scoped:
+            found = scoped.get(name)
+    except (RuntimeError, TypeError):  # mmengine found nothing of that name
+        pass
+    if not any(found is registered for registered in _registered(registry.parent)):
+        raise ConfigError(
+            f'{key}.type={name!r} is not registered; accepted are types of hsakd, of the OpenMMLab '
+            'packages (with prefix, as in mmpretrain.ResNet), and of modules that the config '
+            'imports (custom_imports)'
+        )
+    return found
+
+
+def _registered(registry: Registry) -> Iterator[object]:
+    yield from registry.module_dict.values()
+    for child in registry.children.values():
+        yield from _registered(child)
+
+
+def _value(node: ast.expr) -> object:
+    match node:
+        case ast.Call(func=ast.Name(id='dict'), args=[], keywords=keywords):
+            if all(keyword.arg for keyword in keywords):
+                return {keyword.arg: _value(keyword.value) for keyword in keywords}
+        case ast.Dict(keys=keys, values=values):
+            if all(keys):
+                return {
+                    ast.literal_eval(key): _value(value)
+                    for key, value in zip(keys, values, strict=True)
+                }
+        case ast.List(elts=elements):
+            return [_value(element) for element in elements]
+        case ast.Tuple(elts=elements):
+            return tuple(_value(element) for element in elements)
+        case ast.Name(id='inf' | 'nan' as name):
+            return float(name)
+    return ast.literal_eval(node)

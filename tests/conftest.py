@@ -1,0 +1,98 @@
+"""What several test files use: running tools as a user does, small networks, small data."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import DefaultScope
+from mmpretrain.structures import DataSample
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _scope():
+    """Types without a prefix are hsakd's, as in a run."""
+    with DefaultScope.overwrite_default_scope('hsakd'):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def run_tool(*args: object, cwd: Path | None = None, timeout: int = 300):
+    """Run ``python tools/...`` in a process of its own; stdout, stderr and returncode as text."""
+    return subprocess.run(
+        [sys.executable, ROOT / args[0], *map(str, args[1:])],
+        cwd=cwd or ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+        check=False,
+    )
+
+
+@pytest.fixture
+def in_process(monkeypatch, capfd):
+    """Run a tool in this process, for cases where only its messages matter: (status, stderr)."""
+    import runpy
+
+    def run(*args: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, 'argv', [str(ROOT / args[0]), *map(str, args[1:])])
+        status = 0
+        try:
+            runpy.run_path(str(ROOT / args[0]), run_name='__main__')
+        except SystemExit as exit_:
+            status = exit_.code or 0
+        return status, capfd.readouterr().err
+
+    return run
+
+
+def network_cfg(
+    depth: int = 8, num_classes: int = 5, branches: bool | dict = True, width: int = 4, **kwargs
+) -> dict:
+    """Config of a small CIFAR ResNet."""
+    cfg = dict(
+        type='BranchedClassifier',
+        backbone=dict(
+            type='CIFARResNet', depth=depth, stem_channels=width, base_channels=width
+        ),
+        neck=dict(type='mmpretrain.GlobalAveragePooling'),
+        head=dict(
+            type='mmpretrain.LinearClsHead',
+            num_classes=num_classes,
+            in_channels=4 * width,
+            loss=dict(type='mmpretrain.CrossEntropyLoss'),
+        ),
+    )
+    if branches:
+        cfg['branches'] = dict(type='AuxiliaryBranches') if branches is True else branches
+    return {**cfg, **kwargs}
+
+
+def batch(num: int = 4, num_classes: int = 5, size: int = 16, dtype=torch.float32):
+    """Images [num, 3, size, size] and data samples with labels."""
+    inputs = torch.randn(num, 3, size, size, dtype=dtype)
+    samples = [DataSample().set_gt_label(i % num_classes) for i in range(num)]
+    return inputs, samples
+
+
+def write_image_folder(root: Path, classes=('cat', 'dog'), per_class: int = 4, size: int = 32):
+    """Folders of PNG images by class, each class with a colour of its own."""
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(classes):
+        (root / name).mkdir(parents=True)
+        for i in range(per_class):
+            image = rng.integers(0, 100, (size, size, 3), dtype=np.uint8)
+            image[..., label % 3] += 120
+            Image.fromarray(image).save(root / name / f'{i}.png')
+    return root

@@ -1,0 +1,89 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.evaluator import Evaluator
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from hsakd.engine import NonFiniteLossHook, SetupCheckHook
+from hsakd.registry import MODELS
+from hsakd.utils.errors import ConfigError, NonFiniteLossError
+from tests.conftest import network_cfg
+
+
+def losses(**values):
+    return {name: torch.tensor(value) for name, value in values.items()}
+
+
+def test_non_finite_loss_is_named_with_its_iteration(tmp_path):
+    hook = NonFiniteLossHook()
+    runner = SimpleNamespace(iter=6, work_dir=tmp_path)
+    hook.after_train_iter(runner, 0, outputs=losses(loss=2.0, loss_cls=2.0))
+    runner.iter = 7
+    bad = losses(loss=float('nan'), loss_cls=1.0, loss_kd_aux_1=float('nan'))
+    with pytest.raises(NonFiniteLossError, match='^loss_kd_aux_1 is nan at iteration 8;'):
+        hook.after_train_iter(runner, 1, outputs=bad)
+
+
+def test_on_an_accelerator_it_looks_before_anything_is_saved(tmp_path):
+    hook = NonFiniteLossHook(interval=100)
+    runner = SimpleNamespace(iter=0, work_dir=tmp_path)
+    # What after_train_iter keeps where each look would cost a synchronisation.
+    hook._pending = [(1, losses(loss=1.0)), (2, losses(loss=float('inf'))), (3, losses(loss=1.0))]
+    with pytest.raises(NonFiniteLossError, match='^loss is inf at iteration 2;'):
+        hook.before_save_checkpoint(runner, {})
+
+
+class Data(TensorDataset):
+    def __init__(self, images, classes):
+        super().__init__(torch.zeros(images, 1))
+        self.metainfo = dict(classes=classes)
+
+
+def runner(model, images=10, classes=tuple('abcde'), val_classes=None, metrics=(), **loader):
+    data = DataLoader(Data(images, classes), **{'batch_size': 4, **loader})
+    val = DataLoader(Data(10, val_classes or classes), batch_size=4)
+    return SimpleNamespace(
+        model=model,
+        train_dataloader=data,
+        val_dataloader=val,
+        val_loop=object(),
+        val_evaluator=Evaluator(list(metrics)),
+    )
+
+
+@pytest.mark.parametrize(
+    'kwargs, words',
+    [
+        (dict(batch_size=1), 'train_dataloader.batch_size=1'),
+        (dict(images=9), 'leaves one image of 9'),
+        (dict(classes=tuple('abcd')), 'train_dataloader.dataset has 4 classes, the model 5'),
+        (dict(val_classes=tuple('abcdef')), 'val_dataloader.dataset has 6 classes, the model 5'),
+        (dict(val_classes=tuple('abdce')), "class 'd' where train_dataloader.dataset has 'c'"),
+    ],
+)
+@pytest.mark.parametrize('offline', [False, True])
+def test_setup_that_cannot_work(kwargs, words, offline):
+    model = MODELS.build(network_cfg())
+    if offline:
+        cfg = dict(type='HSAKDOffline', student=network_cfg(), teacher=network_cfg())
+        model = MODELS.build(cfg)
+    with pytest.raises(ConfigError, match=words):
+        SetupCheckHook().before_train(runner(model, **kwargs))
+
+
+@pytest.mark.parametrize('kwargs', [dict(), dict(images=9, drop_last=True), dict(images=8)])
+def test_setup_that_works(kwargs):
+    SetupCheckHook().before_train(runner(MODELS.build(network_cfg()), **kwargs))
+
+
+def test_batches_of_one_without_batch_norm():
+    SetupCheckHook().before_train(runner(nn.Linear(1, 5), batch_size=1))
+
+
+def test_more_top_k_than_classes():
+    metrics = [dict(type='mmpretrain.Accuracy', topk=(1, 5))]
+    classes = tuple('abc')
+    with pytest.raises(ConfigError, match=r'val_evaluator: topk=\(1, 5\) of 3 classes'):
+        SetupCheckHook().before_val(runner(nn.Linear(1, 3), classes=classes, metrics=metrics))

@@ -1,0 +1,185 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.optim import OptimWrapper
+
+from hsakd.registry import MODELS
+from hsakd.utils.errors import CheckpointError, ConfigError
+from tests.conftest import batch, network_cfg
+
+
+def offline_cfg(student=None, teacher=None, **kwargs):
+    return dict(
+        type='HSAKDOffline',
+        student=student or network_cfg(),
+        teacher=teacher or network_cfg(depth=14, width=6),
+        **kwargs,
+    )
+
+
+def labels(samples):
+    return torch.cat([s.gt_label for s in samples])
+
+
+def step(model, inputs, samples, lr=0.1):
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=lr)
+    sum(model(inputs, samples, mode='loss').values()).backward()
+    optimizer.step()
+
+
+def test_teacher_loss_is_the_formula():
+    teacher = MODELS.build(network_cfg(type='HSAKDTeacher')).double()
+    inputs, samples = batch(dtype=torch.float64)
+    losses = teacher(inputs, samples, mode='loss')
+    assert list(losses) == ['loss_cls', 'loss_aux_0', 'loss_aux_1', 'loss_aux_2']
+    x = torch.cat([torch.rot90(im[None], j, (2, 3)) for im in inputs for j in range(4)])
+    f, c = teacher(x)
+    y = labels(samples)
+    torch.testing.assert_close(losses['loss_cls'], F.cross_entropy(f[0::4], y))
+    k = torch.tensor([4 * label + j for label in y for j in range(4)])
+    for index in range(3):
+        torch.testing.assert_close(losses[f'loss_aux_{index}'], F.cross_entropy(c[index], k))
+
+
+def test_frozen_teacher_trains_its_branches_only():
+    teacher = MODELS.build(network_cfg(type='HSAKDTeacher', frozen=True)).train()
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    step(teacher, *batch())
+    for name, value in teacher.state_dict().items():
+        fixed = name.startswith(('backbone.', 'head.'))
+        if fixed or name.endswith(('weight', 'bias', 'running_mean')):
+            assert torch.equal(value, before[name]) == fixed, name
+
+
+def test_joint_teacher_trains_everything():
+    teacher = MODELS.build(network_cfg(type='HSAKDTeacher')).train()
+    step(teacher, *batch())
+    assert all(p.grad is not None for p in teacher.parameters())
+
+
+def test_backbone_checkpoint_is_for_frozen_teachers(tmp_path):
+    plain = MODELS.build(network_cfg(branches=False))
+    path = tmp_path / 'plain.pth'
+    torch.save(dict(state_dict=plain.state_dict()), path)
+    cfg = network_cfg(type='HSAKDTeacher', backbone_ckpt=str(path))
+    with pytest.raises(ConfigError, match=r'model\.frozen=True'):
+        MODELS.build(cfg)
+    teacher = MODELS.build(dict(cfg, frozen=True))
+    teacher.init_weights()
+    for name, value in plain.state_dict().items():
+        assert torch.equal(teacher.state_dict()[name], value)
+
+
+def test_frozen_teacher_without_checkpoint_does_not_train():
+    teacher = MODELS.build(network_cfg(type='HSAKDTeacher', frozen=True))
+    optim_wrapper = OptimWrapper(torch.optim.SGD(teacher.branches.parameters(), lr=0.1))
+    inputs, samples = batch()
+    data = dict(inputs=list(inputs), data_samples=samples)
+    with pytest.raises(ConfigError, match=r'model\.backbone_ckpt'):
+        teacher.train_step(data, optim_wrapper)
+    teacher.load_state_dict(teacher.state_dict())
+    teacher.train_step(data, optim_wrapper)
+
+
+def test_offline_loss_is_the_formula():
+    model = MODELS.build(offline_cfg()).double().train()
+    inputs, samples = batch(dtype=torch.float64)
+    losses = model(inputs, samples, mode='loss')
+    assert list(losses) == ['loss_cls', 'loss_kd_logits', *(f'loss_kd_aux_{i}' for i in range(3))]
+    x = model.student.transforms(inputs)
+    (f_s, c_s), (f_t, c_t) = model.student(x), model.teacher(x)
+    torch.testing.assert_close(losses['loss_cls'], F.cross_entropy(f_s[::4], labels(samples)))
+
+    def kl(s, t):
+        p, q = (t / 3).softmax(1), (s / 3).softmax(1)
+        return 9 * (p * (p / q).log()).sum(1).mean()
+
+    torch.testing.assert_close(losses['loss_kd_logits'], kl(f_s, f_t))
+    for index in range(3):
+        torch.testing.assert_close(losses[f'loss_kd_aux_{index}'], kl(c_s[index], c_t[index]))
+
+
+def test_offline_teacher_stays_as_it_is():
+    model = MODELS.build(offline_cfg()).train()
+    before = {name: value.clone() for name, value in model.teacher.state_dict().items()}
+    step(model, *batch())
+    assert all(torch.equal(v, before[k]) for k, v in model.teacher.state_dict().items())
+    assert not any(module.training for module in model.teacher.modules())
+    assert all(p.grad is not None for p in model.student.parameters())
+
+
+def test_offline_checkpoint_leaves_the_teacher_out_and_loads_strictly():
+    model = MODELS.build(offline_cfg())
+    state = model.state_dict()
+    assert state and all(key.startswith('student.') for key in state)
+    other = MODELS.build(offline_cfg())
+    other.load_state_dict(state, strict=True)
+    assert all(torch.equal(v, state[k]) for k, v in other.state_dict().items())
+    with pytest.raises(RuntimeError, match='head.fc'):
+        other.load_state_dict({k: v for k, v in state.items() if 'head.fc' not in k})
+
+
+def test_offline_without_teacher_weights_builds_but_does_not_train():
+    model = MODELS.build(offline_cfg(teacher_ckpt=None))
+    optim_wrapper = OptimWrapper(torch.optim.SGD(model.student.parameters(), lr=0.1))
+    inputs, samples = batch()
+    data = dict(inputs=list(inputs), data_samples=samples)
+    model.load_state_dict(model.state_dict())  # a student's checkpoint brings no teacher
+    with pytest.raises(ConfigError, match=r'model\.teacher_ckpt'):
+        model.train_step(data, optim_wrapper)
+    model.teacher.load_state_dict(MODELS.build(network_cfg(depth=14, width=6)).state_dict())
+    assert 'loss_kd_logits' in model.train_step(data, optim_wrapper)
+
+
+@pytest.mark.parametrize('prefix', ['', 'student.', 'networks.0.', 'module.'])
+def test_teacher_checkpoint_may_be_of_any_of_our_models(tmp_path, prefix):
+    teacher = MODELS.build(network_cfg(depth=14, width=6))
+    path = tmp_path / 'teacher.pth'
+    torch.save(dict(state_dict={prefix + k: v for k, v in teacher.state_dict().items()}), path)
+    model = MODELS.build(offline_cfg(teacher_ckpt=str(path)))
+    model.init_weights()
+    saved = teacher.state_dict()
+    assert all(torch.equal(v, saved[k]) for k, v in model.teacher.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    'saved, words',
+    [
+        (network_cfg(depth=14, width=6, num_classes=7), '7 classes, the config 5'),
+        (network_cfg(depth=8, width=6), 'weights are missing'),
+        (network_cfg(depth=14, width=4), 'another shape'),
+        (network_cfg(depth=14, width=6, branches=False), 'branches.0'),
+    ],
+)
+def test_teacher_checkpoint_that_does_not_fit(tmp_path, saved, words):
+    path = tmp_path / 'teacher.pth'
+    torch.save(dict(state_dict=MODELS.build(saved).state_dict()), path)
+    model = MODELS.build(offline_cfg(teacher_ckpt=str(path)))
+    before = {k: v.clone() for k, v in model.teacher.state_dict().items()}
+    with pytest.raises(CheckpointError, match=words) as error:
+        model.init_weights()
+    assert 'model.teacher_ckpt' in str(error.value) and str(path) in str(error.value)
+    assert all(torch.equal(v, before[k]) for k, v in model.teacher.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    'student, words',
+    [
+        (network_cfg(branches=dict(type='AuxiliaryBranches', stages=[1, 2])), '2 branches .* 3'),
+        (network_cfg(num_classes=6), '6 classes .* 5'),
+        (network_cfg(branches=False), '0 branches .* 3'),
+    ],
+)
+def test_pair_that_does_not_match(student, words):
+    with pytest.raises(ConfigError, match=words):
+        MODELS.build(offline_cfg(student=student))
+
+
+def test_networks_of_different_families_and_widths():
+    student = dict(
+        network_cfg(),
+        backbone=dict(type='WideResNet', depth=10, widen_factor=1),
+        head=dict(network_cfg()['head'], in_channels=64),
+    )
+    model = MODELS.build(offline_cfg(student=student)).train()
+    step(model, *batch())

@@ -1,0 +1,61 @@
+import pytest
+import torch
+from mmpretrain.models import ImageClassifier
+
+from hsakd.registry import MODELS
+from tests.conftest import batch, network_cfg
+
+
+@pytest.mark.parametrize('branches', [True, False])
+def test_modes(branches):
+    network = MODELS.build(network_cfg(branches=branches)).eval()
+    inputs, samples = batch()
+    logits, joint_logits = network(inputs, mode='tensor')
+    assert logits.shape == (4, 5)
+    assert [tuple(c.shape) for c in joint_logits] == [(4, 20)] * (3 if branches else 0)
+    assert set(network(inputs, samples, mode='loss')) == {'loss_cls'}
+    predicted = network(inputs, samples, mode='predict')
+    for sample, row in zip(predicted, logits, strict=True):
+        torch.testing.assert_close(sample.pred_score, row.softmax(0))
+        assert sample.pred_label.item() == row.argmax()
+
+
+def test_without_branches_it_is_an_mmpretrain_classifier():
+    network = MODELS.build(network_cfg())
+    preprocessor = dict(type='mmpretrain.ClsDataPreprocessor')
+    plain_cfg = network_cfg(
+        branches=False, type='mmpretrain.ImageClassifier', data_preprocessor=preprocessor
+    )
+    plain: ImageClassifier = MODELS.build(plain_cfg)
+    state = {
+        k: v
+        for k, v in network.state_dict().items()
+        if not k.startswith(('branches.', 'joint_heads.'))
+    }
+    plain.load_state_dict(state, strict=True)
+    inputs, _ = batch()
+    torch.testing.assert_close(plain.eval()(inputs), network.eval()(inputs)[0])
+
+
+def test_validation_step_adds_what_each_branch_says():
+    network = MODELS.build(network_cfg()).eval()
+    inputs, samples = batch()
+    predicted = network.predict_with_branches(inputs, samples)
+    _, joint_logits = network(network.transforms(inputs))
+    for i, sample in enumerate(predicted):
+        for branch, c in enumerate(joint_logits):
+            rows = c[4 * i : 4 * i + 4]
+            assert sample.pred_joint_label[branch].tolist() == rows.argmax(1).tolist()
+            evidence = rows[0].softmax(0).reshape(5, 4).sum(1)
+            assert sample.pred_branch_label[branch] == evidence.argmax()
+
+
+def test_label_smoothing_of_the_head_reaches_the_loss():
+    cfg = network_cfg(branches=False)
+    plain = MODELS.build(cfg)
+    smooth_loss = dict(type='mmpretrain.LabelSmoothLoss', label_smooth_val=0.1, num_classes=5)
+    smooth = MODELS.build({**cfg, 'head': dict(cfg['head'], loss=smooth_loss)})
+    smooth.load_state_dict(plain.state_dict())
+    inputs, samples = batch()
+    one, other = (m.eval()(inputs, samples, mode='loss')['loss_cls'] for m in (plain, smooth))
+    assert not torch.isclose(one, other)

@@ -1,0 +1,137 @@
+"""Agreement with the networks, losses and training steps of the paper's authors."""
+
+import numpy as np
+import pytest
+import torch
+from mmpretrain.structures import DataSample
+from torch import Tensor, nn
+
+from hsakd.registry import MODELS
+from hsakd.utils.official import convert_official, network_config
+from tests.golden_cases import NETWORKS, architectures, batch, golden, official_state_dict
+
+#: One network of each family.
+WITH_LOGITS = [
+    'ResNet50_aux',
+    'ShuffleV1_aux',
+    'ShuffleV2_aux',
+    'mobilenetV2_aux',
+    'resnet20_aux',
+    'vgg13_bn_aux',
+    'wrn_16_2_aux',
+]
+
+
+def assert_agrees(ours: Tensor, theirs: np.ndarray) -> None:
+    np.testing.assert_allclose(
+        ours.numpy(), theirs, rtol=1e-9, atol=1e-9 * float(np.abs(theirs).max())
+    )
+
+
+def converted(arch: str, salt: str = '') -> dict:
+    return convert_official(dict(net=official_state_dict(arch, salt)))
+
+
+@pytest.mark.parametrize('arch', NETWORKS)
+def test_architecture(arch: str) -> None:
+    spec = architectures()[arch]
+    network = MODELS.build(network_config(NETWORKS[arch], spec['num_classes'], True)).eval()
+
+    def count(*modules: nn.Module) -> int:
+        return sum(p.numel() for module in modules for p in module.parameters())
+
+    assert count(network.backbone, network.head) == spec['backbone_params']
+    assert count(network.branches, network.joint_heads) == spec['auxiliary_params']
+    # On the meta device a forward pass computes shapes only.
+    images = torch.empty(1, 3, spec['input_size'], spec['input_size'], device='meta')
+    maps = network.to('meta').backbone(images)[: network.num_branches]
+    assert [list(m.shape[1:]) for m in maps] == spec['stage_feature_shapes']
+
+
+@pytest.mark.parametrize('arch', WITH_LOGITS)
+def test_forward(arch: str) -> None:
+    checkpoint = converted(arch)
+    assert checkpoint['meta']['network'] == NETWORKS[arch]
+    network = MODELS.build(checkpoint['meta']['model']).double().eval()
+    network.load_state_dict(checkpoint['state_dict'])
+    images, _ = batch(0)
+    with torch.no_grad():
+        logits, joint_logits = network(network.transforms(images), mode='tensor')
+    theirs = golden(f'forward_{arch}')
+    assert_agrees(logits, theirs['logits'])
+    assert len(joint_logits) == len(theirs) - 1
+    for index, joint in enumerate(joint_logits):
+        assert_agrees(joint, theirs[f'aux_logits_{index}'])
+
+
+def check_training(model: nn.Module, name: str, keys: dict[str, str]) -> None:
+    """Three SGD steps, with every loss at every step, and the logits after them.
+
+    Args:
+        model: With its weights.
+        name: Of the stored case.
+        keys: Our key of each stored loss; the number of the branch follows where there are many.
+    """
+    theirs = golden(name)
+    model.double().train()
+    optimizer = torch.optim.SGD(
+        [p for p in model.parameters() if p.requires_grad],
+        lr=0.01,
+        momentum=0.9,
+        nesterov=True,
+        weight_decay=5e-4,
+    )
+    for step in range(3):
+        images, labels = batch(step + 1)
+        samples = [DataSample().set_gt_label(int(label)) for label in labels]
+        losses = model(images, samples, mode='loss')
+        expected = {}
+        for stored, ours in keys.items():
+            values = theirs[stored][step]
+            if values.ndim:
+                expected |= {f'{ours}_{i}': value for i, value in enumerate(values)}
+            else:
+                expected[ours] = values
+        assert set(losses) == set(expected)
+        for key, value in expected.items():
+            assert losses[key].item() == pytest.approx(value, rel=1e-9), (key, step)
+        total = sum(losses.values())
+        assert total.item() == pytest.approx(theirs['loss'][step], rel=1e-9)
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+
+    model.eval()
+    transforms = MODELS.build(dict(type='Rotation'))
+    with torch.no_grad():
+        logits, joint_logits = model(transforms(batch(0)[0]), mode='tensor')
+    assert_agrees(logits, theirs['final_logits'])
+    for index, joint in enumerate(joint_logits):
+        assert_agrees(joint, theirs[f'final_aux_logits_{index}'])
+
+
+@pytest.mark.parametrize('frozen', [False, True], ids=['joint', 'frozen'])
+def test_teacher_training(frozen: bool) -> None:
+    checkpoint = converted('resnet20_aux', 'teacher')
+    config = dict(checkpoint['meta']['model'], type='HSAKDTeacher', frozen=frozen)
+    model = MODELS.build(config).double()
+    model.load_state_dict(checkpoint['state_dict'])
+    name = 'teacher-frozen' if frozen else 'teacher'
+    check_training(model, f'{name}_resnet20_aux', dict(loss_cls='loss_cls', loss_aux='loss_aux'))
+
+
+def test_offline_training() -> None:
+    student = converted('resnet20_aux', 'student')
+    teacher = converted('resnet56_aux', 'teacher')
+    model = MODELS.build(
+        dict(
+            type='HSAKDOffline', student=student['meta']['model'], teacher=teacher['meta']['model']
+        )
+    ).double()
+    model.student.load_state_dict(student['state_dict'])
+    model.teacher.load_state_dict(teacher['state_dict'])
+    check_training(
+        model,
+        'offline_resnet20_aux_from_resnet56_aux',
+        dict(loss_cls='loss_cls', loss_kd_logits='loss_kd_logits', loss_kd_aux='loss_kd_aux'),
+    )

@@ -1,0 +1,193 @@
+"""tools/model_converters/convert_official.py."""
+
+import collections
+import os
+import pickle
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+from torch import Tensor
+
+from hsakd.registry import MODELS
+from hsakd.utils.checkpoint import load_network, read_checkpoint
+from hsakd.utils.errors import CheckpointError, UserError
+from tests.conftest import run_tool
+from tests.golden_cases import NETWORKS, architectures, batch, golden, official_state_dict
+
+
+@pytest.fixture
+def convert(tool: Callable) -> Callable:
+    return tool('model_converters/convert_official')
+
+
+def shapes_only(arch: str) -> dict[str, Tensor]:
+    """The keys and shapes of one of the authors' networks, all zeros: small files."""
+    return {
+        key: torch.zeros(()).expand(shape)
+        for key, shape in architectures()[arch]['state_dict'].items()
+    }
+
+
+@pytest.mark.parametrize('arch', NETWORKS)
+def test_recognises_each_network(
+    arch: str, tmp_path: Path, convert: Callable, capsys: pytest.CaptureFixture
+) -> None:
+    spec = architectures()[arch]
+    src, dst = tmp_path / 'theirs.pth.tar', tmp_path / 'new' / 'ours.pth'
+    torch.save(dict(net=shapes_only(arch), acc=1.0, epoch=2, optimizer={}), src)
+    convert([str(src), str(dst)])
+    converted = read_checkpoint(dst, 'dst')
+    assert converted['meta']['network'] == NETWORKS[arch]
+    assert len(converted['state_dict']) == len(spec['state_dict'])
+    parameters = spec['backbone_params'] + spec['auxiliary_params']
+    out = capsys.readouterr().out
+    assert f'{NETWORKS[arch]}, {spec["num_classes"]} classes, ' in out
+    assert f'{len(spec["stage_feature_shapes"])} branches, {parameters:,} parameters' in out
+
+
+@pytest.mark.parametrize('key', ['model', 'state_dict'])
+@pytest.mark.parametrize('prefix', ['', 'module.'])
+@pytest.mark.parametrize('arch', ['wrn_40_2_aux', 'resnet20_aux'])
+def test_converts_plain_networks_of_older_layouts(
+    key: str, prefix: str, arch: str, tmp_path: Path, convert: Callable
+) -> None:
+    weights = {
+        name.replace('backbone.', prefix, 1): value
+        for name, value in shapes_only(arch).items()
+        if name.startswith('backbone.')
+    }
+    torch.save({key: weights, 'epoch': 240}, tmp_path / 'theirs.pth')
+    convert([str(tmp_path / 'theirs.pth'), str(tmp_path / 'ours.pth')])
+    meta = read_checkpoint(tmp_path / 'ours.pth', 'dst')['meta']
+    assert meta['network'] == NETWORKS[arch]
+    assert 'branches' not in meta['model']
+
+
+def test_converted_network_gives_their_logits(tmp_path: Path, convert: Callable) -> None:
+    src, dst = tmp_path / 'theirs.pth.tar', tmp_path / 'ours.pth'
+    torch.save(dict(net=official_state_dict('resnet20_aux')), src)
+    convert([str(src), str(dst)])
+    network = MODELS.build(read_checkpoint(dst, 'dst')['meta']['model']).double().eval()
+    load_network(network, dst, 'model.teacher_ckpt')
+    with torch.no_grad():
+        logits, _ = network(network.transforms(batch(0)[0]))
+    theirs = torch.from_numpy(golden('forward_resnet20_aux')['logits'])
+    torch.testing.assert_close(logits, theirs, rtol=1e-9, atol=1e-9)
+
+
+def test_replaces_a_file_only_with_force(tmp_path: Path, convert: Callable) -> None:
+    src, dst = tmp_path / 'theirs.pth', tmp_path / 'ours.pth'
+    torch.save(dict(net=shapes_only('resnet20_aux')), src)
+    dst.write_text('something of value')
+    with pytest.raises(UserError, match='ours.pth.* exists; accepted is a new name, or --force'):
+        convert([str(src), str(dst)])
+    assert dst.read_text() == 'something of value'
+    convert([str(src), str(dst), '--force'])
+    assert 'state_dict' in read_checkpoint(dst, 'dst')
+    convert([str(src), str(dst)])  # the same content again loses nothing
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['ours.pth', 'theirs.pth']
+
+
+class _Attack:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, function: Callable, *args: object) -> None:
+        self.call = function, args
+
+    def __reduce__(self) -> tuple:
+        return self.call
+
+
+def test_executes_nothing(tmp_path: Path) -> None:
+    src, dst, marker = tmp_path / 'evil.pth', tmp_path / 'ours.pth', tmp_path / 'marker'
+    attack = _Attack(os.system, f'touch {marker}')
+    torch.save(dict(net=shapes_only('resnet20_aux'), acc=attack), src)
+    result = run_tool('tools/model_converters/convert_official.py', src, dst)
+    assert result.returncode == 1
+    assert re.match(r"error: SRC='.*evil.pth': refused, .* GLOBAL .*system", result.stderr)
+    assert 'Traceback' not in result.stderr
+    assert not marker.exists() and not dst.exists()
+
+
+def test_executes_nothing_of_a_plain_pickle(tmp_path: Path, convert: Callable) -> None:
+    marker = tmp_path / 'marker'
+    (tmp_path / 'evil.pth').write_bytes(pickle.dumps(_Attack(os.system, f'touch {marker}')))
+    with pytest.raises(CheckpointError, match='evil.pth'):
+        convert([str(tmp_path / 'evil.pth'), str(tmp_path / 'ours.pth')])
+    assert not marker.exists()
+
+
+def test_getattr_reaches_only_the_statistics_of_log_histories(tmp_path: Path) -> None:
+    torch.save(dict(log=HistoryBuffer([1.0], [1])), tmp_path / 'log.pth')
+    assert read_checkpoint(tmp_path / 'log.pth', 'SRC')['log'].mean() == 1
+    torch.save(dict(x=_Attack(getattr, HistoryBuffer, '__init__')), tmp_path / 'evil.pth')
+    with pytest.raises(CheckpointError, match='refused, since reading it would execute code'):
+        read_checkpoint(tmp_path / 'evil.pth', 'SRC')
+
+
+def _without(key: str) -> dict[str, Tensor]:
+    weights = shapes_only('resnet20_aux')
+    del weights[key]
+    return weights
+
+
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        (dict(net=_without('backbone.layer2.0.bn1.weight')), 'closest to resnet20, but 1 weights'),
+        (
+            dict(net=shapes_only('resnet20_aux') | {'backbone.extra': torch.zeros(1)}),
+            'closest to resnet20, but .*have no place: backbone.extra',
+        ),
+        (
+            dict(net={'features.0.weight': torch.zeros(2, 3), 'fc.weight': torch.zeros(5, 7)}),
+            'none of the known networks has keys such as backbone.features.0.weight.*resnet56',
+        ),
+        (dict(net=shapes_only('vgg13_bn_aux') | {'backbone.classifier.weight': torch.zeros(())}),
+         'none of the known networks'),
+        (dict(net={3: torch.zeros(1)}), 'none of the known networks'),
+        (dict(net={}), 'none of the known networks'),
+        (dict(net=dict(a=1)), 'not all of its weights are tensors'),
+        (dict(a=1, b=2), "found a, b; accepted are {'net': weights"),
+        (collections.OrderedDict(), 'found ; accepted'),
+        ([1, 2], 'found list; accepted'),
+        (torch.zeros(3), 'found Tensor; accepted'),
+        (dict(state_dict={'head.fc.weight': torch.zeros(2, 3)}), 'those of hsakd already'),
+    ],
+)  # fmt: skip
+def test_says_what_does_not_fit(
+    content: object, message: str, tmp_path: Path, convert: Callable
+) -> None:
+    torch.save(content, tmp_path / 'theirs.pth')
+    with pytest.raises(CheckpointError, match=f"SRC='.*theirs.pth': .*{message}"):
+        convert([str(tmp_path / 'theirs.pth'), str(tmp_path / 'ours.pth')])
+    assert not (tmp_path / 'ours.pth').exists()
+
+
+@pytest.mark.parametrize('size', [0, 7, 1000, -1])
+def test_names_a_truncated_file(size: int, tmp_path: Path, convert: Callable) -> None:
+    src = tmp_path / 'theirs.pth'
+    torch.save(dict(net=shapes_only('resnet20_aux')), src)
+    src.write_bytes(src.read_bytes()[:size])
+    with pytest.raises(CheckpointError, match="SRC='.*theirs.pth': not a readable checkpoint"):
+        convert([str(src), str(tmp_path / 'ours.pth')])
+
+
+def test_names_a_missing_file(tmp_path: Path, convert: Callable) -> None:
+    with pytest.raises(CheckpointError, match='none.pth.*: no such file'):
+        convert([str(tmp_path / 'none.pth'), str(tmp_path / 'ours.pth')])
+    with pytest.raises(CheckpointError, match='a folder; accepted is a checkpoint'):
+        convert([str(tmp_path), str(tmp_path / 'ours.pth')])
+
+
+def test_names_an_unusable_destination(tmp_path: Path, convert: Callable) -> None:
+    src = tmp_path / 'theirs.pth'
+    torch.save(dict(net=shapes_only('resnet20_aux')), src)
+    with pytest.raises(UserError, match='is a folder; accepted is the name of a file'):
+        convert([str(src), str(tmp_path)])
+    with pytest.raises(UserError, match='cannot be written'):
+        convert([str(src), str(src / 'below-a-file.pth')])

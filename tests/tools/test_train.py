@@ -1,0 +1,197 @@
+"""tools/train.py and tools/test.py as a user runs them."""
+
+import json
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from hsakd.registry import MODELS
+from tests.conftest import ROOT, run_tool, write_image_folder
+
+TEACHER = 'configs/hsakd/hsakd-teacher_wrn-16-2_1xb64-80e_digits.py'
+STUDENT = 'configs/hsakd/hsakd-offline_wrn-16-2_wrn-10-1_1xb64-80e_digits.py'
+PLAIN = 'configs/baseline/wrn-10-1_1xb64-80e_digits.py'
+SHORT = ('train_cfg.max_epochs=2', 'train_cfg.val_interval=1')
+
+
+def train(config, work_dir, *options, args=()):
+    result = run_tool(
+        'tools/train.py', config, '--work-dir', work_dir, *args, '--cfg-options', *SHORT, *options
+    )
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+def scalars(work_dir):
+    (path,) = sorted(work_dir.glob('*/vis_data/scalars.json'))[-1:]
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture(scope='module')
+def teacher(tmp_path_factory):
+    work_dir = tmp_path_factory.mktemp('teacher')
+    return work_dir, train(TEACHER, work_dir)
+
+
+def test_teacher(teacher):
+    work_dir, result = teacher
+    assert (work_dir / 'epoch_2.pth').is_file()
+    records = scalars(work_dir)
+    train_losses = [r['loss'] for r in records if 'loss' in r]
+    assert train_losses[-1] < train_losses[0]
+    validation = records[-1]
+    for name in ('accuracy/top1', 'accuracy/top5', 'branch_1/class_top1', 'branch_3/joint_top1'):
+        assert 0 <= validation[name] <= 100
+    assert list(work_dir.glob('*/vis_data/events.out.tfevents.*')), 'no TensorBoard file'
+    assert 'is not compiled' not in result.stdout + result.stderr
+    assert 'Config:' not in result.stdout and 'System environment' not in result.stdout
+    log = next(work_dir.glob('*/*.log')).read_text()
+    assert 'Config:' in log and 'System environment' in log
+
+
+def test_student_resume_and_test(teacher, tmp_path):
+    checkpoint = teacher[0] / 'epoch_2.pth'
+    train(STUDENT, tmp_path, f'model.teacher_ckpt={checkpoint}')
+    saved = torch.load(tmp_path / 'epoch_2.pth', weights_only=False)
+    assert all(key.startswith('student.') for key in saved['state_dict'])
+    assert {'loss_cls', 'loss_kd_logits', 'loss_kd_aux_2'} <= set(scalars(tmp_path)[0])
+    first = scalars(tmp_path)[-1]['accuracy/top1']
+
+    metrics = tmp_path / 'metrics.json'
+    result = run_tool(
+        'tools/test.py', STUDENT, tmp_path / 'epoch_2.pth', '--work-dir', tmp_path / 'test',
+        '--out', metrics, '--out-item', 'metrics',
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert json.loads(metrics.read_text())['accuracy/top1'] == pytest.approx(first)
+
+    result = run_tool(
+        'tools/train.py', STUDENT, '--work-dir', tmp_path, '--resume', '--cfg-options',
+        'train_cfg.max_epochs=3', 'train_cfg.val_interval=1', f'model.teacher_ckpt={checkpoint}',
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / 'epoch_3.pth').is_file()
+    assert [r['epoch'] for r in scalars(tmp_path) if 'loss' in r] == [3]
+
+
+def test_frozen_teacher_from_a_baseline(tmp_path):
+    plain = dict(
+        backbone=dict(type='WideResNet', depth=16, widen_factor=2),
+        head=dict(num_classes=10, in_channels=128),
+    )
+    base = Config.fromfile(ROOT / TEACHER)
+    base.model = dict(type='BranchedClassifier', neck=base.model.neck, **plain)
+    base.model.head = dict(base.model.head, type='mmpretrain.LinearClsHead')
+    base.model.head.loss = dict(type='mmpretrain.CrossEntropyLoss')
+    base.dump(tmp_path / 'plain.py')
+    train(tmp_path / 'plain.py', tmp_path / 'plain')
+    checkpoint = tmp_path / 'plain' / 'epoch_2.pth'
+    train(TEACHER, tmp_path / 'frozen', 'model.frozen=True', f'model.backbone_ckpt={checkpoint}')
+    before = torch.load(checkpoint, weights_only=False)['state_dict']
+    after = torch.load(tmp_path / 'frozen' / 'epoch_2.pth', weights_only=False)['state_dict']
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
+    losses = [r['loss_aux_0'] for r in scalars(tmp_path / 'frozen') if 'loss' in r]
+    assert losses[-1] < losses[0]
+
+
+def test_image_folder_with_a_bad_image(tmp_path):
+    train_dir = write_image_folder(tmp_path / 'train', per_class=8)
+    test_dir = write_image_folder(tmp_path / 'test')
+    (train_dir / 'cat' / '3.png').write_bytes(b'broken')
+    config = 'configs/baseline/resnet8_1xb32-300i_images32.py'
+    options = (
+        '--cfg-options', 'model.head.num_classes=2', 'train_cfg.max_iters=4',
+        'train_cfg.val_interval=4', 'train_dataloader.batch_size=4',
+        'val_evaluator.0.topk=(1,)', 'train_dataloader.num_workers=1',
+        f'train_dataloader.dataset.data_root={train_dir}',
+        f'val_dataloader.dataset.data_root={test_dir}',
+    )  # fmt: skip
+    work_dir = tmp_path / 'work'
+    failed = run_tool('tools/train.py', config, '--work-dir', work_dir, *options)
+    assert failed.returncode == 1
+    assert 'cat/3.png: cannot be decoded' in failed.stderr and 'Traceback' not in failed.stderr
+    skipped = run_tool(
+        'tools/train.py', config, '--work-dir', work_dir, '--skip-bad-images', *options
+    )
+    assert skipped.returncode == 0, skipped.stderr
+    assert 'skipped 1 of 16 images' in skipped.stdout + skipped.stderr
+
+
+def test_non_finite_loss_stops_and_spoils_nothing(tmp_path):
+    train(PLAIN, tmp_path)
+    good = (tmp_path / 'epoch_2.pth').read_bytes()
+    result = run_tool(
+        'tools/train.py', PLAIN, '--work-dir', tmp_path, '--resume', '--cfg-options',
+        'train_cfg.max_epochs=4', 'data_preprocessor.std=[0,0,0]',
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert 'loss_cls is' in result.stderr and 'at iteration' in result.stderr
+    assert 'Traceback' not in result.stderr
+    assert (tmp_path / 'epoch_2.pth').read_bytes() == good
+    assert not (tmp_path / 'epoch_4.pth').exists()
+
+
+def saved_network(path, **changes):
+    cfg = Config(Config.fromfile(ROOT / STUDENT).model.teacher.to_dict())
+    cfg.merge_from_dict(changes)
+    torch.save(dict(state_dict=MODELS.build(cfg.to_dict()).state_dict()), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    'args, words',
+    [
+        (['nowhere.py'], "config 'nowhere.py': no such file"),
+        ([STUDENT, '--amp'], '--amp needs a GPU'),
+        ([STUDENT, '--resume', 'gone.pth'], "--resume='gone.pth': no such file"),
+        ([STUDENT, '--skip-bad-images'], '--skip-bad-images is for ImageFolder'),
+        ([STUDENT, 'model.teacher_ckpt=None'], 'model.teacher_ckpt is None'),
+        ([STUDENT, 'model.teacher_ckpt=gone.pth'], "model.teacher_ckpt='gone.pth': no such file"),
+        ([STUDENT, 'model.teacher_ckpt=truncated.pth'], 'truncated perhaps'),
+        ([STUDENT, 'model.teacher_ckpt=classes.pth'], 'has 7 classes, the config 10'),
+        ([STUDENT, 'model.teacher_ckpt=deeper.pth'], 'weights of the checkpoint have no place'),
+        ([STUDENT, 'model.student.branches.stages=[0]'], 'model.student has 1 branches'),
+        ([STUDENT, 'model.student.backbone.type=Nothing'], 'Nothing is not in the hsakd::model'),
+        ([STUDENT, 'model.student.backbone.wheels=4'], "unexpected keyword argument 'wheels'"),
+        ([TEACHER, 'model.frozen=True'], 'model.backbone_ckpt is None'),
+        ([PLAIN, 'train_dataloader.batch_size=1'], 'train_dataloader.batch_size=1'),
+        ([PLAIN, 'train_dataloader.batch_size=199'], 'leaves one image of 200'),
+        ([PLAIN, 'model.head.num_classes=7'], 'has 10 classes, the model 7'),
+        (['configs/baseline/resnet20_1xb64-240e_cifar100.py'], "data_root='data/cifar100'"),
+        (['configs/baseline/resnet20_1xb64-240e_images32.py'], "data_root='data/images/train'"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_bad_input_ends_in_one_message(args, words, tmp_path, monkeypatch, in_process):
+    saved_network(tmp_path / 'classes.pth', **{'head.num_classes': 7})
+    saved_network(tmp_path / 'deeper.pth', **{'backbone.depth': 22})
+    whole = saved_network(tmp_path / 'whole.pth').read_bytes()
+    (tmp_path / 'truncated.pth').write_bytes(whole[: len(whole) // 2])
+    config = str(ROOT / args[0]) if args[0].startswith('configs') else args[0]
+    options = [a for a in args[1:] if '=' in a and not a.startswith('--')]
+    flags = [a for a in args[1:] if a not in options]
+    if options:
+        flags += ['--cfg-options', *options]
+    monkeypatch.chdir(tmp_path)
+    status, stderr = in_process('tools/train.py', config, '--work-dir', tmp_path / 'w', *flags)
+    assert status == 1
+    assert words in stderr, stderr
+    assert stderr.count('error: ') == 1 and 'Traceback' not in stderr
+    assert not list((tmp_path / 'w').glob('*.pth'))
+
+
+@pytest.mark.parametrize(
+    'checkpoint, words',
+    [
+        ('gone.pth', "checkpoint='gone.pth': no such file"),
+        ('classes.pth', 'has 7 classes, the config 10'),
+        ('text.pth', 'not a readable checkpoint'),
+    ],
+)
+def test_testing_a_bad_checkpoint(checkpoint, words, tmp_path, monkeypatch, in_process):
+    saved_network(tmp_path / 'classes.pth', **{'head.num_classes': 7})
+    (tmp_path / 'text.pth').write_text('not a checkpoint')
+    monkeypatch.chdir(tmp_path)
+    status, stderr = in_process('tools/test.py', ROOT / TEACHER, checkpoint, '--work-dir', 'w')
+    assert status == 1 and words in stderr and 'Traceback' not in stderr

@@ -1,0 +1,81 @@
+#!/usr/bin/env python
+"""Publish the network that a checkpoint of training deploys, as a plain mmpretrain classifier.
+
+Written are PREFIX-HASH8.pth (weights, config and class names; no teacher, branches, joint heads or
+optimiser state) and PREFIX-HASH8.py (its config), which mmpretrain loads:
+get_model('PREFIX-HASH8.py', pretrained=True). Before anything is written the logits are compared
+with those of the trained network.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from hsakd.utils.cli import run_tool  # noqa: E402
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """A checkpoint, and where to write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        'checkpoint', help='of tools/train.py: baseline, teacher, offline or online distiller'
+    )
+    parser.add_argument(
+        'out',
+        help='PREFIX of the files, as in models/resnet20; or a folder (one that exists, or ending '
+        'in /), then the experiment names the files',
+    )
+    parser.add_argument(
+        '--onnx',
+        action='store_true',
+        help='also write PREFIX-HASH8.onnx: float32 RGB images [N, 3, H, W], 0..255, to logits; '
+        'normalisation is inside the model; compared with PyTorch in ONNX Runtime',
+    )
+    parser.add_argument(
+        '--network',
+        type=int,
+        metavar='N',
+        help='which network of an online distiller, from 0 (the default)',
+    )
+    parser.add_argument(
+        '--config',
+        help='config of a checkpoint that holds none, such as one of convert_official.py',
+    )
+    parser.add_argument(
+        '--force', action='store_true', help='replace files of the same names and other content'
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Load, compare, write, and say what is where."""
+    args = parse_args(argv)
+    from hsakd.apis import export_onnx, load_classifier, publish
+    from hsakd.apis.publishing import experiment_name
+
+    classifier = load_classifier(args.checkpoint, args.config, args.network)
+    prefix = Path(args.out)
+    if args.out.endswith('/') or prefix.is_dir():
+        prefix /= experiment_name(args.checkpoint)
+    model, difference = export_onnx(classifier) if args.onnx else (None, None)
+    files = publish(classifier, prefix, onnx=model, force=args.force)
+
+    parameters = sum(p.numel() for p in classifier.parameters())
+    print(
+        f'{args.checkpoint}: {type(classifier.backbone).__name__}, '
+        f'{classifier.head.num_classes} classes, {parameters:,} parameters; logits as trained'
+    )
+    for file in files:
+        print(f'  {file} ({file.stat().st_size:,} bytes)')
+    if args.onnx:
+        print(f'  logits of ONNX Runtime and PyTorch differ by {difference:.1e} at most')
+    print(f"load it with mmpretrain.get_model('{files[1]}', pretrained=True)")
+    print(f'try it with  python tools/predict.py IMAGES --model {files[0]}')
+
+
+if __name__ == '__main__':
+    run_tool(main)
