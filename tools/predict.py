@@ -90,7 +90,7 @@ def main(argv: list[str] | None = None) -> None:
         table.add_section()
     Console().print(table)
     skipped = f'; {len(bad)} skipped, since they cannot be decoded' if bad else ''
-    print(f'{len(images)} images{skipped}; pictures in {args.out}')
+    print(f'images: {len(images)}{skipped}; pictures in {args.out}')
 
 
 if __name__ == '__main__':

@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ from hsakd.utils.cli import run_tool  # noqa: E402
 from hsakd.utils.errors import UserError  # noqa: E402
 
 if TYPE_CHECKING:
+    import numpy as np
+    from mmengine.dataset import BaseDataset
     from rich.console import Console
 
     from hsakd.visualization import Comparison
@@ -36,28 +39,17 @@ class Part:
     folder: str
     role: str
     network: str
-    config: str
+    config: str  # in configs/
 
 
-CONFIGS = ROOT / 'configs'
 PARTS = (
-    Part(
-        'teacher',
-        'teacher',
-        'WRN-16-2',
-        str(CONFIGS / 'hsakd' / 'hsakd-teacher_wrn-16-2_1xb64-80e_digits.py'),
-    ),
-    Part(
-        'baseline',
-        'plain student',
-        'WRN-10-1',
-        str(CONFIGS / 'baseline' / 'wrn-10-1_1xb64-80e_digits.py'),
-    ),
+    Part('teacher', 'teacher', 'WRN-16-2', 'hsakd/hsakd-teacher_wrn-16-2_1xb64-80e_digits.py'),
+    Part('baseline', 'plain student', 'WRN-10-1', 'baseline/wrn-10-1_1xb64-80e_digits.py'),
     Part(
         'distilled',
         'distilled student',
         'WRN-10-1',
-        str(CONFIGS / 'hsakd' / 'hsakd-offline_wrn-16-2_wrn-10-1_1xb64-80e_digits.py'),
+        'hsakd/hsakd-offline_wrn-16-2_wrn-10-1_1xb64-80e_digits.py',
     ),
 )
 TAIL = 15  # lines of output shown of a training that failed
@@ -96,7 +88,7 @@ def train_command(part: Part, work_dir: Path, seed: int, epochs: int, default: i
         ]
     return [
         os.path.relpath(ROOT / 'tools' / 'train.py'),
-        os.path.relpath(part.config),
+        os.path.relpath(ROOT / 'configs' / part.config),
         '--work-dir',
         str(work_dir / part.folder),
         '--cfg-options',
@@ -172,10 +164,39 @@ def latest(history: Sequence[dict[str, float]]) -> dict[str, object]:
     return dict(completed=last.get('epoch', 0), figures='  '.join(figures))
 
 
-def train_all(args: argparse.Namespace, epochs: int, default: int, console: 'Console') -> list:
-    """Command, seconds and history of every training, and its checkpoint; seed by seed."""
-    done = []
-    steps = len(args.seeds) * len(PARTS)
+@cache
+def digits(loader: str) -> 'BaseDataset':
+    """The data set of a data loader of the configs."""
+    from hsakd.apis.running import load_config
+    from hsakd.registry import DATASETS
+
+    return DATASETS.build(load_config(str(ROOT / 'configs' / PARTS[0].config))[loader].dataset)
+
+
+def examine(checkpoint: Path) -> tuple[int, 'np.ndarray']:
+    """Parameters of a network as it is deployed, and the classes that it gives the test images."""
+    import numpy as np
+    from mmengine.dataset import pseudo_collate
+
+    from hsakd.apis import load_classifier
+
+    classifier = load_classifier(checkpoint)
+    test_set = digits('test_dataloader')
+    samples = classifier.test_step(pseudo_collate([test_set[i] for i in range(len(test_set))]))
+    parameters = sum(parameter.numel() for parameter in classifier.parameters())
+    return parameters, np.array([sample.pred_label.item() for sample in samples])
+
+
+def train_all(args: argparse.Namespace, console: 'Console') -> 'Comparison':
+    """The three trainings of every seed."""
+    import numpy as np
+    from mmengine.config import Config
+
+    from hsakd.visualization import Comparison, Run
+
+    default = Config.fromfile(ROOT / 'configs' / PARTS[0].config).train_cfg.max_epochs
+    epochs = args.epochs or default
+    runs = []
     for seed in args.seeds:
         work_dir = Path(args.work_dir)
         if len(args.seeds) > 1:
@@ -183,45 +204,24 @@ def train_all(args: argparse.Namespace, epochs: int, default: int, console: 'Con
         for part in PARTS:
             command = train_command(part, work_dir, seed, epochs, default)
             shown = shlex.join(['python', *command])
+            step = f'[{len(runs) + 1}/{len(args.seeds) * len(PARTS)}]'
             console.print(
-                f'[{len(done) + 1}/{steps}] {part.role}, seed {seed}\n$ {shown}',
+                f'{step} {part.role}, seed {seed}\n$ {shown}',
                 markup=False,
                 highlight=False,
                 soft_wrap=True,
             )
             folder = work_dir / part.folder
             seconds, history = train(command, part.role, folder, epochs, console)
-            done.append((shown, seconds, history, folder / f'epoch_{epochs}.pth'))
-    return done
-
-
-def compare(trainings: Sequence[tuple], seeds: Sequence[int]) -> 'Comparison':
-    """The three trainings of every seed, with what the networks make of the test images."""
-    import numpy as np
-    from mmengine.dataset import pseudo_collate
-
-    from hsakd.apis import load_classifier
-    from hsakd.apis.running import load_config
-    from hsakd.registry import DATASETS
-    from hsakd.visualization import Comparison, Run
-
-    config = load_config(PARTS[0].config)
-    train_set = DATASETS.build(config.train_dataloader.dataset)
-    test_set = DATASETS.build(config.test_dataloader.dataset)
-    batch = pseudo_collate([test_set[index] for index in range(len(test_set))])
-    runs = []
-    for command, seconds, history, checkpoint in trainings:
-        classifier = load_classifier(checkpoint)
-        parameters = sum(parameter.numel() for parameter in classifier.parameters())
-        predictions = [sample.pred_label.item() for sample in classifier.test_step(batch)]
-        runs.append(Run(command, seconds, parameters, history, np.array(predictions)))
+            runs.append(Run(shown, seconds, history, *examine(folder / f'epoch_{epochs}.pth')))
+    test_set = digits('test_dataloader')
     return Comparison(
         *(runs[index :: len(PARTS)] for index in range(len(PARTS))),
         networks=tuple(part.network for part in PARTS),
-        seeds=seeds,
-        train_size=len(train_set),
-        images=np.stack([test_set.get_data_info(index)['img'] for index in range(len(test_set))]),
-        labels=np.array(test_set.get_gt_labels()),
+        seeds=args.seeds,
+        train_size=len(digits('train_dataloader')),
+        images=np.stack([test_set.get_data_info(i)['img'] for i in range(len(test_set))]),
+        labels=test_set.get_gt_labels(),
     )
 
 
@@ -235,7 +235,7 @@ def describe_machine() -> list[tuple[str, str]]:
     cpu_info = Path('/proc/cpuinfo')
     models = cpu_info.read_text().split('model name') if cpu_info.is_file() else []
     cpu = models[1].splitlines()[0].lstrip('\t: ') if len(models) > 1 else platform.machine()
-    hardware = f'{cpu}, {os.cpu_count()} cores, {torch.get_num_threads()} threads'
+    hardware = f'{cpu}, {os.cpu_count()} cores (torch threads: {torch.get_num_threads()})'
     if torch.cuda.is_available():
         hardware = f'{torch.cuda.get_device_name()}; {hardware}'
     return [
@@ -261,7 +261,6 @@ def main() -> None:
             f'--work-dir={args.work_dir!r}: accepted are paths without blanks, commas, () and []'
         )
 
-    from mmengine.config import Config
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -271,11 +270,7 @@ def main() -> None:
     from hsakd.visualization.report import SUMMARY_HEADER, verdict
 
     console = Console()
-    default = Config.fromfile(PARTS[0].config).train_cfg.max_epochs
-    epochs = args.epochs or default
-    trainings = train_all(args, epochs, default, console)
-
-    comparison = compare(trainings, args.seeds)
+    comparison = train_all(args, console)
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for column, justify in zip(SUMMARY_HEADER, ('left', *4 * ('right',)), strict=True):
         table.add_column(column, justify=justify)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from hsakd.utils.cli import run_tool  # noqa: E402
+from hsakd.utils.cli import parse, run_tool  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -43,7 +43,7 @@ def parse_args() -> argparse.Namespace:
         '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none'
     )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = parse(parser)
     if args.out_item and not args.out:
         parser.error('--out-item needs --out')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from hsakd.utils.cli import run_tool  # noqa: E402
+from hsakd.utils.cli import parse, run_tool  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -52,7 +52,7 @@ def parse_args() -> argparse.Namespace:
         '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none'
     )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = parse(parser)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args
 
@@ -64,11 +64,11 @@ def main() -> None:
 
     from hsakd.apis.running import (
         build_runner,
-        check_checkpoint_file,
         load_config,
         set_dataloader_defaults,
         skip_bad_images,
     )
+    from hsakd.utils.checkpoint import read_checkpoint
     from hsakd.utils.errors import ConfigError
 
     config = load_config(args.config, args.cfg_options)
@@ -91,9 +91,8 @@ def main() -> None:
     if args.resume:
         config.resume = True
         config.load_from = None if args.resume == 'auto' else args.resume
-    if config.get('load_from'):
-        key = '--resume' if args.resume else 'load_from'
-        check_checkpoint_file(config.load_from, key)
+    if config.get('load_from'):  # before the data set is built
+        read_checkpoint(config.load_from, '--resume' if args.resume else 'load_from')
     if args.skip_bad_images:
         skip_bad_images(config)
     set_dataloader_defaults(

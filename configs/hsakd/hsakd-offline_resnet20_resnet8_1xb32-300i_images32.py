@@ -9,5 +9,8 @@ model = dict(
 param_scheduler = dict(by_epoch=False, milestones=[200, 270])
 train_cfg = dict(_delete_=True, by_epoch=False, max_iters=300, val_interval=300)
 train_dataloader = dict(batch_size=32)
-default_hooks = dict(checkpoint=dict(by_epoch=False, interval=100))
+default_hooks = dict(
+    checkpoint=dict(by_epoch=False, interval=100),
+    logger=dict(log_metric_by_epoch=False),
+)
 log_processor = dict(by_epoch=False)

@@ -1,5 +1,6 @@
 """From a checkpoint of training to a plain mmpretrain classifier."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -138,14 +139,18 @@ def _network_config(config: Config, index: int | None) -> ConfigDict:
     return network
 
 
-def _one_network(checkpoint: dict, index: int | None) -> dict:
-    """The checkpoint without networks before ``index``."""
-    if not index:
+def _one_network(checkpoint: Mapping, index: int | None) -> Mapping:
+    """The checkpoint of network ``index`` alone; None keeps all."""
+    weights = checkpoint.get('state_dict') if isinstance(checkpoint, Mapping) else None
+    if index is None or not isinstance(weights, Mapping):
         return checkpoint
     prefix = f'networks.{index}.'
-    weights = checkpoint.get('state_dict', checkpoint)
     return dict(
-        state_dict={k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+        state_dict={
+            str(name).removeprefix(prefix): value
+            for name, value in weights.items()
+            if str(name).startswith(prefix)
+        }
     )
 
 
@@ -223,9 +228,10 @@ def _test_pipeline(config: Config, exporter: _Exporter) -> tuple[list[dict], boo
 
 def _dataset_meta(checkpoint: dict, path: str | Path, config: Config, num_classes: int) -> dict:
     """``classes``, of the training data or else of the kind of data set, where they are known."""
-    meta = checkpoint.get('meta') or {}
-    classes = (meta.get('dataset_meta') or {}).get('classes')
-    if not classes:
+    meta = checkpoint.get('meta')
+    dataset_meta = meta.get('dataset_meta') if isinstance(meta, Mapping) else None
+    classes = dataset_meta.get('classes') if isinstance(dataset_meta, Mapping) else None
+    if not isinstance(classes, list | tuple):
         dataset = _test_dataset(config)
         scope = config.get('default_scope') or 'hsakd'
         kind = find_class(DATASETS, dataset.get('type'), scope, 'test_dataloader.dataset')

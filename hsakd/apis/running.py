@@ -1,6 +1,5 @@
 """From a config file to a runner, with errors that say which key is at fault."""
 
-import zipfile
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
@@ -8,9 +7,9 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from hsakd.engine.runner import QuietRunner
+from hsakd.engine.runner import DistillationRunner
 from hsakd.utils.checkpoint import load_network
-from hsakd.utils.errors import CheckpointError, ConfigError
+from hsakd.utils.errors import ConfigError
 
 
 def load_config(path: str, options: dict | None = None) -> Config:
@@ -41,7 +40,7 @@ def build_runner(config: Config) -> Runner:
     import hsakd  # noqa: F401  registers hsakd's types
 
     try:
-        return QuietRunner.from_cfg(config)
+        return DistillationRunner.from_cfg(config)
     except KeyError as error:
         if 'registry' in str(error):
             raise ConfigError(str(error.args[0])) from error
@@ -84,21 +83,6 @@ def set_dataloader_defaults(config: Config, pin_memory: bool, persistent_workers
             loader.pin_memory = False
         if not persistent_workers or loader.get('num_workers', 0) == 0:
             loader.persistent_workers = False
-
-
-def check_checkpoint_file(path: str, key: str) -> None:
-    """Notice a missing or truncated file before anything is built.
-
-    Raises:
-        CheckpointError: With ``key``, the option that named the file.
-    """
-    if not Path(path).is_file():
-        raise CheckpointError(f'{key}={path!r}: no such file; accepted is a checkpoint (.pth) file')
-    if not zipfile.is_zipfile(path):
-        raise CheckpointError(
-            f'{key}={path!r}: not a readable checkpoint ({Path(path).stat().st_size} bytes), '
-            'truncated perhaps; accepted is a whole file of tools/train.py'
-        )
 
 
 def deployed_network(model: nn.Module) -> nn.Module:

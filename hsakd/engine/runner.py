@@ -1,23 +1,32 @@
 import logging
 
 from mmengine.logging import MMLogger
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from hsakd.utils.checkpoint import describe_mismatch, read_checkpoint
+from hsakd.utils.errors import CheckpointError
+
 # What mmengine says of its own internals.
-_NOISE = ('"FileClient" will be deprecated', '"HardDiskBackend" is the alias')
+_NOISE = (
+    '"FileClient" will be deprecated',
+    '"HardDiskBackend" is the alias',
+    'Distributed training is not used',
+)
 
 
 def _for_terminal(record: logging.LogRecord) -> bool:
     message = record.getMessage()
-    if record.levelno >= logging.WARNING:
-        return not message.startswith(_NOISE)
-    return message.count('\n') < 3
+    if message.startswith(_NOISE):
+        return False
+    return record.levelno >= logging.WARNING or message.count('\n') < 3
 
 
-class QuietRunner(Runner):
-    """mmengine's runner, with a terminal that can be read.
+class DistillationRunner(Runner):
+    """mmengine's runner, with a terminal that can be read and checkpoints that are checked.
 
-    The config, the environment and the list of hooks go to the log file alone.
+    The config, the environment and the list of hooks go to the log file alone. A checkpoint is
+    first read without executing what is in it; one to resume from has to fit whole.
     """
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
@@ -26,6 +35,31 @@ class QuietRunner(Runner):
         for handler in console_handlers(logger):
             handler.addFilter(_for_terminal)
         return logger
+
+    def resume(self, filename: str, *args, **kwargs) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            CheckpointError: Its weights are not exactly those of the model.
+        """
+        found = read_checkpoint(filename, 'resume').get('state_dict', {})
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        mismatch = describe_mismatch(model.state_dict(), found)
+        if mismatch:
+            raise CheckpointError(
+                f'resume={str(filename)!r} does not fit the model of the config, a '
+                f'{type(model).__name__}: {mismatch}'
+            )
+        super().resume(filename, *args, **kwargs)
+
+    def load_checkpoint(self, filename: str, *args, **kwargs) -> dict:
+        """Load weights; mmengine warns of those that do not fit.
+
+        Raises:
+            CheckpointError: The file is missing or broken, or would execute code.
+        """
+        read_checkpoint(filename, 'load_from')
+        return super().load_checkpoint(filename, *args, **kwargs)
 
 
 def console_handlers(logger: logging.Logger) -> list[logging.Handler]:

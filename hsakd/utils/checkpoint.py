@@ -1,6 +1,7 @@
 """Checkpoints in: read without executing anything, and loaded whole or not at all."""
 
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,12 +58,12 @@ def read_checkpoint(path: str | Path, key: str) -> dict:
         with torch.serialization.safe_globals(_SAFE_GLOBALS):
             return torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
-        if zipfile.is_zipfile(path):
-            reason = str(error).strip().splitlines()
-            wanted = next((line for line in reason if 'GLOBAL' in line), reason[0])
+        called = re.search(r'GLOBAL (\S+)', str(error))
+        if called or zipfile.is_zipfile(path):
             raise CheckpointError(
-                f'{key}={str(path)!r}: refused, since reading it would execute code: {wanted}; '
-                'accepted are files that hold tensors and plain data'
+                f'{key}={str(path)!r}: refused, since reading it would execute code'
+                f'{f" ({called[1]})" if called else ""}; accepted are files that hold tensors and '
+                'plain data'
             ) from error
         raise CheckpointError(_broken(key, path)) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
@@ -81,15 +82,18 @@ def network_state_dict(checkpoint: Mapping, path: str | Path, key: str) -> dict[
     Raises:
         CheckpointError: There is none.
     """
-    state_dict = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, Mapping) else {}
+    content = checkpoint if isinstance(checkpoint, Mapping) else {}
+    weights = content.get('state_dict', content)
+    weights = weights if isinstance(weights, Mapping) else {}
+    weights = {str(name): value for name, value in weights.items()}
     for prefix in _PREFIXES:
-        if any(name.startswith(f'{prefix}backbone.') for name in state_dict):
+        if any(name.startswith(f'{prefix}backbone.') for name in weights):
             return {
                 name.removeprefix(prefix): value
-                for name, value in state_dict.items()
+                for name, value in weights.items()
                 if name.startswith(prefix) and isinstance(value, Tensor)
             }
-    found = ', '.join(map(str, list(checkpoint)[:4])) if checkpoint else 'nothing'
+    found = ', '.join(map(str, list(content)[:4])) or type(checkpoint).__name__
     raise CheckpointError(
         f'{key}={str(path)!r}: no network in it (found: {found}, ...); accepted are checkpoints of '
         'tools/train.py and of tools/model_converters/convert_official.py, which converts those '

@@ -1,5 +1,6 @@
 """What the command-line tools share."""
 
+import argparse
 import sys
 from collections.abc import Callable
 
@@ -20,3 +21,11 @@ def run_tool(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         sys.exit(130)
+
+
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Parse the command line; ``--cfg-options`` without ``=`` is a usage error too."""
+    try:
+        return parser.parse_args()
+    except ValueError:
+        parser.error('--cfg-options: accepted are KEY=VALUE ...')

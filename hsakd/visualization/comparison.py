@@ -21,15 +21,15 @@ class Run:
     Attributes:
         command: What a user would type to repeat it.
         seconds: Wall-clock time of that command.
-        parameters: Parameters of the network at inference, without branches.
         history: Records as of :func:`read_scalars`; those of evaluations count epochs as ``step``.
+        parameters: Parameters of the network at inference, without branches.
         predictions: Predicted classes [N] of the test images.
     """
 
     command: str
     seconds: float
-    parameters: int
     history: list[dict[str, float]]
+    parameters: int
     predictions: np.ndarray
 
     def curve(self, key: str) -> tuple[list[float], list[float]]:

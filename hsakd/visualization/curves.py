@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import MaxNLocator
 
 from .comparison import Comparison, Run
 
@@ -26,7 +27,8 @@ def draw_comparison(comparison: Comparison) -> bytes:
 
     _draw_curves(accuracy, comparison, 'accuracy/top1')
     lowest = min(run.top1 for _, runs in comparison for run in runs)
-    accuracy.set_ylim(max(0, lowest - 12), 100)
+    accuracy.set_ylim(max(0, 5 * (lowest // 5 - 2)), 100)
+    accuracy.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], integer=True))
     accuracy.set_ylabel('top-1 on the test images (%)')
     accuracy.set_title('Test accuracy of the head')
     _label_ends(accuracy, comparison)
@@ -34,10 +36,11 @@ def draw_comparison(comparison: Comparison) -> bytes:
     _draw_curves(loss, comparison, 'loss_cls')
     loss.set_yscale('log')
     loss.set_ylabel("cross entropy of the head's class (nats)")
-    loss.set_title('Training loss that all three share')
+    loss.set_title('Training loss common to all')
 
     for axes in (accuracy, loss):
         axes.set_xlabel('epoch')
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
         axes.grid(alpha=0.25)
         axes.spines[['top', 'right']].set_visible(False)
         axes.title.set_fontsize(11)

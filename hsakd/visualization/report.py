@@ -154,9 +154,11 @@ h2 { font-size: 1.15rem; margin-top: 2rem; }
 .verdict { font-size: 1.15rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .8rem .35rem 0; border-bottom: 1px solid #ddd; text-align: right; }
+th, td { padding: .35rem .8rem .35rem 0; border-bottom: 1px solid #ddd; text-align: right;
+  white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
-.facts td { text-align: left; vertical-align: top; }
+.facts { margin-top: 1.5rem; }
+.facts td { text-align: left; vertical-align: top; white-space: normal; }
 td span { display: inline-block; width: .8em; height: .8em; margin-right: .5em; }
 img { width: 100%; min-width: 45rem; }
 pre { background: #f4f4f4; padding: .6rem; white-space: pre-wrap;

@@ -51,7 +51,7 @@ def test_digits_from_training_to_pictures(tmp_path: Path, tool: Callable) -> Non
     assert [image.strip() for image, _, _ in rows] == [f'{i:02d}.png' for i in range(50)]
     right = sum(int(row[1]) == digits[i]['gt_label'] for i, row in enumerate(rows))
     assert right >= 40
-    assert f'50 images; pictures in {tmp_path / "out"}' in result.stdout
+    assert f'images: 50; pictures in {tmp_path / "out"}' in result.stdout
     assert len(list((tmp_path / 'out').glob('*.png.png'))) == 50
 
 
@@ -148,7 +148,7 @@ def test_names_an_image_that_cannot_be_decoded(
 
     main([*args, '--skip-bad-images'])
     out, err = capsys.readouterr()
-    assert '1 images; 3 skipped, since they cannot be decoded' in out
+    assert 'images: 1; 3 skipped, since they cannot be decoded' in out
     for name in ('empty.png', 'text.png', 'truncated.jpg'):
         assert f'skipped, cannot be decoded: {folder / name}' in err
     assert [p.name for p in (tmp_path / 'out').iterdir()] == ['good.png.png']

@@ -350,6 +350,19 @@ def test_takes_the_config_of_a_checkpoint_without_one(
         assert torch.equal(logits, offline[1].student.logits(images)[0])
 
 
+@pytest.mark.parametrize(
+    'content', [torch.zeros(3), [1, 2], {}, {1: torch.zeros(2)}, dict(state_dict=[3]), dict(a=1)]
+)
+def test_says_that_there_is_no_network(content: object, tmp_path: Path, publish: Callable) -> None:
+    torch.save(content, tmp_path / 'foreign.pth')
+    Config(in_memory(network_cfg())).dump(tmp_path / 'config.py')
+    args = [str(tmp_path / 'foreign.pth'), str(tmp_path / 'out' / 'x')]
+    with pytest.raises(CheckpointError, match='foreign.pth.*: no config in it'):
+        publish(args)
+    with pytest.raises(CheckpointError, match='foreign.pth.*: no network in it'):
+        publish([*args, '--config', str(tmp_path / 'config.py')])
+
+
 def edited(**changes: object) -> dict:
     return in_memory(network_cfg()) | changes
 

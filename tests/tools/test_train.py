@@ -132,6 +132,14 @@ def test_non_finite_loss_stops_and_spoils_nothing(tmp_path):
     assert not (tmp_path / 'epoch_4.pth').exists()
 
 
+class Malicious:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (type(self.path).touch, (self.path,))
+
+
 def saved_network(path, **changes):
     cfg = Config(Config.fromfile(ROOT / STUDENT).model.teacher.to_dict())
     cfg.merge_from_dict(changes)
@@ -142,9 +150,13 @@ def saved_network(path, **changes):
 @pytest.mark.parametrize(
     'args, words',
     [
+        ([PLAIN, '--cfg-options', 'nonsense'], '--cfg-options: accepted are KEY=VALUE'),
         (['nowhere.py'], "config 'nowhere.py': no such file"),
         ([STUDENT, '--amp'], '--amp needs a GPU'),
         ([STUDENT, '--resume', 'gone.pth'], "--resume='gone.pth': no such file"),
+        ([PLAIN, '--resume', 'deeper.pth'], 'does not fit the model of the config'),
+        ([PLAIN, '--resume', 'malicious.pth'], 'would execute code'),
+        ([PLAIN, 'load_from=malicious.pth'], 'would execute code'),
         ([STUDENT, '--skip-bad-images'], '--skip-bad-images is for ImageFolder'),
         ([STUDENT, 'model.teacher_ckpt=None'], 'model.teacher_ckpt is None'),
         ([STUDENT, 'model.teacher_ckpt=gone.pth'], "model.teacher_ckpt='gone.pth': no such file"),
@@ -166,6 +178,7 @@ def saved_network(path, **changes):
 def test_bad_input_ends_in_one_message(args, words, tmp_path, monkeypatch, in_process):
     saved_network(tmp_path / 'classes.pth', **{'head.num_classes': 7})
     saved_network(tmp_path / 'deeper.pth', **{'backbone.depth': 22})
+    torch.save(Malicious(tmp_path / 'executed'), tmp_path / 'malicious.pth')
     whole = saved_network(tmp_path / 'whole.pth').read_bytes()
     (tmp_path / 'truncated.pth').write_bytes(whole[: len(whole) // 2])
     config = str(ROOT / args[0]) if args[0].startswith('configs') else args[0]
@@ -175,8 +188,9 @@ def test_bad_input_ends_in_one_message(args, words, tmp_path, monkeypatch, in_pr
         flags += ['--cfg-options', *options]
     monkeypatch.chdir(tmp_path)
     status, stderr = in_process('tools/train.py', config, '--work-dir', tmp_path / 'w', *flags)
-    assert status == 1
+    assert status == (2 if 'nonsense' in args else 1)
     assert words in stderr, stderr
+    assert not (tmp_path / 'executed').exists()
     assert stderr.count('error: ') == 1 and 'Traceback' not in stderr
     assert not list((tmp_path / 'w').glob('*.pth'))
 

@@ -1,0 +1,47 @@
+"""What the documentation shows is what there is."""
+
+import re
+import shlex
+
+import pytest
+import torch
+
+from hsakd.registry import MODELS
+from tests.conftest import ROOT, network_cfg
+
+PAGES = sorted([ROOT / 'README.md', *(ROOT / 'docs').rglob('*.md')])
+
+
+def test_backbone_of_the_extending_page_trains_with_branches():
+    text = (ROOT / 'docs/extending.md').read_text()
+    code = next(block for block in re.findall(r'```python\n(.*?)```', text, re.S))
+    exec(compile(code, 'extending.md', 'exec'), {})
+    cfg = dict(network_cfg(), backbone=dict(type='TinyNet'))
+    cfg['head']['in_channels'] = 64
+    network = MODELS.build(cfg)
+    logits, joint_logits = network(torch.randn(2, 3, 16, 16))
+    assert logits.shape == (2, 5) and [c.shape[1] for c in joint_logits] == [20, 20, 20]
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda p: p.name)
+def test_links_and_files_exist(page):
+    text = page.read_text()
+    for target in re.findall(r'\]\(([^)#]+)[^)]*\)', text):
+        if not target.startswith(('http', 'mailto')):
+            assert (page.parent / target).exists(), target
+    for path in re.findall(r'\b(?:configs|tools|hsakd|docs|tests)/[\w./-]+\.\w+', text):
+        assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda p: p.name)
+def test_options_of_shown_commands_exist(page):
+    blocks = re.findall(r'```(?:sh|bash)?\n(.*?)```', page.read_text(), re.S)
+    commands = '\n'.join(blocks).replace('\\\n', ' ').splitlines()
+    for command in commands:
+        if not command.startswith('python tools/'):
+            continue
+        words = shlex.split(command, comments=True)
+        source = (ROOT / words[1]).read_text()
+        for word in words[2:]:
+            if word.startswith('--'):
+                assert f"'{word.split('=')[0]}'" in source, command
