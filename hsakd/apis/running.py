@@ -1,8 +1,10 @@
 """From a config file to a runner, with errors that say which key is at fault."""
 
+import argparse
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
+from mmengine.device import is_cuda_available
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
@@ -10,6 +12,8 @@ from torch import nn
 from hsakd.engine.runner import DistillationRunner
 from hsakd.utils.checkpoint import load_network
 from hsakd.utils.errors import ConfigError
+
+_LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
 def load_config(path: str, options: dict | None = None) -> Config:
@@ -31,8 +35,34 @@ def load_config(path: str, options: dict | None = None) -> Config:
     return config
 
 
+def prepare_config(args: argparse.Namespace) -> Config:
+    """The config that the common options of tools/train.py and tools/test.py ask for.
+
+    Args:
+        args: Of :func:`hsakd.utils.cli.runner_parser`.
+
+    Raises:
+        ConfigError: As :func:`load_config`; or --skip-bad-images without an image folder.
+    """
+    config = load_config(args.config, args.cfg_options)
+    config.launcher = args.launcher
+    if args.work_dir:
+        config.work_dir = args.work_dir
+    elif not config.get('work_dir'):
+        config.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    if args.skip_bad_images:
+        _skip_bad_images(config)
+    for key in _LOADERS:
+        if config.get(key):
+            config[key].setdefault('collate_fn', ConfigDict(type='default_collate'))
+            config[key].setdefault('pin_memory', is_cuda_available())
+            if args.no_pin_memory:
+                config[key].pin_memory = False
+    return config
+
+
 def build_runner(config: Config) -> Runner:
-    """Mmengine's runner of a config.
+    """The runner of a config.
 
     Raises:
         ConfigError: A ``type`` is unknown, or gets an argument that it does not take.
@@ -51,17 +81,8 @@ def build_runner(config: Config) -> Runner:
         raise
 
 
-def skip_bad_images(config: Config) -> None:
-    """Make every image folder of a config leave out images that cannot be decoded.
-
-    Raises:
-        ConfigError: The config reads no image folder.
-    """
-    datasets = [
-        config[key].dataset
-        for key in ('train_dataloader', 'val_dataloader', 'test_dataloader')
-        if config.get(key)
-    ]
+def _skip_bad_images(config: Config) -> None:
+    datasets = [config[key].dataset for key in _LOADERS if config.get(key)]
     folders = [dataset for dataset in datasets if dataset.type.endswith('ImageFolder')]
     if not folders:
         found = sorted({dataset.type for dataset in datasets})
@@ -70,24 +91,9 @@ def skip_bad_images(config: Config) -> None:
         dataset.skip_bad_images = True
 
 
-def set_dataloader_defaults(config: Config, pin_memory: bool, persistent_workers: bool) -> None:
-    """Collate and memory options of every data loader, where the config does not set them."""
-    for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-        if not config.get(key):
-            continue
-        loader = config[key]
-        loader.setdefault('collate_fn', ConfigDict(type='default_collate'))
-        loader.setdefault('pin_memory', True)
-        loader.setdefault('persistent_workers', loader.get('num_workers', 0) > 0)
-        if not pin_memory:
-            loader.pin_memory = False
-        if not persistent_workers or loader.get('num_workers', 0) == 0:
-            loader.persistent_workers = False
-
-
 def deployed_network(model: nn.Module) -> nn.Module:
     """The network that a model predicts with: itself, or the student of a distiller."""
-    if is_model_wrapper(model) or hasattr(model, 'module'):
+    if is_model_wrapper(model):
         model = model.module
     return getattr(model, 'student', model)
 

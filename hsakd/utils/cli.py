@@ -1,6 +1,7 @@
 """What the command-line tools share."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 
@@ -23,9 +24,38 @@ def run_tool(main: Callable[[], None]) -> None:
         sys.exit(130)
 
 
-def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Parse the command line; ``--cfg-options`` without ``=`` is a usage error too."""
+def runner_parser(description: str) -> argparse.ArgumentParser:
+    """The options that tools/train.py and tools/test.py share, named as mmpretrain's."""
+    from mmengine.config import DictAction
+
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='folder for everything (default: work_dirs/CONFIG_NAME)')
+    parser.add_argument('--amp', action='store_true', help='automatic mixed precision (GPU)')
+    parser.add_argument('--no-pin-memory', action='store_true', help='loaders do not pin memory')
+    parser.add_argument(
+        '--skip-bad-images',
+        action='store_true',
+        help='leave out and count images that cannot be decoded (decodes every image once first)',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override keys of the config, e.g. optim_wrapper.optimizer.lr=0.01 '
+        'model.teacher_ckpt=FILE; lists as key="[a,b]"',
+    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    return parser
+
+
+def parse_runner_args(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Parse the options of a :func:`runner_parser`."""
     try:
-        return parser.parse_args()
-    except ValueError:
+        args = parser.parse_args()
+    except ValueError:  # mmengine's, of --cfg-options
         parser.error('--cfg-options: accepted are KEY=VALUE ...')
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
