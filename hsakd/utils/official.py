@@ -200,26 +200,32 @@ _SHUFFLENET_V1 = (
     *_conv_bn(3, 'expand'),
 )
 
-# In a first unit 1 and 2 are the shortcut and 3 to 5 the main way, in the others 1 to 3 are it.
+
+def _shufflenet_v2_unit(m: re.Match) -> str:
+    """In the first unit of a stage 1, 2 are the shortcut and 3 to 5 the main way, else 1 to 3."""
+    unit, layer, position = m[1], m[2], int(m[3]) - 1
+    if unit == '0':
+        ours = f'shortcut.{position}' if position < 2 else f'main.{position - 2}'
+    else:
+        ours = f'main.{position}'
+    return f'{unit}.{ours}.{layer}.'
+
+
+def _shufflenet_v2_tail(m: re.Match) -> str:
+    """After the 3 - l stages of branch l (one, for the last) come convolution and norm."""
+    branch, position = int(m[1]), int(m[2])
+    layer = 'conv' if position == max(3 - branch, 1) else 'bn'
+    return f'branches.{branch - 1}.tail.{layer}.'
+
+
 _SHUFFLENET_V2 = (
     *_STEM,
     (r'^backbone\.conv2\.', 'backbone.tail.conv.'),
     (r'^backbone\.bn2\.', 'backbone.tail.bn.'),
     _LAYER,
-    # After the 4 - l stages of a branch (one for the last) come convolution and norm of the tail.
-    (
-        r'^auxiliary_classifier\.block_extractor(\d)\.(\d)\.(?!\d+\.)',
-        lambda m: f'branches.{int(m[1]) - 1}.tail.'
-        + ('conv.' if int(m[2]) == max(3 - int(m[1]), 1) else 'bn.'),
-    ),
+    (r'^auxiliary_classifier\.block_extractor(\d)\.(\d)\.(?!\d+\.)', _shufflenet_v2_tail),
     _stages(3),
-    (
-        r'(?<=\.)(\d)\.(conv|bn)(\d)\.',
-        lambda m: f'{m[1]}.'
-        + (f'main.{int(m[3]) - 1}' if m[1] != '0' else ('', 'shortcut.0', 'shortcut.1', 'main.0',
-                                                       'main.1', 'main.2')[int(m[3])])
-        + f'.{m[2]}.',
-    ),
+    (r'(?<=\.)(\d)\.(conv|bn)(\d)\.', _shufflenet_v2_unit),
 )
 
 # Convolution groups 4 and 5 are one stage of ours; 0, 1, 3, 4 in a group are conv, bn, conv, bn.
