@@ -276,7 +276,7 @@ def main() -> None:
         table.add_column(column, justify=justify)
     for row in summary_rows(comparison):
         table.add_row(*row)
-    console.print('', table, verdict(comparison), '', sep='\n', highlight=False)
+    console.print('', table, '', verdict(comparison), '', sep='\n', highlight=False)
 
     picture = draw_comparison(comparison)
     page = render_report(comparison, picture, describe_machine())
