@@ -61,7 +61,7 @@ def main() -> None:
         config.load_from = None if args.resume == 'auto' else args.resume
     if config.get('load_from'):  # before the data set is built
         read_checkpoint(config.load_from, '--resume' if args.resume else 'load_from')
-    build_runner(config).train()
+    build_runner(config, train=True).train()
 
 
 if __name__ == '__main__':

@@ -6,12 +6,13 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 from mmengine.device import is_cuda_available
 from mmengine.model import is_model_wrapper
+from mmengine.registry import OPTIMIZERS
 from mmengine.runner import Runner
 from torch import nn
 
 from hsakd.engine.runner import DistillationRunner
 from hsakd.utils.checkpoint import load_network
-from hsakd.utils.errors import ConfigError
+from hsakd.utils.errors import ConfigError, UserError
 
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
@@ -50,6 +51,13 @@ def prepare_config(args: argparse.Namespace) -> Config:
         config.work_dir = args.work_dir
     elif not config.get('work_dir'):
         config.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    try:
+        Path(config.work_dir).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f'--work-dir={str(config.work_dir)!r}: {error.strerror}; accepted is a folder that can '
+            'be written to'
+        ) from error
     if args.skip_bad_images:
         _skip_bad_images(config)
     for key in _LOADERS:
@@ -61,23 +69,38 @@ def prepare_config(args: argparse.Namespace) -> Config:
     return config
 
 
-def build_runner(config: Config) -> Runner:
+def build_runner(config: Config, train: bool = False) -> Runner:
     """The runner of a config.
 
+    Args:
+        config: The config.
+        train: Build data sets and optimiser too, which the runner does otherwise when it starts.
+
     Raises:
-        ConfigError: A ``type`` is unknown, or gets an argument that it does not take.
+        ConfigError: A ``type`` is unknown, or gets an argument or value that it does not take.
     """
     import hsakd  # noqa: F401  registers hsakd's types
 
     try:
-        return DistillationRunner.from_cfg(config)
+        runner = DistillationRunner.from_cfg(config)
+        if train:
+            runner.train_loop, runner.val_loop  # noqa: B018  built when first asked for
+            if OPTIMIZERS.get(config.optim_wrapper.optimizer.type) is None:
+                raise ConfigError(
+                    f'optim_wrapper.optimizer.type={config.optim_wrapper.optimizer.type!r} is not '
+                    'known; accepted are the optimisers of torch.optim'
+                )
+            runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+        return runner
+    except UserError:
+        raise
     except KeyError as error:
         if 'registry' in str(error):
             raise ConfigError(str(error.args[0])) from error
         raise
-    except TypeError as error:
-        if 'argument' in str(error):
-            raise ConfigError(f'the config gives a class wrong arguments: {error}') from error
+    except (TypeError, ValueError) as error:
+        if 'argument' in str(error) or str(error).startswith('Invalid '):
+            raise ConfigError(f'the config gives a class what it does not take: {error}') from error
         raise
 
 

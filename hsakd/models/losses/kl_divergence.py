@@ -19,7 +19,9 @@ class KLDivergence(nn.Module):
     def __init__(self, temperature: float = 3.0) -> None:
         super().__init__()
         if not temperature > 0:
-            raise ConfigError(f'temperature={temperature} must be positive')
+            raise ConfigError(
+                f'temperature={temperature} of KLDivergence: accepted are numbers above 0'
+            )
         self.temperature = temperature
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
