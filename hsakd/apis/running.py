@@ -1,6 +1,7 @@
 """From a config file to a runner, with errors that say which key is at fault."""
 
 import argparse
+import re
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
@@ -99,7 +100,7 @@ def build_runner(config: Config, train: bool = False) -> Runner:
             raise ConfigError(str(error.args[0])) from error
         raise
     except (TypeError, ValueError) as error:
-        if 'argument' in str(error) or str(error).startswith('Invalid '):
+        if re.search('(unexpected keyword|required positional) argument|^Invalid ', str(error)):
             raise ConfigError(f'the config gives a class what it does not take: {error}') from error
         raise
 

@@ -1,8 +1,11 @@
 import logging
 
+import torch
+from mmengine.dist import is_distributed
 from mmengine.logging import MMLogger
-from mmengine.model import is_model_wrapper
+from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.runner import Runner
+from torch import nn
 
 from hsakd.utils.checkpoint import describe_mismatch, read_checkpoint
 from hsakd.utils.errors import CheckpointError
@@ -35,6 +38,21 @@ class DistillationRunner(Runner):
         for handler in console_handlers(logger):
             handler.addFilter(_for_terminal)
         return logger
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """mmengine's, and gloo between processes where there is no accelerator."""
+        if self.launcher == 'pytorch' and not torch.accelerator.is_available():
+            # mmengine's own way selects a CUDA device first.
+            if not is_distributed():
+                torch.distributed.init_process_group('gloo')
+        super().setup_env(env_cfg)
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """mmengine's, which takes a CUDA device for granted where the config names no wrapper."""
+        on_cpu = self.distributed and not torch.accelerator.is_available()
+        if on_cpu and model_wrapper_cfg is None:
+            return MMDistributedDataParallel(module=model, broadcast_buffers=False)
+        return super().wrap_model(model_wrapper_cfg, model)
 
     def resume(self, filename: str, *args, **kwargs) -> None:
         """Go on from a checkpoint.
