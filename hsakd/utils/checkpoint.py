@@ -3,7 +3,7 @@
 import pickle
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -101,24 +101,25 @@ def network_state_dict(checkpoint: Mapping, path: str | Path, key: str) -> dict[
     )
 
 
-def load_network(network: nn.Module, path: str | Path, key: str, plain: bool = False) -> None:
-    """Load every weight of ``network`` from a checkpoint, or none.
+def load_network(
+    network: nn.Module, path: str | Path, key: str, parts: Sequence[str] = ()
+) -> None:
+    """Load every weight of ``network``, or of parts of it, from a checkpoint, or none.
 
     Args:
         network: A :class:`~hsakd.models.BranchedClassifier`.
         path: The checkpoint.
         key: The config key that named it, for messages.
-        plain: Load backbone and head only, and leave the branches as they are.
+        parts: Load these alone, e.g. ``('backbone', 'head')``, and leave the others as they are.
 
     Raises:
         CheckpointError: The checkpoint does not fit; the message names what differs.
     """
     state_dict = network_state_dict(read_checkpoint(path, key), path, key)
     wanted = network.state_dict()
-    if plain:
-        branches = ('branches.', 'joint_heads.')
-        wanted = {k: v for k, v in wanted.items() if not k.startswith(branches)}
-        state_dict = {k: v for k, v in state_dict.items() if not k.startswith(branches)}
+    if parts:
+        wanted = {k: v for k, v in wanted.items() if k.split('.')[0] in parts}
+        state_dict = {k: v for k, v in state_dict.items() if k.split('.')[0] in parts}
     mismatch = describe_mismatch(wanted, state_dict)
     if mismatch:
         backbone = type(network.backbone).__name__
@@ -126,7 +127,7 @@ def load_network(network: nn.Module, path: str | Path, key: str, plain: bool = F
             f'{key}={str(path)!r} does not fit the network of the config, a {backbone} with '
             f'{network.num_branches} branches and {network.head.num_classes} classes: {mismatch}'
         )
-    network.load_state_dict(state_dict, strict=not plain)
+    network.load_state_dict(state_dict, strict=not parts)
 
 
 def describe_mismatch(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:

@@ -78,7 +78,8 @@ class HSAKDTeacher(BranchedClassifier):
         """Initialise, then load the plain network where the backbone is frozen."""
         super().init_weights()
         if self.backbone_ckpt is not None:
-            load_network(self, self.backbone_ckpt, 'model.backbone_ckpt', plain=True)
+            parts = ('backbone', 'head')
+            load_network(self, self.backbone_ckpt, 'model.backbone_ckpt', parts)
 
     def train(self, mode: bool = True) -> 'HSAKDTeacher':
         """Set the mode; a frozen backbone and head stay in eval mode."""
