@@ -1,12 +1,16 @@
 """Every config in configs/ builds, and its model trains one step on generated images."""
 
+import re
+
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
 from mmengine.registry import PARAM_SCHEDULERS
 
 from hsakd.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS
-from tests.conftest import ROOT, batch
+from tests.conftest import ROOT
 
 CONFIGS = sorted(
     path.relative_to(ROOT / 'configs')
@@ -24,6 +28,17 @@ PAIRS = [
     ('resnet32x4', 'shufflenet-v2'),
 ]
 
+ONLINE = [
+    'wrn-40-2',
+    'wrn-40-1',
+    'resnet56',
+    'resnet32x4',
+    'vgg13',
+    'mobilenet-v2',
+    'shufflenet-v1',
+    'shufflenet-v2',
+]
+
 
 def test_the_papers_experiments_are_all_there():
     names = {path.stem for path in CONFIGS}
@@ -34,20 +49,42 @@ def test_the_papers_experiments_are_all_there():
     expected |= {f'hsakd-teacher-frozen_{t}_1xb64-100e_cifar100' for t in teachers}
     plain = {f'{network}_1xb64-240e_cifar100' for pair in PAIRS for network in pair}
     assert len(plain) == 12
-    assert expected | plain <= names
+    online = {f'hsakd-online_{network}_1xb64-240e_cifar100' for network in ONLINE}
+    imagenet = {
+        'resnet18_8xb32-100e_imagenet',
+        'resnet34_8xb32-100e_imagenet',
+        'hsakd-teacher_resnet34_8xb32-100e_imagenet',
+        'hsakd-teacher-frozen_resnet34_8xb32-100e_imagenet',
+        'hsakd-offline_resnet34_resnet18_8xb32-100e_imagenet',
+        'hsakd-online_resnet18_8xb32-100e_imagenet',
+    }
+    few_shot = {
+        f'{method}_1xb64-240e_cifar100-{share}pct'
+        for method in ('resnet20', 'hsakd-offline_resnet56_resnet20')
+        for share in (25, 50, 75)
+    }
+    transfer = {f'linear-eval_mobilenet-v2_1xb64-100e_{d}' for d in ('stl10', 'tiny-imagenet')}
+    assert expected | plain | online | imagenet | few_shot | transfer <= names
+
+
+def pipeline_of(dataset):
+    """The transforms of a data set, also of a wrapped one."""
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    return dataset.pipeline
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=str)
 def test_config(path):
     cfg = Config.fromfile(ROOT / 'configs' / path)
-    loader = cfg.train_dataloader
-    assert f'1xb{loader.batch_size}-' in path.stem
-    length = f'{cfg.train_cfg.get("max_epochs")}e', f'{cfg.train_cfg.get("max_iters")}i'
-    assert any(f'-{text}_' in path.stem for text in length)
+    gpus, batch_size, length, unit = re.search(r'_(\d+)xb(\d+)-(\d+)([ei])_', path.stem).groups()
+    assert cfg.train_dataloader.batch_size == int(batch_size)
+    assert cfg.auto_scale_lr.base_batch_size == int(gpus) * int(batch_size) or unit == 'i'
+    assert cfg.train_cfg['max_epochs' if unit == 'e' else 'max_iters'] == int(length)
 
     for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         assert DATASETS.get(cfg[key].dataset.type)
-        for transform in cfg[key].dataset.pipeline:
+        for transform in pipeline_of(cfg[key].dataset):
             TRANSFORMS.build(transform)
     for metric in cfg.val_evaluator:
         METRICS.build(metric)
@@ -55,22 +92,25 @@ def test_config(path):
         HOOKS.build(hook)
 
     model = MODELS.build(cfg.model).train()
-    network = getattr(model, 'student', model)
+    first = model.networks[0] if 'networks' in cfg.model else getattr(model, 'student', model)
     size = 8 if 'digits' in path.stem else 32
-    inputs, samples = batch(2, network.head.num_classes, size)
+    # Through the pipeline's last step, as a batch of the loader comes.
+    pack = TRANSFORMS.build(pipeline_of(cfg.train_dataloader.dataset)[-1])
+    images = np.random.default_rng(0).integers(0, 255, (2, size, size, 3), dtype=np.uint8)
+    samples = [pack(dict(img=img, gt_label=i)) for i, img in enumerate(images)]
+    data = model.data_preprocessor(pseudo_collate(samples), training=True)
     optimizer = torch.optim.SGD(
         [p for p in model.parameters() if p.requires_grad],
         **{k: v for k, v in cfg.optim_wrapper.optimizer.items() if k != 'type'},
     )
     scheduler = PARAM_SCHEDULERS.build(dict(cfg.param_scheduler, optimizer=optimizer))
-    losses = model(inputs, samples, mode='loss')
+    losses = model(**data, mode='loss')
     sum(losses.values()).backward()
     optimizer.step()
     scheduler.step()
     assert all(torch.isfinite(loss) for loss in losses.values())
-    assert model.eval()(inputs, samples, mode='predict')[0].pred_score.shape == (
-        network.head.num_classes,
-    )
+    score = model.eval()(**data, mode='predict')[0].pred_score
+    assert score.shape == (first.head.num_classes,)
 
 
 @pytest.mark.parametrize('path', [p for p in CONFIGS if '240e_cifar100' in p.stem], ids=str)

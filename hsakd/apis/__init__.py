@@ -8,9 +8,11 @@ import_quietly('mmpretrain.models')
 from .classifier import load_classifier
 from .conversion import convert_checkpoint
 from .inference import find_images, predict, readable_images
+from .online import best_network
 from .publishing import export_onnx, publish
 
 __all__ = [
+    'best_network',
     'convert_checkpoint',
     'export_onnx',
     'find_images',

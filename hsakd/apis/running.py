@@ -9,13 +9,14 @@ from mmengine.device import is_cuda_available
 from mmengine.model import is_model_wrapper
 from mmengine.registry import OPTIMIZERS
 from mmengine.runner import Runner
-from torch import nn
 
 from hsakd.engine.runner import DistillationRunner
-from hsakd.utils.checkpoint import load_network
-from hsakd.utils.errors import ConfigError, UserError
+from hsakd.utils.checkpoint import describe_mismatch, load_network, read_checkpoint
+from hsakd.utils.errors import CheckpointError, ConfigError, UserError
 
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+#: Data sets that take ``skip_bad_images``.
+_OF_FILES = ('ImageFolder', 'ImageNet')
 
 
 def load_config(path: str, options: dict | None = None) -> Config:
@@ -106,26 +107,37 @@ def build_runner(config: Config, train: bool = False) -> Runner:
 
 
 def _skip_bad_images(config: Config) -> None:
-    datasets = [config[key].dataset for key in _LOADERS if config.get(key)]
-    folders = [dataset for dataset in datasets if dataset.type.endswith('ImageFolder')]
-    if not folders:
-        found = sorted({dataset.type for dataset in datasets})
-        raise ConfigError(f'--skip-bad-images is for ImageFolder; the config has {found}')
-    for dataset in folders:
+    datasets = []
+    for key in _LOADERS:
+        dataset = (config.get(key) or {}).get('dataset', {})
+        while 'dataset' in dataset:  # a wrapper such as FewShotSubset
+            dataset = dataset.dataset
+        datasets.append(dataset)
+    of_files = [d for d in datasets if d.get('type', '').removeprefix('hsakd.') in _OF_FILES]
+    if not of_files:
+        found = sorted({dataset.type for dataset in datasets if dataset})
+        raise ConfigError(
+            f'--skip-bad-images is for {" and ".join(_OF_FILES)}; the config has {found}'
+        )
+    for dataset in of_files:
         dataset.skip_bad_images = True
 
 
-def deployed_network(model: nn.Module) -> nn.Module:
-    """The network that a model predicts with: itself, or the student of a distiller."""
-    if is_model_wrapper(model):
-        model = model.module
-    return getattr(model, 'student', model)
-
-
 def load_for_test(runner: Runner, path: str) -> None:
-    """Load a checkpoint whole into the network that is tested.
+    """Load a checkpoint whole into what is tested: a network, a student, or all that learn online.
 
     Raises:
         CheckpointError: It does not fit.
     """
-    load_network(deployed_network(runner.model), path, 'checkpoint')
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    if not hasattr(model, 'networks'):
+        load_network(getattr(model, 'student', model), path, 'checkpoint')
+        return
+    weights = read_checkpoint(path, 'checkpoint').get('state_dict', {})
+    mismatch = describe_mismatch(model.state_dict(), weights)
+    if mismatch:
+        raise CheckpointError(
+            f'checkpoint={str(path)!r} does not fit the {len(model.networks)} networks of the '
+            f'config: {mismatch}'
+        )
+    model.load_state_dict(weights)

@@ -3,9 +3,15 @@ import torch
 import torch.nn.functional as F
 from mmengine.optim import OptimWrapper
 
+from hsakd.models.transforms import Rotation
 from hsakd.registry import MODELS
 from hsakd.utils.errors import CheckpointError, ConfigError
 from tests.conftest import batch, network_cfg
+
+
+@MODELS.register_module()
+class FourOthers(Rotation):
+    """Another set of as many transforms."""
 
 
 def offline_cfg(student=None, teacher=None, **kwargs):
@@ -167,7 +173,9 @@ def test_teacher_checkpoint_that_does_not_fit(tmp_path, saved, words):
     [
         (network_cfg(branches=dict(type='AuxiliaryBranches', stages=[1, 2])), '2 branches .* 3'),
         (network_cfg(num_classes=6), '6 classes .* 5'),
-        (network_cfg(branches=False), '0 branches .* 3'),
+        (network_cfg(transforms=dict(type='ColorPermutation')), '6 transforms .* 4'),
+        (network_cfg(transforms=dict(type='FourOthers')), 'FourOthers .* Rotation'),
+        (network_cfg(branches=False), 'model.student has no branches'),
     ],
 )
 def test_pair_that_does_not_match(student, words):
@@ -183,3 +191,148 @@ def test_networks_of_different_families_and_widths():
     )
     model = MODELS.build(offline_cfg(student=student)).train()
     step(model, *batch())
+
+
+def kl(s, t, temperature=3):
+    p, q = (t / temperature).softmax(1), (s / temperature).softmax(1)
+    return temperature**2 * (p * (p / q).log()).sum(1).mean()
+
+
+def test_branch_pairs_say_who_learns_from_whom():
+    student = network_cfg(branches=dict(type='AuxiliaryBranches', stages=[0, 2]))
+    model = MODELS.build(offline_cfg(student, branch_pairs=[[1, 2], [0, 1], [0, 0]])).double()
+    inputs, samples = batch(dtype=torch.float64)
+    losses = model.train()(inputs, samples, mode='loss')
+    x = model.student.transforms(inputs)
+    (_, c_s), (_, c_t) = model.student(x), model.teacher(x)
+    two = kl(c_s[0], c_t[0]) + kl(c_s[0], c_t[1])
+    torch.testing.assert_close(losses['loss_kd_aux_0'], two)
+    torch.testing.assert_close(losses['loss_kd_aux_1'], kl(c_s[1], c_t[2]))
+    assert set(losses) == {'loss_cls', 'loss_kd_logits', 'loss_kd_aux_0', 'loss_kd_aux_1'}
+
+
+@pytest.mark.parametrize(
+    'pairs, words',
+    [
+        ([[0, 0], [1, 1], [2, 3]], r'\[2, 3\].*0\.\.2'),
+        ([[0, 0], [1, 1], [-1, 0]], r'\[-1, 0\]'),
+        ([[0, 0], [1, 1]], r'branches \[2\] of the student learn from none'),
+        ([[0, 0, 0]], r'\[0, 0, 0\]'),
+    ],
+)
+def test_branch_pairs_that_do_not_exist(pairs, words):
+    with pytest.raises(ConfigError, match=rf'model\.branch_pairs.*{words}'):
+        MODELS.build(offline_cfg(branch_pairs=pairs))
+
+
+def test_loss_weights_scale_terms_and_leave_out_those_of_weight_0():
+    weights = dict(loss_kd_logits=0.5, loss_kd_aux=2, loss_kd_aux_1=0)
+    plain = MODELS.build(offline_cfg()).eval()
+    weighted = MODELS.build(offline_cfg(loss_weights=weights)).eval()
+    weighted.student.load_state_dict(plain.student.state_dict())
+    weighted.teacher.load_state_dict(plain.teacher.state_dict())
+    data = batch()
+    one, other = plain(*data, mode='loss'), weighted(*data, mode='loss')
+    assert set(other) == set(one) - {'loss_kd_aux_1'}
+    factors = dict(loss_cls=1, loss_kd_logits=0.5, loss_kd_aux_0=2, loss_kd_aux_2=2)
+    for name, factor in factors.items():
+        torch.testing.assert_close(other[name], factor * one[name])
+
+
+@pytest.mark.parametrize(
+    'weights, words',
+    [
+        (dict(loss_kd=1), r'loss_weights\.loss_kd: .*loss_kd_aux_2.*loss_kd_aux'),
+        (dict(loss_kd_aux_3=1), 'loss_kd_aux_3'),
+        (dict(loss_cls=-1), 'loss_cls=-1'),
+        (dict(loss_cls='one'), "loss_cls='one'"),
+        (dict(loss_cls=0, loss_kd_logits=0, loss_kd_aux=0), 'every term is off'),
+    ],
+)
+def test_loss_weights_that_make_no_sense(weights, words):
+    with pytest.raises(ConfigError, match=words):
+        MODELS.build(offline_cfg(loss_weights=weights))
+
+
+def test_teacher_and_online_have_loss_weights_too():
+    data = batch()
+    teacher = MODELS.build(network_cfg(type='HSAKDTeacher', loss_weights=dict(loss_aux=0)))
+    assert set(teacher(*data, mode='loss')) == {'loss_cls'}
+    online = MODELS.build(online_cfg(2, loss_weights=dict(loss_kd_aux=0, loss_aux_1=0)))
+    names = ('loss_cls', 'loss_kd_logits', 'loss_aux_0', 'loss_aux_2')
+    assert set(online(*data, mode='loss')) == {f'net{i}_{name}' for i in (0, 1) for name in names}
+
+
+def online_cfg(num=2, **kwargs):
+    networks = [network_cfg(depth=8 + 6 * (i % 2), width=4 + i) for i in range(num)]
+    return dict(type='HSAKDOnline', networks=networks, **kwargs)
+
+
+@pytest.mark.parametrize('num', [2, 3])
+def test_online_loss_is_the_formula(num):
+    model = MODELS.build(online_cfg(num)).double().train()
+    inputs, samples = batch(dtype=torch.float64)
+    losses = model(inputs, samples, mode='loss')
+    y = labels(samples)
+    x = model.networks[0].transforms(inputs)
+    k = model.networks[0].transforms.joint_labels(y)
+    outputs = [network(x) for network in model.networks]
+    expected = {}
+    for a, (f, c) in enumerate(outputs):
+        peers = [output for b, output in enumerate(outputs) if b != a]
+        expected[f'net{a}_loss_cls'] = F.cross_entropy(f[::4], y)
+        expected[f'net{a}_loss_kd_logits'] = sum(kl(f, f_b) for f_b, _ in peers) / (num - 1)
+        for i in range(3):
+            expected[f'net{a}_loss_aux_{i}'] = F.cross_entropy(c[i], k)
+            mutual = sum(kl(c[i], c_b[i]) for _, c_b in peers)
+            expected[f'net{a}_loss_kd_aux_{i}'] = mutual / (num - 1)
+    assert set(losses) == set(expected)
+    for name, value in expected.items():
+        torch.testing.assert_close(losses[name], value)
+
+
+def test_online_networks_are_fixed_targets_of_each_other():
+    off = dict(loss_cls=0, loss_aux=0)
+    model = MODELS.build(online_cfg(2, loss_weights=off)).eval()
+    losses = model(*batch(), mode='loss')
+    sum(loss for name, loss in losses.items() if name.startswith('net0_')).backward()
+    assert all(p.grad is not None for p in model.networks[0].parameters())
+    assert all(p.grad is None for p in model.networks[1].parameters())
+
+
+def test_online_of_different_families_trains_all_and_predicts_with_the_first():
+    wide = dict(
+        network_cfg(),
+        backbone=dict(type='WideResNet', depth=10, widen_factor=1),
+        head=dict(network_cfg()['head'], in_channels=64),
+    )
+    model = MODELS.build(dict(type='HSAKDOnline', networks=[wide, network_cfg()])).train()
+    inputs, samples = batch()
+    step(model, inputs, samples)
+    assert all(p.grad is not None for p in model.parameters())
+    model.eval()
+    torch.testing.assert_close(model(inputs)[0], model.networks[0](inputs)[0])
+    score = model(inputs, samples, mode='predict')[0].pred_score
+    torch.testing.assert_close(score, model.networks[0](inputs)[0].softmax(1)[0])
+
+
+@pytest.mark.parametrize(
+    'networks, words',
+    [
+        ([network_cfg()], r'model\.networks has 1'),
+        ([network_cfg(), network_cfg(num_classes=6)], r'networks\.1 has 6 classes .*networks\.0 5'),
+        ([network_cfg(), network_cfg(branches=False)], r'networks\.1 has no branches'),
+        ([network_cfg(branches=False)] * 2, r'networks\.0 has no branches'),
+        (
+            [network_cfg(), network_cfg(transforms=dict(type='NoTransform'))],
+            r'networks\.1 has 1 transforms .*networks\.0 4',
+        ),
+        (
+            [network_cfg(), network_cfg(branches=dict(type='AuxiliaryBranches', stages=[0]))],
+            r'networks\.1 has 1 branches .*networks\.0 3',
+        ),
+    ],
+)
+def test_online_networks_that_do_not_match(networks, words):
+    with pytest.raises(ConfigError, match=words):
+        MODELS.build(dict(type='HSAKDOnline', networks=networks))

@@ -3,6 +3,7 @@ import torch
 from mmpretrain.models import ImageClassifier
 
 from hsakd.registry import MODELS
+from hsakd.utils.errors import ConfigError
 from tests.conftest import batch, network_cfg
 
 
@@ -59,3 +60,35 @@ def test_label_smoothing_of_the_head_reaches_the_loss():
     inputs, samples = batch()
     one, other = (m.eval()(inputs, samples, mode='loss')['loss_cls'] for m in (plain, smooth))
     assert not torch.isclose(one, other)
+
+
+@pytest.mark.parametrize('aggregate, branches', [('all', [0, 1, 2]), ([2], [2]), ([0, 1], [0, 1])])
+def test_aggregated_inference_averages_class_evidence_over_rotations(aggregate, branches):
+    network = MODELS.build(network_cfg(aggregate=aggregate)).eval()
+    inputs, samples = batch()
+    predicted = network(inputs, samples, mode='predict')
+    _, joint_logits = network(network.transforms(inputs))
+    for i, sample in enumerate(predicted):
+        evidence = torch.zeros(5)
+        for y in range(5):
+            for j in range(4):
+                for branch in branches:
+                    evidence[y] += joint_logits[branch][4 * i + j, 4 * y + j]
+        evidence /= 4 * len(branches)
+        torch.testing.assert_close(sample.pred_score, evidence.softmax(0))
+        assert sample.pred_label.item() == evidence.argmax()
+
+
+def test_without_aggregation_the_head_predicts():
+    network = MODELS.build(network_cfg()).eval()
+    inputs, samples = batch()
+    scores = [s.pred_score for s in network(inputs, samples, mode='predict')]
+    torch.testing.assert_close(torch.stack(scores), network(inputs)[0].softmax(1))
+
+
+@pytest.mark.parametrize('aggregate', ['head', [], [3], [-1]])
+def test_branches_to_aggregate_that_do_not_exist(aggregate):
+    with pytest.raises(ConfigError, match=r"model\.aggregate=.*'all'.*\[0, 1, 2\]"):
+        MODELS.build(network_cfg(aggregate=aggregate))
+    with pytest.raises(ConfigError, match=r'model\.aggregate'):
+        MODELS.build(network_cfg(branches=False, aggregate='all'))

@@ -16,6 +16,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from hsakd.utils.cli import run_tool  # noqa: E402
 
 
+def _network(text: str) -> int | str:
+    return text if text == 'best' else int(text)
+
+
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """A checkpoint, and where to write."""
     parser = argparse.ArgumentParser(
@@ -37,9 +41,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--network',
-        type=int,
+        type=_network,
         metavar='N',
-        help='which network of an online distiller, from 0 (the default)',
+        help="which network of an online distiller, from 0 (the default); or 'best', that of the "
+        'highest top-1 at the validation of the checkpoint, by the logs beside it',
     )
     parser.add_argument(
         '--config',
@@ -54,9 +59,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Load, compare, write, and say what is where."""
     args = parse_args(argv)
-    from hsakd.apis import export_onnx, load_classifier, publish
+    from hsakd.apis import best_network, export_onnx, load_classifier, publish
     from hsakd.apis.publishing import experiment_name
 
+    if args.network == 'best':
+        args.network = best_network(args.checkpoint)
+        print(f'network {args.network} is the best on validation')
     classifier = load_classifier(args.checkpoint, args.config, args.network)
     prefix = Path(args.out)
     if args.out.endswith('/') or prefix.is_dir():

@@ -31,6 +31,10 @@ val_dataloader = dict(
     ),
     sampler=dict(type='DefaultSampler', shuffle=False),
 )
-val_evaluator = [dict(type='mmpretrain.Accuracy', topk=(1, 5)), dict(type='BranchAccuracy')]
+val_evaluator = [
+    dict(type='mmpretrain.Accuracy', topk=(1, 5)),
+    dict(type='BranchAccuracy'),
+    dict(type='NetworkAccuracy'),
+]
 test_dataloader = val_dataloader
 test_evaluator = val_evaluator

@@ -70,7 +70,7 @@ def _num_classes(model: nn.Module) -> int | None:
     """Classes of the network under training, where it is a classifier."""
     if is_model_wrapper(model):
         model = model.module
-    network = getattr(model, 'student', model)
+    network = model.networks[0] if hasattr(model, 'networks') else getattr(model, 'student', model)
     return getattr(getattr(network, 'head', None), 'num_classes', None)
 
 

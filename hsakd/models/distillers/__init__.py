@@ -1,6 +1,7 @@
-"""What is trained: a teacher with branches, and a student from a fixed teacher."""
+"""What is trained: a teacher with branches, a student from a fixed teacher, networks together."""
 
 from .offline import HSAKDOffline
+from .online import HSAKDOnline
 from .teacher import HSAKDTeacher
 
-__all__ = ['HSAKDOffline', 'HSAKDTeacher']
+__all__ = ['HSAKDOffline', 'HSAKDOnline', 'HSAKDTeacher']

@@ -1,13 +1,18 @@
+from collections.abc import Sequence
+
 import torch
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
+from hsakd.models.losses import LossWeights
 from hsakd.models.networks.branched_classifier import build_preprocessor, class_labels
 from hsakd.registry import MODELS
 from hsakd.utils.checkpoint import load_network
 from hsakd.utils.errors import ConfigError
+
+from .matching import check_same_outputs
 
 
 @MODELS.register_module()
@@ -18,11 +23,14 @@ class HSAKDOffline(BaseModel):
 
     Args:
         student: Config of the network that learns, with branches.
-        teacher: Config of the network it learns from, with as many branches, and the same classes
-            and transforms.
+        teacher: Config of the network it learns from, with the same classes and transforms.
         teacher_ckpt: The teacher's checkpoint: of ours or a converted one. None builds, for
             callers that load weights themselves; training with it is an error.
         kd_loss: Config of KL_t.
+        branch_pairs: Which branch of the student learns from which of the teacher, pairs of numbers
+            from 0; every branch of the student learns from at least one. By default each from the
+            one of its number, of as many.
+        loss_weights: Factors of the terms, see :class:`LossWeights`.
         data_preprocessor: Config of mmpretrain's ``ClsDataPreprocessor``.
         init_cfg: Initialisation config.
     """
@@ -33,6 +41,8 @@ class HSAKDOffline(BaseModel):
         teacher: dict,
         teacher_ckpt: str | None = None,
         kd_loss: dict | None = None,
+        branch_pairs: Sequence[tuple[int, int]] | None = None,
+        loss_weights: dict | None = None,
         data_preprocessor: dict | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
@@ -41,7 +51,13 @@ class HSAKDOffline(BaseModel):
         self.teacher = MODELS.build(teacher).requires_grad_(False)
         self.teacher_ckpt = teacher_ckpt
         self.kl = MODELS.build(kd_loss or dict(type='KLDivergence'))
-        _check_pair(self.student, self.teacher)
+        check_same_outputs(
+            'model.student', self.student, 'model.teacher', self.teacher, branch_pairs is None
+        )
+        self.branch_pairs = _branch_pairs(self.student, self.teacher, branch_pairs)
+        branches = range(self.student.num_branches)
+        terms = ['loss_cls', 'loss_kd_logits', *(f'loss_kd_aux_{index}' for index in branches)]
+        self.loss_weights = LossWeights(loss_weights, terms)
         self._teacher_loaded = False
         self.teacher.register_load_state_dict_post_hook(self._note_teacher_loaded)
         self.register_state_dict_post_hook(_drop_teacher)
@@ -49,6 +65,8 @@ class HSAKDOffline(BaseModel):
 
     def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
         """CE(f_S(x_0), y) + KL_t(f_S || f_T)(x_rot) + sum_l KL_t(c_l_S || c_l_T)(x_rot).
+
+        The sum is over ``branch_pairs``.
 
         Args:
             inputs: [N, C, H, W], not rotated.
@@ -65,9 +83,10 @@ class HSAKDOffline(BaseModel):
             loss_cls=self.student.head.loss_module(f_upright, y),
             loss_kd_logits=self.kl(f_student, f_teacher),
         )
-        for index, (c_s, c_t) in enumerate(zip(c_student, c_teacher, strict=True)):
-            losses[f'loss_kd_aux_{index}'] = self.kl(c_s, c_t)
-        return losses
+        for s, t in self.branch_pairs:
+            divergence = self.kl(c_student[s], c_teacher[t])
+            losses[f'loss_kd_aux_{s}'] = losses.get(f'loss_kd_aux_{s}', 0) + divergence
+        return self.loss_weights(losses)
 
     def forward(
         self, inputs: Tensor, data_samples: list[DataSample] | None = None, mode: str = 'tensor'
@@ -114,22 +133,27 @@ class HSAKDOffline(BaseModel):
             self._teacher_loaded = True
 
 
-def _check_pair(student: torch.nn.Module, teacher: torch.nn.Module) -> None:
-    for what, of in (
-        ('branches', lambda network: network.num_branches),
-        ('classes', lambda network: network.head.num_classes),
-        ('transforms', lambda network: network.transforms.num_transforms),
-    ):
-        if of(student) != of(teacher):
+def _branch_pairs(
+    student: torch.nn.Module, teacher: torch.nn.Module, pairs: Sequence[tuple[int, int]] | None
+) -> list[tuple[int, int]]:
+    """The pairs sorted, or each branch with that of its number."""
+    if pairs is None:
+        return [(index, index) for index in range(student.num_branches)]
+    known = range(student.num_branches), range(teacher.num_branches)
+    for pair in pairs:
+        if len(pair) != 2 or pair[0] not in known[0] or pair[1] not in known[1]:
             raise ConfigError(
-                f'model.student has {of(student)} {what} and model.teacher {of(teacher)}: accepted '
-                'are equal numbers, since each output of the student learns from one of the teacher'
+                f'model.branch_pairs: {list(pair)}; accepted are pairs of a branch of the student, '
+                f'0..{known[0][-1]}, and one of the teacher, 0..{known[1][-1]}'
             )
-    if student.num_branches == 0:
+    idle = sorted(set(known[0]) - {s for s, _ in pairs})
+    if idle:
         raise ConfigError(
-            "model.student and model.teacher have no branches: accepted is e.g. branches=dict("
-            "type='AuxiliaryBranches') in both"
+            f'model.branch_pairs={[list(pair) for pair in pairs]}: branches {idle} of the student '
+            'learn from none; accepted are pairs of every one, or model.student.branches.stages '
+            'without them'
         )
+    return sorted(tuple(pair) for pair in pairs)
 
 
 def _drop_teacher(module: HSAKDOffline, state_dict: dict, prefix: str, local_metadata) -> None:

@@ -3,6 +3,7 @@ from mmengine.optim import OptimWrapper
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
+from hsakd.models.losses import LossWeights
 from hsakd.models.networks.branched_classifier import BranchedClassifier, class_labels
 from hsakd.registry import MODELS
 from hsakd.utils.checkpoint import load_network
@@ -19,6 +20,7 @@ class HSAKDTeacher(BranchedClassifier):
         backbone_ckpt: The trained plain network for ``frozen``: a checkpoint of ours or a
             converted one. None builds, for callers that load weights themselves; training with it
             is an error.
+        loss_weights: Factors of the terms, see :class:`LossWeights`.
         **kwargs: Of :class:`BranchedClassifier`.
     """
 
@@ -28,6 +30,7 @@ class HSAKDTeacher(BranchedClassifier):
         branches: dict,
         frozen: bool = False,
         backbone_ckpt: str | None = None,
+        loss_weights: dict | None = None,
         **kwargs,
     ) -> None:
         super().__init__(*args, branches=branches, **kwargs)
@@ -38,6 +41,8 @@ class HSAKDTeacher(BranchedClassifier):
             )
         self.frozen = frozen
         self.backbone_ckpt = backbone_ckpt
+        terms = ['loss_cls', *(f'loss_aux_{index}' for index in range(self.num_branches))]
+        self.loss_weights = LossWeights(loss_weights, terms)
         self._backbone_loaded = False
         self.register_load_state_dict_post_hook(_note_loaded)
         if frozen:
@@ -58,7 +63,7 @@ class HSAKDTeacher(BranchedClassifier):
         losses = dict(loss_cls=self.head.loss_module(f_upright, y))
         for index, c in enumerate(joint_logits):
             losses[f'loss_aux_{index}'] = F.cross_entropy(c, k)
-        return losses
+        return self.loss_weights(losses)
 
     def train_step(self, data: dict, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
         """One step of training.

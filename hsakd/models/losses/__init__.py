@@ -1,5 +1,6 @@
-"""Losses of the distillers."""
+"""Losses of the distillers, and their weights."""
 
 from .kl_divergence import KLDivergence
+from .loss_weights import LossWeights
 
-__all__ = ['KLDivergence']
+__all__ = ['KLDivergence', 'LossWeights']

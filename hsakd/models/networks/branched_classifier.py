@@ -1,3 +1,6 @@
+from collections.abc import Sequence
+from typing import Literal
+
 import torch
 from mmengine.model import ModuleList
 from mmpretrain.models import ImageClassifier
@@ -6,6 +9,7 @@ from torch import Tensor
 
 from hsakd.models.backbones.stages import expose_stages
 from hsakd.registry import MODELS
+from hsakd.utils.errors import ConfigError
 
 
 def class_labels(data_samples: list[DataSample]) -> Tensor:
@@ -27,6 +31,8 @@ class BranchedClassifier(ImageClassifier):
         head: Config of the head, with ``num_classes`` N, ``in_channels`` and ``loss`` (CE on f).
         branches: Config of the auxiliary branches; None for a plain network.
         transforms: Config of the M self-supervision transforms.
+        aggregate: Branches, numbers from 0 or 'all', whose :meth:`aggregated_logits` are what the
+            network predicts, instead of its head's. None of them by default, which costs nothing.
         data_preprocessor: Config of mmpretrain's ``ClsDataPreprocessor``.
         init_cfg: Initialisation config.
     """
@@ -38,6 +44,7 @@ class BranchedClassifier(ImageClassifier):
         head: dict,
         branches: dict | None = None,
         transforms: dict | None = None,
+        aggregate: Sequence[int] | Literal['all'] | None = None,
         data_preprocessor: dict | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
@@ -61,6 +68,7 @@ class BranchedClassifier(ImageClassifier):
                 in_channels=self.head.in_channels,
             )
             self.joint_heads = ModuleList(MODELS.build(joint_head) for _ in self.branches)
+        self.aggregate = self._checked_aggregate(aggregate)
 
     @property
     def num_branches(self) -> int:
@@ -100,6 +108,50 @@ class BranchedClassifier(ImageClassifier):
         """
         logits = self.head(self.extract_feat(inputs))
         return dict(loss_cls=self.head.loss_module(logits, class_labels(data_samples)))
+
+    def predict(
+        self, inputs: Tensor, data_samples: list[DataSample] | None = None, **kwargs
+    ) -> list[DataSample]:
+        """Scores and labels of the head, or aggregated over branches where that is asked for.
+
+        Args:
+            inputs: [N, C, H, W], not rotated.
+            data_samples: To write to.
+            **kwargs: Of the head's ``predict``.
+        """
+        if self.aggregate is None:
+            return super().predict(inputs, data_samples, **kwargs)
+        return self.head._get_predictions(self.aggregated_logits(inputs), data_samples)
+
+    def aggregated_logits(self, inputs: Tensor) -> Tensor:
+        """Class evidence [N, K] of the branches in ``aggregate``, averaged over transforms.
+
+        The evidence for class y is the logit of the joint label (y, j) of the copy under transform
+        j, averaged over all j and then over branches. It takes M passes through the network and the
+        branches where the head alone takes one.
+
+        Args:
+            inputs: [N, C, H, W], not rotated.
+        """
+        m = self.transforms.num_transforms
+        _, joint_logits = self.logits(self.transforms(inputs))
+        joint = torch.stack([joint_logits[index] for index in self.aggregate])
+        joint = joint.unflatten(1, (-1, m)).unflatten(3, (-1, m))  # branch, image, j, class, j
+        return joint.diagonal(dim1=2, dim2=4).mean(dim=(0, 3))
+
+    def _checked_aggregate(
+        self, aggregate: Sequence[int] | Literal['all'] | None
+    ) -> list[int] | None:
+        if aggregate is None:
+            return None
+        branches = list(range(self.num_branches))
+        chosen = branches if aggregate == 'all' else aggregate
+        if isinstance(chosen, str) or not chosen or not set(chosen) <= set(branches):
+            raise ConfigError(
+                f"model.aggregate={aggregate!r}: accepted are 'all' and lists of branches from "
+                f'{branches}, which the network has'
+            )
+        return list(chosen)
 
     def val_step(self, data: dict) -> list[DataSample]:
         """Predictions of the head and, for the metrics, of each branch."""
