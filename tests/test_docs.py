@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hsakd.registry import MODELS
-from tests.conftest import ROOT, network_cfg
+from tests.conftest import ROOT, batch, network_cfg
 
 PAGES = sorted([ROOT / 'README.md', *(ROOT / 'docs').rglob('*.md')])
 
@@ -21,6 +21,18 @@ def test_backbone_of_the_extending_page_trains_with_branches():
     network = MODELS.build(cfg)
     logits, joint_logits = network(torch.randn(2, 3, 16, 16))
     assert logits.shape == (2, 5) and [c.shape[1] for c in joint_logits] == [20, 20, 20]
+
+
+def test_transform_set_of_the_extending_page_trains():
+    text = (ROOT / 'docs/extending.md').read_text()
+    blocks = re.findall(r'```python\n(.*?)```', text, re.S)
+    code = next(block for block in blocks if 'TransformSet' in block)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    exec(compile(code, 'extending.md', 'exec'), {})
+    teacher = MODELS.build(network_cfg(type='HSAKDTeacher', transforms=dict(type='HorizontalFlip')))
+    losses = teacher(*batch(2), mode='loss')
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    assert [c.shape[1] for c in teacher(batch(2)[0])[1]] == [10, 10, 10]
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda p: p.name)
@@ -42,6 +54,8 @@ def test_options_of_shown_commands_exist(page):
             continue
         words = shlex.split(command, comments=True)
         source = (ROOT / words[1]).read_text() + (ROOT / 'hsakd/utils/cli.py').read_text()
+        options = words.index('--cfg-options') if '--cfg-options' in words else len(words)
+        assert all('=' in word for word in words[options + 1 :]), command
         for word in words[2:]:
             if word.startswith('--'):
                 assert f"'{word.split('=')[0]}'" in source, command

@@ -1,0 +1,96 @@
+"""From a config to a published student in one command."""
+
+import re
+import shutil
+
+import pytest
+
+from tests.conftest import ROOT, run_tool
+
+STUDENT = 'hsakd-offline_wrn-16-2_wrn-10-1_1xb64-80e_digits'
+TEACHER = 'hsakd-teacher_wrn-16-2_1xb64-80e_digits'
+BASELINE = 'wrn-10-1_1xb64-80e_digits'
+OPTIONS = [
+    '--cfg-options',
+    'train_cfg.max_epochs=1',
+    'train_cfg.val_interval=1',
+    f'model.teacher_ckpt=work_dirs/{TEACHER}/epoch_1.pth',
+]
+
+
+def distill(folder, *args, config=STUDENT):
+    kind = 'baseline' if config == BASELINE else 'hsakd'
+    return run_tool('tools/distill.py', ROOT / f'configs/{kind}/{config}.py', *args, cwd=folder)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('distill')
+    done = distill(folder, *OPTIONS)
+    assert done.returncode == 0, done.stderr
+    (folder / 'output.txt').write_text(done.stdout)
+    return folder
+
+
+def test_trains_what_is_needed_then_the_student_and_its_baseline(folder):
+    for name in (TEACHER, STUDENT, BASELINE):
+        assert (folder / f'work_dirs/{name}/epoch_1.pth').is_file()
+    output = (folder / 'output.txt').read_text()
+    names = enumerate((TEACHER, STUDENT, BASELINE), 1)
+    positions = [output.index(f'[{i}/3] {name}:') for i, name in names]
+    assert positions == sorted(positions)
+
+
+def test_publishes_the_student_and_shows_a_table(folder):
+    published = list((folder / 'models').glob(f'{STUDENT}-????????.pth'))
+    assert len(published) == 1
+    table = (folder / 'output.txt').read_text().split('predict.py')[-1]
+    assert all(name in table for name in (TEACHER, STUDENT, BASELINE))
+
+
+def test_what_is_done_is_skipped_and_what_was_under_way_goes_on(folder, tmp_path):
+    shutil.copytree(folder / 'work_dirs', tmp_path / 'work_dirs')
+    (tmp_path / f'work_dirs/{STUDENT}/epoch_1.pth').unlink()  # as if it had been interrupted
+    shutil.rmtree(tmp_path / f'work_dirs/{BASELINE}')
+    output = distill(tmp_path, '--dry-run', *OPTIONS).stdout
+    teacher, student, baseline = output.splitlines()
+    assert f'{TEACHER}: done' in teacher
+    assert '--resume' in student and 'model.teacher_ckpt' in student
+    assert '--resume' not in baseline and 'model.teacher_ckpt' not in baseline
+    assert not (tmp_path / f'work_dirs/{BASELINE}').exists()
+
+
+def test_needs_are_followed_to_the_end(tmp_path):
+    frozen = 'hsakd-teacher-frozen_resnet56_1xb64-100e_cifar100'
+    student = 'hsakd-offline_resnet56_resnet20_1xb64-240e_cifar100'
+    output = distill(
+        tmp_path, '--dry-run', '--seeds', 3, 4, '--cfg-options',
+        f'model.teacher_ckpt=work_dirs/{frozen}/epoch_100.pth', config=student,
+    ).stdout  # fmt: skip
+    names = [line.split()[1].rstrip(':') for line in output.splitlines()]
+    plain = ['resnet56_1xb64-240e_cifar100', 'resnet20_1xb64-240e_cifar100']
+    assert names == [plain[0], frozen, student, student, plain[1], plain[1]]
+    assert 'randomness.seed=4' in output and f'{student}/seed-4' in output
+
+
+@pytest.mark.parametrize(
+    'option, words',
+    [
+        ('model.teacher_ckpt=nowhere/x.pth', "'nowhere/x.pth'.*0 configs named nowhere.py"),
+        (f'model.teacher_ckpt=a/{TEACHER}/epoch_9.pth', 'ends with epoch_80.pth'),
+        ('rubbish', 'KEY=VALUE'),
+    ],
+)
+def test_what_cannot_be_trained_is_named(tmp_path, in_process, option, words):
+    config = ROOT / f'configs/hsakd/{STUDENT}.py'
+    status, error = in_process('tools/distill.py', config, '--cfg-options', option)
+    assert status == 1
+    assert re.search(words, error), error
+
+
+def test_a_failing_training_ends_it(tmp_path):
+    done = distill(tmp_path, '--cfg-options', 'optim_wrapper.optimizer.type=Nothing')
+    assert done.returncode == 1
+    assert "optim_wrapper.optimizer.type='Nothing'" in done.stderr
+    assert f'{TEACHER} stopped with status 1' in done.stderr
+    assert not (tmp_path / f'work_dirs/{STUDENT}').exists()

@@ -1,0 +1,73 @@
+#!/usr/bin/env python
+"""Parameters and multiply-adds of the networks of a config: at inference, and with branches."""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from hsakd.utils.cli import run_tool  # noqa: E402
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--shape', type=int, nargs='+', default=[32], help='height (and width) of an image (32)'
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Build on the meta device, where a forward pass computes shapes only, and count."""
+    args = parse_args()
+    import torch
+    from rich.console import Console
+    from rich.table import Table
+    from torch.utils.flop_counter import FlopCounterMode
+
+    import hsakd  # noqa: F401  registers hsakd's types
+    from hsakd.apis.running import load_config
+    from hsakd.registry import MODELS
+
+    config = load_config(args.config)
+    height, width = (args.shape * 2)[:2]
+    model = MODELS.build(config.model).to('meta').eval()
+    if hasattr(model, 'networks'):
+        networks = {f'networks.{i}': network for i, network in enumerate(model.networks)}
+    elif hasattr(model, 'student'):
+        networks = {'student': model.student, 'teacher': model.teacher}
+    else:
+        networks = {'model': model}
+
+    table = Table('network', 'what', 'parameters (M)', 'multiply-adds an image (M)', 'times')
+    for column in table.columns[2:]:
+        column.justify = 'right'
+    for name, network in networks.items():
+        images = torch.empty(1, 3, height, width, device='meta')
+        with FlopCounterMode(display=False) as head:
+            network.head(network.extract_feat(images))
+        parts = [network.backbone, network.head]
+        rows = [('inference: its own head', parts, head)]
+        if network.num_branches:
+            m = network.transforms.num_transforms
+            with FlopCounterMode(display=False) as joint:
+                network.logits(network.transforms(images))
+            parts = [*parts, network.branches, network.joint_heads]
+            rows.append((f'with branches, on {m} copies: training, aggregated', parts, joint))
+        for what, modules, flops in rows:
+            parameters = sum(p.numel() for module in modules for p in module.parameters())
+            total = flops.get_total_flops()
+            table.add_row(
+                name,
+                what,
+                f'{parameters / 1e6:.3f}',
+                f'{total / 2e6:,.1f}',
+                f'{total / head.get_total_flops():.1f}',
+            )
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+if __name__ == '__main__':
+    run_tool(main)
