@@ -12,6 +12,7 @@ default_hooks = dict(
 )
 custom_hooks = [
     dict(type='SetupCheckHook'),
+    dict(type='FewShotRecordHook'),
     dict(type='NonFiniteLossHook'),
     dict(type='ProgressHook'),
 ]

@@ -24,7 +24,7 @@ _IMAGE_SIZES = {'CIFAR10': 32, 'CIFAR100': 32, 'Digits': 8}
 
 
 def load_classifier(
-    path: str | Path, config: str | None = None, network: int | None = None
+    path: str | Path, config: str | Config | None = None, network: int | None = None
 ) -> ImageClassifier:
     """The network of a checkpoint as mmpretrain's ``get_model`` gives it, a plain classifier.
 
@@ -35,7 +35,7 @@ def load_classifier(
     Args:
         path: A checkpoint of tools/train.py (baseline, teacher, offline or online), or a published
             one.
-        config: Config file of the checkpoint; the config inside the checkpoint by default.
+        config: Config (or its file) of the checkpoint; the config inside the checkpoint by default.
         network: Which network of an online distiller; the first by default.
 
     Raises:
@@ -45,7 +45,7 @@ def load_classifier(
     checkpoint = read_checkpoint(path, 'checkpoint')
     if config is None:
         config = checkpoint_config(checkpoint, path, 'checkpoint')
-    else:
+    elif not isinstance(config, Config):
         config = load_config(config)
     trained_config = _network_config(config, network)
     trained = _build(_Exporter(config)(MODELS, trained_config, 'model'))

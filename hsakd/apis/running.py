@@ -16,7 +16,7 @@ from hsakd.utils.errors import CheckpointError, ConfigError, UserError
 
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 #: Data sets that take ``skip_bad_images``.
-_OF_FILES = ('ImageFolder', 'ImageNet')
+_OF_FILES = ('ImageFolder', 'ImageNet', 'TinyImageNet')
 
 
 def load_config(path: str, options: dict | None = None) -> Config:
@@ -117,7 +117,7 @@ def _skip_bad_images(config: Config) -> None:
     if not of_files:
         found = sorted({dataset.type for dataset in datasets if dataset})
         raise ConfigError(
-            f'--skip-bad-images is for {" and ".join(_OF_FILES)}; the config has {found}'
+            f'--skip-bad-images is for {", ".join(_OF_FILES)}; the config has {found}'
         )
     for dataset in of_files:
         dataset.skip_bad_images = True

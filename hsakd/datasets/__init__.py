@@ -7,6 +7,20 @@ import_quietly('mmpretrain.datasets')
 
 from .cifar import CIFAR10, CIFAR100
 from .digits import Digits
+from .few_shot import FewShotSubset
 from .image_folder import ImageFolder, LoadImage
+from .imagenet import ImageNet
+from .stl10 import STL10
+from .tiny_imagenet import TinyImageNet
 
-__all__ = ['CIFAR10', 'CIFAR100', 'Digits', 'ImageFolder', 'LoadImage']
+__all__ = [
+    'CIFAR10',
+    'CIFAR100',
+    'Digits',
+    'FewShotSubset',
+    'ImageFolder',
+    'ImageNet',
+    'LoadImage',
+    'STL10',
+    'TinyImageNet',
+]

@@ -70,22 +70,32 @@ class ImageFolder(CustomDataset):
                 f'dataset.data_root={self.data_root!r}: no image in its subfolders; accepted are '
                 f'{", ".join(sorted(self.extensions))}'
             ) from error
-        return self._drop_bad_images(data_list) if self.skip_bad_images else data_list
+        return drop_bad_images(data_list, self.data_root) if self.skip_bad_images else data_list
 
-    def _drop_bad_images(self, data_list: list[dict]) -> list[dict]:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            good = list(pool.map(_can_be_decoded, (info['img_path'] for info in data_list)))
-        bad = [info['img_path'] for info, ok in zip(data_list, good, strict=True) if not ok]
-        if bad:
-            shown = ', '.join(bad[:5]) + (', ...' if len(bad) > 5 else '')
-            MMLogger.get_current_instance().warning(
-                f'skipped {len(bad)} of {len(data_list)} images that cannot be decoded: {shown}'
-            )
-        if len(bad) == len(data_list):
-            raise DataError(
-                f'dataset.data_root={self.data_root!r}: none of {len(bad)} images can be decoded'
-            )
-        return [info for info, ok in zip(data_list, good, strict=True) if ok]
+
+def drop_bad_images(data_list: list[dict], data_root: str) -> list[dict]:
+    """Decode every image of a data set once; leave out, and count in the log, those that cannot be.
+
+    Args:
+        data_list: With ``img_path``.
+        data_root: Where they came from, for messages.
+
+    Raises:
+        DataError: None is left.
+    """
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        good = list(pool.map(_can_be_decoded, (info['img_path'] for info in data_list)))
+    bad = [info['img_path'] for info, ok in zip(data_list, good, strict=True) if not ok]
+    if bad:
+        shown = ', '.join(bad[:5]) + (', ...' if len(bad) > 5 else '')
+        MMLogger.get_current_instance().warning(
+            f'skipped {len(bad)} of {len(data_list)} images that cannot be decoded: {shown}'
+        )
+    if len(bad) == len(data_list):
+        raise DataError(
+            f'dataset.data_root={data_root!r}: none of {len(bad)} images can be decoded'
+        )
+    return [info for info, ok in zip(data_list, good, strict=True) if ok]
 
 
 def _can_be_decoded(path: str) -> bool:

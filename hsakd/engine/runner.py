@@ -1,4 +1,5 @@
 import logging
+import re
 
 import torch
 from mmengine.dist import is_distributed
@@ -7,7 +8,12 @@ from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from hsakd.utils.checkpoint import describe_mismatch, read_checkpoint
+from hsakd.utils.checkpoint import (
+    checkpoint_weights,
+    describe_mismatch,
+    network_state_dict,
+    read_checkpoint,
+)
 from hsakd.utils.errors import CheckpointError
 
 # What mmengine says of its own internals.
@@ -16,6 +22,8 @@ _NOISE = (
     '"HardDiskBackend" is the alias',
     'Distributed training is not used',
 )
+
+_in_backbone = re.compile(r'(?:^|\.)(backbone\.)').search  # by the name of a weight
 
 
 def _for_terminal(record: logging.LogRecord) -> bool:
@@ -60,7 +68,7 @@ class DistillationRunner(Runner):
         Raises:
             CheckpointError: Its weights are not exactly those of the model.
         """
-        found = read_checkpoint(filename, 'resume').get('state_dict', {})
+        found = checkpoint_weights(read_checkpoint(filename, 'resume'))
         model = self.model.module if is_model_wrapper(self.model) else self.model
         mismatch = describe_mismatch(model.state_dict(), found)
         if mismatch:
@@ -71,13 +79,57 @@ class DistillationRunner(Runner):
         super().resume(filename, *args, **kwargs)
 
     def load_checkpoint(self, filename: str, *args, **kwargs) -> dict:
-        """Load weights; mmengine warns of those that do not fit.
+        """Load the weights to start or go on from.
+
+        The file is of the same kind of model or of one network (see
+        :func:`~hsakd.utils.checkpoint.network_state_dict`), which then goes to every network under
+        training. The backbone has to fit whole; of the rest what fits is loaded and what does not
+        is reported, such as the head where the classes are others.
+
+        Args:
+            filename: The checkpoint.
+            *args: Of mmengine's, without effect; the file is read to the CPU.
+            **kwargs: As ``args``.
+
+        Returns:
+            What is in the file.
 
         Raises:
-            CheckpointError: The file is missing or broken, or would execute code.
+            CheckpointError: The file is missing or broken, would execute code, or does not fit.
         """
-        read_checkpoint(filename, 'load_from')
-        return super().load_checkpoint(filename, *args, **kwargs)
+        checkpoint = read_checkpoint(filename, 'load_from')
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        wanted = model.state_dict()
+        weights = checkpoint_weights(checkpoint)
+        if not wanted.keys() & weights.keys():
+            network = network_state_dict(checkpoint, filename, 'load_from')
+            prefixes = {name[: found.start(1)] for name in wanted if (found := _in_backbone(name))}
+            weights = {p + name: value for p in prefixes for name, value in network.items()}
+        checkpoint = {**checkpoint, 'state_dict': weights}
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+
+        weights = checkpoint['state_dict']
+        mismatch = describe_mismatch(
+            {name: value for name, value in wanted.items() if _in_backbone(name)},
+            {name: value for name, value in weights.items() if _in_backbone(name)},
+        )
+        fitting = {
+            name: weights[name]
+            for name, value in wanted.items()
+            if name in weights and weights[name].shape == value.shape
+        }
+        if mismatch or not fitting:
+            raise CheckpointError(
+                f'load_from={str(filename)!r} does not fit the backbone of the config: '
+                f'{mismatch or "the model has none"}'
+            )
+        model.load_state_dict(fitting, strict=False)
+        self._has_loaded = True
+        self.logger.info(f'{len(fitting)} of {len(wanted)} weights loaded from {filename}')
+        mismatch = describe_mismatch(wanted, weights)
+        if mismatch:
+            self.logger.warning(f'load_from={str(filename)!r}: the rest starts afresh: {mismatch}')
+        return checkpoint
 
 
 def console_handlers(logger: logging.Logger) -> list[logging.Handler]:

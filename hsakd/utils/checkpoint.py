@@ -71,39 +71,64 @@ def read_checkpoint(path: str | Path, key: str) -> dict:
 
 
 def network_state_dict(checkpoint: Mapping, path: str | Path, key: str) -> dict[str, Tensor]:
-    """The state dict of one network (``backbone.*``, ``head.*``, ...) in a checkpoint of ours.
+    """The state dict of one network (``backbone.*``, ``head.*``, ...) in a checkpoint.
 
     Args:
-        checkpoint: What :func:`read_checkpoint` gave: of a plain network, of a teacher, of an
-            offline distiller (its student) or of an online one (its first network).
+        checkpoint: What :func:`read_checkpoint` gave: of a plain network, also one of mmpretrain's
+            own, of a teacher, of an offline distiller (its student) or of an online one (its first
+            network); or a ResNet, ResNeXt or Wide ResNet of torchvision's (``conv1.*``,
+            ``layer1.*``, ..., ``fc.*``), which mmpretrain's ``ResNet`` and ``ResNeXt`` take.
         path: Where it came from, for messages.
         key: The config key or option that named it, for messages.
 
     Raises:
         CheckpointError: There is none.
     """
-    content = checkpoint if isinstance(checkpoint, Mapping) else {}
-    weights = content.get('state_dict', content)
-    weights = weights if isinstance(weights, Mapping) else {}
-    weights = {str(name): value for name, value in weights.items()}
+    weights = checkpoint_weights(checkpoint)
     for prefix in _PREFIXES:
         if any(name.startswith(f'{prefix}backbone.') for name in weights):
             return {
                 name.removeprefix(prefix): value
                 for name, value in weights.items()
-                if name.startswith(prefix) and isinstance(value, Tensor)
+                if name.startswith(prefix)
             }
-    found = ', '.join(map(str, list(content)[:4])) or type(checkpoint).__name__
+    weights = {name.removeprefix('module.'): value for name, value in weights.items()}
+    if _is_torchvision_resnet(weights):
+        return _from_torchvision(weights)
+    found = ', '.join(map(str, list(checkpoint)[:4])) if isinstance(checkpoint, Mapping) else ''
     raise CheckpointError(
-        f'{key}={str(path)!r}: no network in it (found: {found}, ...); accepted are checkpoints of '
-        'tools/train.py and of tools/model_converters/convert_official.py, which converts those '
-        "of the paper's authors"
+        f'{key}={str(path)!r}: no network in it (found: {found or type(checkpoint).__name__}, ...);'
+        ' accepted are checkpoints of tools/train.py, ResNets of torchvision and classifiers of '
+        'mmpretrain, and what tools/model_converters/convert_official.py makes of those of the '
+        "paper's authors"
     )
 
 
-def load_network(
-    network: nn.Module, path: str | Path, key: str, parts: Sequence[str] = ()
-) -> None:
+def checkpoint_weights(checkpoint: object) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by name: its ``state_dict`` or, where it has none, itself."""
+    weights = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, Mapping) else {}
+    weights = weights if isinstance(weights, Mapping) else {}
+    return {str(name): value for name, value in weights.items() if isinstance(value, Tensor)}
+
+
+def _is_torchvision_resnet(weights: Mapping[str, Tensor]) -> bool:
+    """Tell torchvision's from the ResNets for 32x32 images of others, which share some keys."""
+    stem = weights.get('conv1.weight')
+    return 'layer4.0.conv1.weight' in weights and stem is not None and stem.shape[2:] == (7, 7)
+
+
+def _from_torchvision(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    renamed = {}
+    for name, value in weights.items():
+        renamed[f'head.{name}' if name.startswith('fc.') else f'backbone.{name}'] = value
+    # Files from before PyTorch 0.4.1 lack these; batch norm with a fixed momentum never reads them.
+    for name in [name for name in renamed if name.endswith('.running_mean')]:
+        batches = f'{name.removesuffix("running_mean")}num_batches_tracked'
+        renamed.setdefault(batches, torch.tensor(0))
+    return renamed
+
+
+def load_network(network: nn.Module, path: str | Path, key: str, parts: Sequence[str] = ()) -> None:
     """Load every weight of ``network``, or of parts of it, from a checkpoint, or none.
 
     Args:

@@ -7,11 +7,34 @@ from pathlib import Path
 
 import numpy as np
 
+from hsakd.utils.errors import DataError
+
 
 def read_scalars(path: str | Path) -> list[dict[str, float]]:
-    """Records of mmengine's ``vis_data/scalars.json``, also of one that is being written."""
-    lines = Path(path).read_text().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith('\n')]
+    """Records of mmengine's ``vis_data/scalars.json``, also of one that is being written.
+
+    Raises:
+        DataError: The file cannot be read, or a line, other than a last one that is cut, is broken.
+    """
+    records = []
+    try:
+        lines = Path(path).read_bytes().splitlines(keepends=True)
+    except OSError as error:
+        raise DataError(f'{str(path)!r}: {error.strerror}') from error
+    for number, line in enumerate(lines, 1):
+        if not line.endswith(b'\n'):
+            break
+        try:
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        if not (isinstance(record, dict) and 'step' in record):
+            raise DataError(
+                f'{str(path)!r}, line {number}: {line[:40]!r}; accepted is a JSON object with '
+                '"step" a line, as mmengine writes it'
+            )
+        records.append(record)
+    return records
 
 
 @dataclass

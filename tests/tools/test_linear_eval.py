@@ -1,6 +1,9 @@
 """From a student's checkpoint to the accuracy of a new head, on STL-10 and Tiny-ImageNet."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -51,7 +54,7 @@ def backbone(path):
     return {k.removeprefix('backbone.'): v for k, v in weights.items() if 'backbone.' in k}
 
 
-def test_from_a_published_student_to_accuracy_on_stl10(tmp_path, student, tool):
+def test_from_a_published_student_to_accuracy_on_stl10(tmp_path, student, tool, in_process):
     tool('model_converters/publish_student')([str(student[0]), str(tmp_path / 'resnet20')])
     (published,) = tmp_path.glob('resnet20-*.pth')
     write_stl10(tmp_path / 'data', train=40, test=20)
@@ -71,11 +74,11 @@ def test_from_a_published_student_to_accuracy_on_stl10(tmp_path, student, tool):
     assert classifier._dataset_meta['classes'] == CLASSES
     given[given.index(f'model.backbone_ckpt={published}')] = 'model.backbone_ckpt=None'
     metrics = tmp_path / 'metrics.json'
-    result = run_tool(
-        'tools/test.py', STL10, tmp_path / 'work' / 'epoch_10.pth',
+    status, stderr = in_process(
+        'tools/test.py', ROOT / STL10, tmp_path / 'work' / 'epoch_10.pth',
         '--work-dir', tmp_path / 'test', '--out', metrics, '--out-item', 'metrics', *given,
     )  # fmt: skip
-    assert result.returncode == 0, result.stderr
+    assert status == 0, stderr
     found = json.loads(metrics.read_text())
     assert found['accuracy/top1'] == pytest.approx(validation['accuracy/top1'])
 
@@ -92,6 +95,20 @@ def test_a_training_checkpoint_on_tiny_imagenet(tmp_path, student, in_process):
     assert scalars(tmp_path / 'work')[-1]['accuracy/top1'] > 60
     checkpoint = torch.load(tmp_path / 'work' / 'epoch_20.pth', weights_only=False)
     assert tuple(checkpoint['meta']['dataset_meta']['classes']) == WNIDS
+
+
+def test_two_processes_do_not_train_on_random_features(tmp_path):
+    write_stl10(tmp_path / 'data')
+    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2']
+    result = subprocess.run(
+        [*command, ROOT / 'tools/train.py', ROOT / STL10, '--launcher', 'pytorch',
+         '--work-dir', tmp_path / 'work', *options('None', tmp_path / 'data')],
+        capture_output=True, text=True, timeout=300, check=False,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+    )  # fmt: skip
+    assert result.returncode != 0
+    assert 'error: model.backbone_ckpt is None' in result.stderr
+    assert not list((tmp_path / 'work').glob('*.pth'))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ class SetupCheckHook(Hook):
 
     What it looks for would otherwise end in a traceback or, worse, in wrong figures: other classes
     in model, training and validation data; a batch of one image under batch norm; more top-k than
-    classes.
+    classes; fixed parts of a model without trained weights (its ``check_weights``), which several
+    processes would not notice, since their model wrapper passes ``train_step`` by.
     """
 
     priority = 'VERY_HIGH'
@@ -26,7 +27,10 @@ class SetupCheckHook(Hook):
         self._train_classes: tuple[str, ...] | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Check training data against the model."""
+        """Check the model, and training data against it."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if hasattr(model, 'check_weights'):
+            model.check_weights()
         self._check_classes(runner.model, runner.train_dataloader.dataset, 'train_dataloader')
         self._train_classes = _classes(runner.train_dataloader.dataset)
         _check_batch_norm(runner.model, runner.train_dataloader)

@@ -96,8 +96,8 @@ class HSAKDOffline(BaseModel):
             return self.loss(inputs, data_samples)
         return self.student(inputs, data_samples, mode)
 
-    def train_step(self, data: dict, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
-        """One step of training.
+    def check_weights(self) -> None:
+        """See that what is fixed was trained.
 
         Raises:
             ConfigError: The teacher never got its weights.
@@ -108,6 +108,10 @@ class HSAKDOffline(BaseModel):
                 'path of a trained teacher, e.g. --cfg-options '
                 'model.teacher_ckpt=work_dirs/TEACHER/epoch_240.pth'
             )
+
+    def train_step(self, data: dict, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
+        """One step of training, after :meth:`check_weights`."""
+        self.check_weights()
         return super().train_step(data, optim_wrapper)
 
     def val_step(self, data: dict) -> list[DataSample]:

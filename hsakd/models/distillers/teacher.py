@@ -17,9 +17,9 @@ class HSAKDTeacher(BranchedClassifier):
     Args:
         frozen: Train the branches only, on the features of a plain network that is already
             trained: backbone and head stay fixed, in eval mode.
-        backbone_ckpt: The trained plain network for ``frozen``: a checkpoint of ours or a
-            converted one. None builds, for callers that load weights themselves; training with it
-            is an error.
+        backbone_ckpt: The trained plain network for ``frozen``: a checkpoint of ours, a converted
+            one, or a ResNet of torchvision's. None builds, for callers that load weights
+            themselves; training with it is an error.
         loss_weights: Factors of the terms, see :class:`LossWeights`.
         **kwargs: Of :class:`BranchedClassifier`.
     """
@@ -65,8 +65,8 @@ class HSAKDTeacher(BranchedClassifier):
             losses[f'loss_aux_{index}'] = F.cross_entropy(c, k)
         return self.loss_weights(losses)
 
-    def train_step(self, data: dict, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
-        """One step of training.
+    def check_weights(self) -> None:
+        """See that what is fixed was trained.
 
         Raises:
             ConfigError: The backbone is frozen, and never got its weights.
@@ -77,6 +77,10 @@ class HSAKDTeacher(BranchedClassifier):
                 'is the path of a trained plain network, e.g. --cfg-options '
                 'model.backbone_ckpt=work_dirs/BASELINE/epoch_240.pth'
             )
+
+    def train_step(self, data: dict, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
+        """One step of training, after :meth:`check_weights`."""
+        self.check_weights()
         return super().train_step(data, optim_wrapper)
 
     def init_weights(self) -> None:

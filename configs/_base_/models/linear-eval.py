@@ -1,0 +1,3 @@
+_base_ = ['baseline.py']
+
+model = dict(type='LinearEvaluation')

@@ -1,0 +1,166 @@
+"""What a distiller's two networks say of images, for pictures of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import DefaultScope
+from mmpretrain import ImageClassificationInferencer
+from mmpretrain.models import ImageClassifier
+from torch import Tensor, nn
+
+from hsakd.datasets import LoadImage
+from hsakd.models.losses import KLDivergence
+from hsakd.registry import DATASETS, MODELS
+from hsakd.utils.checkpoint import load_network
+from hsakd.utils.errors import ConfigError
+from hsakd.visualization.joint_distribution import JointDistributions
+
+from .classifier import load_classifier
+
+
+@dataclass
+class Pair:
+    """A student, its teacher, and one branch of each.
+
+    Attributes:
+        config: Of the distiller.
+        distiller: With weights, in eval mode.
+        classifier: The student as a plain classifier, whose config reads files.
+        branch: Number of the student's branch, from 0.
+        teacher_branch: Number of the teacher's that it learns from.
+    """
+
+    config: Config
+    distiller: nn.Module
+    classifier: ImageClassifier
+    branch: int
+    teacher_branch: int
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the N classes; numbers where names lack."""
+        names = self.classifier._dataset_meta.get('classes')
+        return list(names or map(str, range(self.classifier.head.num_classes)))
+
+    @property
+    def transforms(self) -> list[str]:
+        """Names of the M transforms; numbers where names lack."""
+        transforms = self.distiller.student.transforms
+        numbers = [str(j) for j in range(transforms.num_transforms)]
+        return list(getattr(transforms, 'names', numbers))
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """What to call the branches of teacher and student."""
+        return f'teacher, branch {self.teacher_branch + 1}', f'student, branch {self.branch + 1}'
+
+    @torch.no_grad()
+    def examine(self, titles: Sequence[str], inputs: Tensor) -> list[JointDistributions]:
+        """The joint distributions of both branches for every copy of images.
+
+        Args:
+            titles: One an image.
+            inputs: [B, 3, H, W], normalised.
+        """
+        teacher, student = self.distiller.teacher, self.distiller.student
+        m = student.transforms.num_transforms
+        x = student.transforms(inputs)
+        c_t = teacher.logits(x)[1][self.teacher_branch]
+        c_s = student.logits(x)[1][self.branch]
+        kl = KLDivergence(temperature=3.0)
+        divergences = [kl(s, t).item() for s, t in zip(c_s.split(1), c_t.split(1), strict=True)]
+        # [B, M, N, M]: image, its copy, class, transform
+        joint = [c.softmax(1).unflatten(1, (-1, m)).unflatten(0, (-1, m)) for c in (c_t, c_s)]
+        copies = student.transforms(self._pixels(inputs)).permute(0, 2, 3, 1).unflatten(0, (-1, m))
+        return [
+            JointDistributions(
+                title,
+                copies[i].byte().numpy(),
+                *(c[i].numpy() for c in joint),
+                np.array(divergences[i * m : (i + 1) * m]),
+            )
+            for i, title in enumerate(titles)
+        ]
+
+    def _pixels(self, inputs: Tensor) -> Tensor:
+        """0..255 again."""
+        preprocessor = self.distiller.data_preprocessor
+        if preprocessor._enable_normalize:
+            inputs = inputs * preprocessor.std + preprocessor.mean
+        return inputs.round().clamp(0, 255)
+
+
+def load_pair(config: Config, checkpoint: str, branch: int | None = None) -> Pair:
+    """The two networks of an offline distiller.
+
+    Args:
+        config: Of the distiller, with ``model.teacher_ckpt``.
+        checkpoint: The student's.
+        branch: Number of its branch, from 1; None is the last.
+
+    Raises:
+        ConfigError: The config is of something else, or there is no such branch.
+        CheckpointError: A checkpoint is missing or broken, or does not fit.
+    """
+    model = config.get('model') or {}
+    if not ('student' in model and 'teacher' in model):
+        raise ConfigError(
+            f'model.type={model.get("type")!r}: no teacher and student in it; accepted are configs '
+            'of offline distillation'
+        )
+    if model.get('teacher_ckpt') is None:
+        raise ConfigError(
+            'model.teacher_ckpt is None; accepted is the path of the trained teacher, e.g. '
+            '--cfg-options model.teacher_ckpt=work_dirs/TEACHER/epoch_240.pth'
+        )
+    classifier = load_classifier(checkpoint, config)
+    model = dict(model.to_dict(), teacher_ckpt=None)
+    model.setdefault('data_preprocessor', config.get('data_preprocessor'))
+    with DefaultScope.overwrite_default_scope(config.get('default_scope') or 'hsakd'):
+        distiller = MODELS.build(model)
+    load_network(distiller.teacher, config.model.teacher_ckpt, 'model.teacher_ckpt')
+    load_network(distiller.student, checkpoint, 'checkpoint')
+    number = distiller.student.num_branches
+    if branch is not None and not 1 <= branch <= number:
+        raise ConfigError(f'--branch={branch}: accepted are 1..{number}, those of the student')
+    index = (branch or number) - 1
+    teachers = [t for s, t in getattr(distiller, 'branch_pairs', [(index, index)]) if s == index]
+    return Pair(config, distiller.eval(), classifier, index, teachers[-1])
+
+
+def read_images(pair: Pair, files: Sequence[Path]) -> tuple[list[str], Tensor]:
+    """Names and normalised pixels [B, 3, H, W] of images from files, through the test pipeline.
+
+    Raises:
+        DataError: One cannot be decoded.
+    """
+    arrays = [LoadImage().transform(dict(img_path=str(file)))['img'] for file in files]
+    inferencer = ImageClassificationInferencer(pair.classifier)
+    (batch,) = inferencer.preprocess(arrays, batch_size=len(arrays))
+    return [file.name for file in files], pair.classifier.data_preprocessor(batch)['inputs']
+
+
+def test_images(pair: Pair, indices: Sequence[int]) -> tuple[list[str], Tensor]:
+    """Titles and normalised pixels [B, 3, H, W] of images of the config's test set.
+
+    Raises:
+        ConfigError: There is no such image.
+    """
+    with DefaultScope.overwrite_default_scope(pair.config.get('default_scope') or 'hsakd'):
+        dataset = DATASETS.build(pair.config.test_dataloader.dataset)
+    wrong = [index for index in indices if not 0 <= index < len(dataset)]
+    if wrong:
+        raise ConfigError(f'--indices={wrong}: accepted are 0..{len(dataset) - 1}')
+    batch = pseudo_collate([dataset[index] for index in indices])
+    inputs = pair.distiller.data_preprocessor(batch)['inputs']
+    labels = [dataset.get_data_info(index)['gt_label'] for index in indices]
+    titles = [
+        f'image {index} of the test set: {pair.classes[label]}'
+        for index, label in zip(indices, labels, strict=True)
+    ]
+    return titles, inputs

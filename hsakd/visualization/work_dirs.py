@@ -1,0 +1,345 @@
+"""Runs as mmengine leaves them on disk."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from mmengine.config import Config
+
+from hsakd.utils.config_text import parse_config
+from hsakd.utils.errors import ConfigError, DataError
+
+from .comparison import read_scalars
+
+#: Keys of a config that change where and how a run works and not what it computes.
+_RUNTIME_KEYS = {
+    'collate_fn',
+    'data_root',
+    'default_hooks',
+    'default_scope',
+    'env_cfg',
+    'launcher',  # the number of processes is compared instead
+    'log_level',
+    'log_processor',
+    'num_workers',
+    'persistent_workers',
+    'pin_memory',
+    'prefetch_factor',
+    'resume',
+    'skip_bad_images',
+    'test_cfg',
+    'test_dataloader',
+    'test_evaluator',
+    'visualizer',
+    'work_dir',
+}
+#: How names of published files end.
+_PUBLISHED = r'-[0-9a-f]{8}$'
+#: Hooks and metrics that watch a run and leave it as it is.
+_WATCHERS = {
+    'BranchAccuracy',
+    'FewShotRecordHook',
+    'NetworkAccuracy',
+    'NonFiniteLossHook',
+    'ProgressHook',
+    'SetupCheckHook',
+}
+
+
+@dataclass
+class LoggedRun:
+    """One training, from its logs.
+
+    Attributes:
+        name: Of its config.
+        folder: The work dir.
+        started: Name of the folder of its last session, which is the time.
+        config: The config that the last session ran with.
+        records: Those of mmengine's ``scalars.json``, of all sessions in the order of training;
+            those of training, and not those of validation, have ``iter``.
+        processes: How many processes (GPUs) trained; None where the log does not say.
+        earlier: Settings that earlier sessions, before it was resumed, had otherwise.
+    """
+
+    name: str
+    folder: Path
+    started: str
+    config: dict
+    records: list[dict[str, float]]
+    processes: int | None = None
+    earlier: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def seed(self) -> int | None:
+        """``randomness.seed``; None if mmengine drew one."""
+        return (self.config.get('randomness') or {}).get('seed')
+
+    @property
+    def unit(self) -> str:
+        """What the schedule counts: 'epoch' or 'iteration'."""
+        return 'epoch' if 'max_epochs' in self.config['train_cfg'] else 'iteration'
+
+    @property
+    def length(self) -> int:
+        """Epochs or iterations of the whole schedule."""
+        return self.config['train_cfg']['max_epochs' if self.unit == 'epoch' else 'max_iters']
+
+    @property
+    def validated(self) -> int:
+        """The last epoch or iteration after which it was validated; 0 if none."""
+        return max((at for at, record in self._positions() if 'iter' not in record), default=0)
+
+    @property
+    def finished(self) -> bool:
+        """It was validated at the end of its schedule."""
+        return self.validated >= self.length
+
+    @property
+    def progress(self) -> str:
+        """As in '12 / 240 epochs'."""
+        if self.validated:
+            return f'{self.validated} / {self.length} {self.unit}s'
+        trained = max(at for at, _ in self._positions())
+        return f'never validated, in {self.unit} {trained} of {self.length}'
+
+    @property
+    def keys(self) -> set[str]:
+        """All that was recorded."""
+        return {key for record in self.records for key in record}
+
+    def curve(self, key: str) -> dict[int, float]:
+        """Means of ``key`` by epoch, or its values by iteration."""
+        values: dict[int, list[float]] = {}
+        for at, record in self._positions():
+            if key in record:
+                values.setdefault(at, []).append(record[key])
+        return {at: float(np.mean(values[at])) for at in sorted(values)}
+
+    def final(self, key: str) -> float | None:
+        """``key`` of the last validation of a finished run; None if it was not measured there."""
+        return self.curve(key).get(self.validated) if self.finished else None
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What can change the outcome, beside the seed: see :func:`comparable_settings`."""
+        settings = comparable_settings(self.config) | self.earlier
+        meant = re.search(r'_(\d+)xb\d+', self.name)
+        if meant and self.processes and self.processes != int(meant[1]):
+            settings['GPUs'] = self.processes
+        return settings
+
+    @property
+    def frozen_teacher(self) -> bool:
+        """Its teacher is one that was trained with a frozen backbone."""
+        return str(self.settings.get('model.teacher_ckpt')).startswith('hsakd-teacher-frozen_')
+
+    def _positions(self) -> Iterator[tuple[int, dict[str, float]]]:
+        """Records with their epoch or iteration, in which the schedule counts."""
+        iteration = 0
+        for record in self.records:
+            iteration = record.get('iter', iteration)
+            if self.unit == 'epoch':
+                yield record.get('epoch', record['step']), record
+            else:  # mmengine's LoggerHook may count validations by epoch here too
+                yield max(record['step'], iteration), record
+
+
+@dataclass
+class LeftOut:
+    """A training whose figures are no result.
+
+    Attributes:
+        name: Of its config; empty if it is not known.
+        folder: The work dir.
+        reason: Why.
+        seed: Of its config.
+    """
+
+    name: str
+    folder: Path
+    reason: str
+    seed: int | None = None
+
+    def __str__(self) -> str:
+        name = f'{self.name}, ' if self.name else ''
+        seed = f'seed {self.seed}, ' if self.seed is not None else ''
+        return f'{name}{seed}{shown_path(self.folder)}: {self.reason}'
+
+
+def shown_path(path: Path) -> str:
+    """A path as short as it can be from the current folder."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def find_runs(folders: Iterable[str | Path]) -> tuple[list[LoggedRun], list[LeftOut]]:
+    """All trainings in folders, each a work dir or a folder with work dirs at any depth.
+
+    Sessions that resume an earlier one of the same work dir are one run with it. A session that
+    starts anew, say with another seed, is another run.
+
+    Raises:
+        DataError: There is no folder, no run in one, or a file of a run is broken.
+    """
+    runs, left_out, seen = [], [], set()
+    for given in folders:
+        folder = Path(given).absolute()
+        if not folder.is_dir():
+            raise DataError(f'{str(given)!r}: no such folder; accepted are work dirs of training')
+        work_dirs = {file.parents[2] for file in folder.rglob('vis_data/config.py')}
+        if not work_dirs:
+            raise DataError(
+                f'{str(given)!r}: no run in it; looked for TIME/vis_data/config.py and '
+                'TIME/vis_data/scalars.json at any depth, as tools/train.py writes them into its '
+                'work dir'
+            )
+        for work_dir in sorted(work_dirs):
+            if work_dir.resolve() in seen:
+                continue
+            seen.add(work_dir.resolve())
+            found = _runs_of(work_dir)
+            if isinstance(found, LeftOut):
+                left_out.append(found)
+            else:
+                runs += found
+    return runs, left_out
+
+
+def comparable_settings(config: Mapping) -> dict[str, object]:
+    """A config flat, as in ``{'optim_wrapper.optimizer.lr': 0.05}``, without what is no setting.
+
+    Left out are the seed, keys of how and where a run works (workers, folders, logging), tests,
+    and hooks and metrics that only watch. Of a checkpoint only :func:`checkpoint_origin` is kept,
+    since each seed may have its own.
+    """
+    settings = dict(_flatten(config, ''))
+    settings.pop('randomness.seed', None)
+    if config.get('resume'):
+        settings.pop('load_from', None)
+    return {k: v for k, v in settings.items() if v is not None and v is not False}
+
+
+def shipped_settings(configs: Path, names: Iterable[str]) -> dict[str, dict[str, object]]:
+    """Settings of config files by name, of those that are in a folder or its subfolders."""
+    files = {file.stem: file for file in configs.rglob('*_*.py') if '_base_' not in file.parts}
+    return {
+        name: comparable_settings(Config.fromfile(files[name]).to_dict())
+        for name in names
+        if name in files
+    }
+
+
+def settings_text(settings: Mapping[str, object]) -> str:
+    """As in 'train_cfg.max_epochs=12, param_scheduler.milestones=[7,9,11]'."""
+    return ', '.join(
+        f'{key}={json.dumps(value, separators=(",", ":")) if isinstance(value, list) else value}'
+        for key, value in settings.items()
+    )
+
+
+def checkpoint_origin(path: str) -> str:
+    """Which experiment a checkpoint is from, as far as its place tells.
+
+    That is the config beside it, else a config's name in its path, else the end of the path with
+    the numbers left out.
+    """
+    file = Path(path)
+    beside = _config_names(file.parent)
+    if len(beside) == 1:
+        return beside[0]
+    if file.with_suffix('.py').is_file():  # as of a published student
+        return re.sub(_PUBLISHED, '', file.stem)
+    for part in reversed(file.parts):
+        name = re.match(r'[\w.-]+_\d+xb\d+-\d+[ei]_[A-Za-z0-9-]+', part)
+        if name:
+            return name[0]
+    return re.sub(r'\d+', '#', '/'.join(file.parts[-2:]))
+
+
+def _flatten(value: object, key: str) -> Iterator[tuple[str, object]]:
+    last = key.rsplit('.')[-1]
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            if name not in _RUNTIME_KEYS:
+                yield from _flatten(item, f'{key}.{name}' if key else str(name))
+    elif isinstance(value, list | tuple):
+        if any(isinstance(item, Mapping) for item in value):
+            kept = [i for i in value if not (isinstance(i, Mapping) and i.get('type') in _WATCHERS)]
+            for index, item in enumerate(kept):
+                yield from _flatten(item, f'{key}.{index}')
+        else:
+            yield key, list(value)
+    elif isinstance(value, str) and (last.endswith('_ckpt') or last in ('checkpoint', 'load_from')):
+        yield key, checkpoint_origin(value)
+    else:
+        yield key, value
+
+
+def _config_names(folder: Path) -> list[str]:
+    """Names of the configs in a folder, but for those of published students."""
+    names = sorted(file.stem for file in folder.glob('*.py'))
+    return [name for name in names if not re.search(_PUBLISHED, name)]
+
+
+def _runs_of(work_dir: Path) -> list[LoggedRun] | LeftOut:
+    """The runs of one work dir, oldest first, or why there is none."""
+    names = _config_names(work_dir)
+    if len(names) != 1:
+        found = f'{len(names)} configs ({", ".join(names)})' if names else 'no config'
+        return LeftOut('', work_dir, f'{found} in the work dir, so that its name is not known')
+    runs: list[LoggedRun] = []
+    for file in sorted(work_dir.glob('*/vis_data/scalars.json')):  # tests write none
+        records = read_scalars(file)
+        config = _read_config(file.with_name('config.py'))
+        if not records:
+            continue
+        session = file.parents[1]
+        run = LoggedRun(names[0], work_dir, session.name, config, records, _processes(session))
+        if config.get('resume') and runs:
+            _continue(runs.pop(), run)
+        runs.append(run)
+    return runs or LeftOut(names[0], work_dir, 'nothing was logged')
+
+
+def _read_config(path: Path) -> dict:
+    try:
+        config = parse_config(path.read_text()).to_dict()
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(
+            f'{str(path)!r}: {error}; accepted is the config that mmengine writes there'
+        ) from error
+    train_cfg = config.get('train_cfg') or {}
+    if not ('max_epochs' in train_cfg or 'max_iters' in train_cfg):
+        raise ConfigError(
+            f'{str(path)!r}: train_cfg={dict(train_cfg)}; accepted is one with max_epochs or '
+            'max_iters'
+        )
+    return config
+
+
+def _continue(earlier: LoggedRun, later: LoggedRun) -> None:
+    """Give a run the records of the one that it resumed, without those of what it trained again."""
+    resumed = next((record['iter'] for record in later.records if 'iter' in record), None)
+    kept = []
+    for record in earlier.records:
+        if resumed is not None and record.get('iter', 0) >= resumed:
+            break
+        kept.append(record)
+    if kept:
+        later.records = kept + later.records
+        old, new = comparable_settings(earlier.config), comparable_settings(later.config)
+        later.earlier = earlier.earlier | {
+            f'{key} (before it was resumed)': old.get(key)
+            for key in {*old, *new}
+            if old.get(key) != new.get(key)
+        }
+
+
+def _processes(session: Path) -> int | None:
+    log = session / f'{session.name}.log'
+    if not log.is_file():
+        return None
+    found = re.search(r'^ *GPU number: (\d+)', log.read_text(errors='replace'), re.M)
+    return int(found[1]) if found else None

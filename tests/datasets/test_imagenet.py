@@ -1,0 +1,162 @@
+import shutil
+
+import numpy as np
+import pytest
+from mmengine.config import Config
+from mmpretrain.datasets.categories import IMAGENET_CATEGORIES
+from PIL import Image
+from torchvision import transforms
+
+from hsakd.datasets import ImageNet
+from hsakd.registry import DATASETS
+from hsakd.utils.errors import ConfigError, DataError
+from tests.conftest import ROOT
+from tests.imagenet_files import CLASSES, write_imagenet
+
+PIPELINE = [dict(type='LoadImage'), dict(type='mmpretrain.PackInputs')]
+
+
+def imagenet(root, split='train', **kwargs):
+    return ImageNet(data_root=str(root), split=split, pipeline=PIPELINE, **kwargs)
+
+
+@pytest.mark.parametrize('annotated', [False, True])
+@pytest.mark.parametrize('split', ['train', 'val'])
+def test_both_layouts(tmp_path, split, annotated):
+    dataset = imagenet(write_imagenet(tmp_path, annotated), split)
+    assert dataset.metainfo['classes'] == CLASSES
+    assert dataset.get_gt_labels().tolist() == 6 * [0] + 6 * [1] + 6 * [2]
+    for index in range(6, 12):  # each mode and size
+        sample = dataset[index]
+        width, height = Image.open(dataset.get_data_info(index)['img_path']).size
+        assert sample['inputs'].shape == (3, height, width)
+        assert sample['data_samples'].gt_label.item() == 1
+    blue, green, red = sample['inputs'].float().mean(dim=(1, 2))
+    assert green > max(blue, red) + 50  # the second class
+
+
+def test_each_split_may_have_its_own_layout(tmp_path):
+    write_imagenet(tmp_path, annotated=True)
+    (tmp_path / 'meta' / 'train.txt').unlink()
+    val = tmp_path / 'meta' / 'val.txt'
+    val.write_text(''.join(val.read_text().splitlines(keepends=True)[:6]))  # the first class alone
+    for split, images in (('train', 18), ('val', 6)):
+        dataset = imagenet(tmp_path, split)
+        assert len(dataset) == images and dataset.metainfo['classes'] == CLASSES
+    shutil.rmtree(tmp_path / 'train')
+    assert imagenet(tmp_path, 'val').metainfo['classes'] == ('0',)
+
+
+def test_all_images_in_one_folder(tmp_path):
+    write_imagenet(tmp_path, annotated=True)
+    (tmp_path / 'val').rename(tmp_path / 'all')
+    shutil.rmtree(tmp_path / 'train')
+    for split in ('train', 'val'):
+        shutil.copytree(tmp_path / 'all', tmp_path / split)
+    shutil.copy(tmp_path / 'meta' / 'val.txt', tmp_path / 'meta' / 'train.txt')
+    for split in ('train', 'val'):
+        assert imagenet(tmp_path, split).metainfo['classes'] == ('0', '1', '2')
+    assert imagenet(tmp_path, classes=['a', 'b', 'c']).metainfo['classes'] == ('a', 'b', 'c')
+    with pytest.raises(DataError, match='classes has 2 names.*3 classes'):
+        imagenet(tmp_path, classes=['a', 'b'])
+
+
+@pytest.mark.parametrize('annotated', [False, True])
+def test_a_thousand_classes_have_their_names(tmp_path, annotated):
+    image = tmp_path / 'image.JPEG'
+    Image.new('RGB', (8, 8)).save(image)
+    for i in range(1000):
+        folder = tmp_path / 'train' / f'n{i:08d}'
+        folder.mkdir(parents=True)
+        shutil.copy(image, folder / 'x.JPEG')
+    if annotated:
+        (tmp_path / 'meta').mkdir()
+        lines = (f'n{i:08d}/x.JPEG {i}\n' for i in range(1000))
+        (tmp_path / 'meta' / 'train.txt').write_text(''.join(lines))
+    assert imagenet(tmp_path).metainfo['classes'] == tuple(IMAGENET_CATEGORIES)
+
+
+def test_pixels_of_the_test_pipeline_are_torchvisions(tmp_path):
+    write_imagenet(tmp_path)
+    cfg = Config.fromfile(ROOT / 'configs/_base_/datasets/imagenet.py').val_dataloader.dataset
+    dataset = DATASETS.build(dict(cfg, data_root=str(tmp_path)))
+    theirs = transforms.Compose(
+        [transforms.Resize(256), transforms.CenterCrop(224), transforms.PILToTensor()]
+    )
+    for index in range(6):
+        image = Image.open(dataset.get_data_info(index)['img_path']).convert('RGB')
+        ours = dataset[index]['inputs'].flip(0)  # BGR
+        np.testing.assert_array_equal(ours.numpy(), theirs(image).numpy())
+
+
+def annotation(line):
+    def spoil(root):
+        with (root / 'meta' / 'train.txt').open('a') as file:
+            file.write(line)
+
+    return spoil
+
+
+def remove(*parts):
+    def spoil(root):
+        path = root.joinpath(*parts)
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    'annotated, spoil, words',
+    [
+        (True, annotation('n01440764/n01440764_0.JPEG\n'), r"train.txt, line 19: 'n.*IMAGE LABEL"),
+        (True, annotation('n01440764/n01440764_0.JPEG cat\n'), r'train.txt, line 19: .* cat'),
+        (True, annotation('n01440764/n01440764_0.JPEG -1\n'), r'line 19: .* -1'),
+        (True, annotation('n01440764/n01440764_0.JPEG 1000\n'), r'label in 0\.\.999'),
+        (True, annotation('\n5\n'), r"line 19: ''"),
+        (True, annotation('train/x.JPEG 1\n'), r'names 1 images .* \S+/train/train/x.JPEG.*rel'),
+        (True, remove('train', CLASSES[1]), 'names 6 images that are not there'),
+        (True, lambda root: (root / 'meta' / 'train.txt').write_text(''), 'train.txt is empty'),
+        (
+            True,
+            lambda root: (root / 'meta' / 'train.txt').write_bytes(b'\xff\xfe'),
+            'train.txt: cannot be read',
+        ),
+        (False, remove('train'), "train' does not exist; accepted is a folder with train/CLASS"),
+        (
+            False,
+            lambda root: [p.rename(p.with_suffix('.x')) for p in root.rglob('*.JPEG')],
+            r'no image in the subfolders of train/ and no meta/train.txt.*\.jpeg',
+        ),
+    ],
+)
+def test_bad_data_is_named(tmp_path, annotated, spoil, words):
+    write_imagenet(tmp_path, annotated)
+    spoil(tmp_path)
+    with pytest.raises(DataError, match=words):
+        imagenet(tmp_path)
+
+
+def test_label_that_the_training_split_lacks(tmp_path):
+    write_imagenet(tmp_path, annotated=True)
+    with (tmp_path / 'meta' / 'val.txt').open('a') as file:
+        file.write('n01440764_0.JPEG 3\n')
+    with pytest.raises(DataError, match=r'val.txt, line 19: label 3; accepted are 0\.\.2'):
+        imagenet(tmp_path, 'val')
+    (tmp_path / 'meta' / 'train.txt').unlink()
+    with pytest.raises(DataError, match=r'val.txt, line 19: label 3; accepted are 0\.\.2'):
+        imagenet(tmp_path, 'val')
+
+
+def test_unknown_split(tmp_path):
+    with pytest.raises(ConfigError, match="split='test' of ImageNet: accepted are 'train'"):
+        imagenet(write_imagenet(tmp_path), 'test')
+
+
+@pytest.mark.parametrize('annotated', [False, True])
+def test_bad_image_is_named_or_skipped(tmp_path, annotated):
+    write_imagenet(tmp_path, annotated)
+    bad = tmp_path / 'train' / CLASSES[0] / f'{CLASSES[0]}_4.JPEG'
+    bad.write_bytes(bad.read_bytes()[:200])
+    with pytest.raises(DataError, match=r'_4\.JPEG: cannot be decoded'):
+        imagenet(tmp_path)[4]
+    assert len(imagenet(tmp_path, skip_bad_images=True)) == 17

@@ -1,0 +1,131 @@
+import tarfile
+
+import numpy as np
+import pytest
+
+from hsakd.datasets import STL10
+from hsakd.utils.errors import ConfigError, DataError
+
+PIPELINE = [dict(type='mmpretrain.PackInputs')]
+CLASSES = 'airplane bird car cat deer dog horse monkey ship truck'.split()
+
+
+def write_stl10(root, train=20, test=10):
+    """The archive's layout: planes of 96 x 96 bytes column after column, labels from 1."""
+    folder = root / 'stl10_binary'
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for split, number in (('train', train), ('test', test)):
+        labels = np.arange(number) % 10 + 1
+        images = rng.integers(0, 100, (number, 96, 96, 3), dtype=np.uint8)
+        images += (labels * 10)[:, None, None, None].astype(np.uint8)
+        with open(folder / f'{split}_X.bin', 'wb') as file:
+            for image in images:
+                for channel in range(3):
+                    file.write(image[:, :, channel].tobytes(order='F'))
+        (folder / f'{split}_y.bin').write_bytes(labels.astype(np.uint8).tobytes())
+    (folder / 'class_names.txt').write_text('\n'.join(CLASSES) + '\n')
+    return folder
+
+
+def stl10(root, split='train', **kwargs):
+    return STL10(data_root=str(root), split=split, pipeline=PIPELINE, **kwargs)
+
+
+def test_labels_and_classes(tmp_path):
+    write_stl10(tmp_path)
+    dataset = stl10(tmp_path)
+    assert (len(dataset), len(stl10(tmp_path, 'test'))) == (20, 10)
+    assert dataset.metainfo['classes'] == tuple(CLASSES)
+    assert dataset.get_gt_labels().tolist() == [*range(10)] * 2
+    sample = dataset[13]
+    assert sample['inputs'].shape == (3, 96, 96)
+    assert sample['data_samples'].gt_label.item() == 3
+
+
+def test_columns_come_before_rows(tmp_path):
+    folder = write_stl10(tmp_path)
+    # Byte by byte: red falls to the right, green down, and blue marks one pixel.
+    planes = bytearray(3 * 96 * 96)
+    for column in range(96):
+        for row in range(96):
+            planes[96 * column + row] = 200 - column
+            planes[96 * 96 + 96 * column + row] = 200 - row
+    planes[2 * 96 * 96 + 96 * 5 + 80] = 255
+    (folder / 'train_X.bin').write_bytes(bytes(planes))
+    (folder / 'train_y.bin').write_bytes(bytes([10]))
+    red, green, blue = stl10(tmp_path)[0]['inputs'].numpy()
+    assert (red == 200 - np.arange(96)[None, :]).all()
+    assert (green == 200 - np.arange(96)[:, None]).all()
+    assert np.argwhere(blue).tolist() == [[80, 5]]
+
+
+@pytest.mark.parametrize('split', ['train', 'test'])
+def test_archive_is_read_without_unpacking(tmp_path, split):
+    folder = write_stl10(tmp_path / 'unpacked')
+    with tarfile.open(tmp_path / 'stl10_binary.tar.gz', 'w:gz') as tar:
+        tar.add(folder, arcname='stl10_binary')
+    packed, unpacked = stl10(tmp_path, split), stl10(tmp_path / 'unpacked', split)
+    assert packed.metainfo == unpacked.metainfo
+    for one, other in zip(packed, unpacked, strict=True):
+        assert np.array_equal(one['inputs'], other['inputs'])
+        assert one['data_samples'].gt_label == other['data_samples'].gt_label
+
+
+@pytest.mark.parametrize('size', [0, 1000, 100_000, 300_000])
+def test_truncated_archive_is_named(tmp_path, size):
+    folder = write_stl10(tmp_path / 'unpacked')
+    archive = tmp_path / 'stl10_binary.tar.gz'
+    with tarfile.open(archive, 'w:gz') as tar:
+        tar.add(folder, arcname='stl10_binary')
+    assert archive.stat().st_size > 300_000
+    archive.write_bytes(archive.read_bytes()[:size])
+    with pytest.raises(DataError, match=r'stl10_binary\.tar\.gz'):
+        stl10(tmp_path)
+
+
+def test_archive_without_a_file(tmp_path):
+    folder = write_stl10(tmp_path / 'unpacked')
+    (folder / 'train_y.bin').unlink()
+    with tarfile.open(tmp_path / 'stl10_binary.tar.gz', 'w:gz') as tar:
+        tar.add(folder, arcname='stl10_binary')
+    with pytest.raises(DataError, match=r'stl10_binary/train_y\.bin is not in it'):
+        stl10(tmp_path)
+
+
+def test_missing_folder_is_named(tmp_path):
+    with pytest.raises(DataError, match=r'data_root=.*nowhere.*stl10_binary\.tar\.gz'):
+        stl10(tmp_path / 'nowhere')
+
+
+@pytest.mark.parametrize('name', ['train_X.bin', 'train_y.bin', 'class_names.txt'])
+def test_missing_file_is_named(tmp_path, name):
+    (write_stl10(tmp_path) / name).unlink()
+    with pytest.raises(DataError, match=f'{name}: no such file'):
+        stl10(tmp_path)
+
+
+@pytest.mark.parametrize(
+    'name, spoil, words',
+    [
+        ('train_X.bin', lambda b: b[:-1], 'train_X.bin: 552959 bytes; accepted is a multiple of'),
+        ('train_X.bin', lambda b: b'', 'train_X.bin: 0 bytes'),
+        ('train_X.bin', lambda b: b[: 19 * 27648], '20 labels, and 19 images in train_X.bin'),
+        ('train_y.bin', lambda b: b[:7], 'train_y.bin: 7 labels, and 20 images'),
+        ('train_y.bin', lambda b: b[:5] + b'\0' + b[6:], 'label 0 of image 5; accepted are 1..10'),
+        ('train_y.bin', lambda b: b[:-1] + b'\x0b', 'label 11 of image 19'),
+        ('class_names.txt', lambda b: b[: b.index(b'truck')], 'label 10 of image 9; accepted'),
+    ],
+)
+def test_what_does_not_fit_is_named(tmp_path, name, spoil, words):
+    path = write_stl10(tmp_path) / name
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(DataError) as raised:
+        stl10(tmp_path)
+    assert words in str(raised.value)
+
+
+def test_unknown_split(tmp_path):
+    write_stl10(tmp_path)
+    with pytest.raises(ConfigError, match="dataset.split='unlabeled'"):
+        stl10(tmp_path, 'unlabeled')

@@ -1,0 +1,393 @@
+import csv
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+from mmengine.config import Config
+
+from hsakd.utils.errors import DataError
+from hsakd.utils.published import PUBLISHED, PUBLISHED_FROZEN_TEACHER
+from hsakd.visualization import collect, find_runs, shipped_settings, to_csv, to_markdown
+from hsakd.visualization.work_dirs import checkpoint_origin
+from tests.conftest import ROOT, run_tool
+from tests.tools.work_dirs import ONLINE, PLAIN, STUDENT, write_run
+
+TOOL = 'tools/analysis_tools/collect_results.py'
+
+
+def results(*folders, **kwargs):
+    runs, left_out = find_runs(folders)
+    shipped = shipped_settings(ROOT / 'configs', {run.name for run in runs})
+    return collect(runs, left_out, shipped, **kwargs)
+
+
+def cells(found, **kwargs) -> list[dict[str, str]]:
+    """The Markdown table by column."""
+    lines = [line for line in to_markdown(found, **kwargs).splitlines() if line.startswith('|')]
+    header, _, *rows = ([cell.strip() for cell in line.split('|')[1:-1]] for line in lines)
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def test_seeds_gain_and_published_figures(tmp_path):
+    for seed, (distilled, plain) in enumerate([(78, 73), (79, 74), (77.5, 75)]):
+        write_run(tmp_path / f'seed{seed}' / 'any', STUDENT, distilled, seed)
+        write_run(tmp_path / 'plain' / str(seed), PLAIN, plain, seed)
+    found = results(tmp_path)
+    student, plain = cells(found)
+    assert (student['config'], plain['config']) == (STUDENT, PLAIN)
+    assert student['runs'] == '3' and student['seeds'] == '0, 1, 2'
+    assert student['top-1'] == f'78.17 ± {np.std([78, 79, 77.5], ddof=1):.2f}'
+    assert plain['top-1'] == '74.00 ± 1.00'
+    spread = np.hypot(np.std([78, 79, 77.5], ddof=1), 1)
+    assert student['gain'] == f'+4.17 ± {spread:.2f}' and plain['gain'] == ''
+    assert (student['paper'], plain['paper']) == ('78.67', '73.57')
+    assert student['top-5'].startswith('89.08 ± ')
+    assert not found.left_out and not found.notes and 'changed' not in student
+
+    first = next(csv.DictReader(io.StringIO(to_csv(found))))
+    assert float(first['mean']) == pytest.approx(np.mean([78, 79, 77.5]))
+    assert float(first['gain_std']) == pytest.approx(spread)
+    assert (first['baseline'], first['published'], first['source']) == (PLAIN, '78.67', 'paper')
+
+
+def test_one_run_has_no_spread(tmp_path):
+    write_run(tmp_path / 'a', STUDENT, 78)
+    write_run(tmp_path / 'b', PLAIN, 75)
+    student, plain = cells(results(tmp_path), best=True)
+    assert (student['top-1'], plain['top-1'], student['gain']) == ('78.00', '75.00', '+3.00')
+    assert student['best epoch'] == '99.00'  # and the last epoch is what counts
+    assert 'best epoch' not in cells(results(tmp_path))[0]
+    assert 'chosen on the test images' in to_markdown(results(tmp_path), best=True)
+
+
+@pytest.mark.parametrize('epochs', [1, 120, 239])
+def test_unfinished_runs_are_listed_and_never_averaged(tmp_path, epochs):
+    write_run(tmp_path / 'a', PLAIN, 75, seed=0)
+    write_run(tmp_path / 'b', PLAIN, 10, seed=1, epochs=epochs)
+    found = results(tmp_path)
+    (row,) = cells(found)
+    assert (row['top-1'], row['runs'], row['seeds']) == ('75.00', '1', '0')
+    assert f'{epochs} / 240 epochs' in to_markdown(found)
+    *_, last = csv.DictReader(io.StringIO(to_csv(found)))
+    assert (last['runs'], last['mean'], last['seeds']) == ('0', '', '1')
+    alone = results(tmp_path / 'b')
+    assert not alone.rows and 'No run finished its schedule.' in to_markdown(alone)
+    assert csv.DictReader(io.StringIO(to_csv(alone))).fieldnames == [
+        'config', 'runs', 'seeds', 'note'
+    ]  # fmt: skip
+
+
+def test_runs_without_validation_or_records(tmp_path):
+    for name in 'ab':
+        write_run(tmp_path / name, PLAIN, 75)
+    (scalars,) = (tmp_path / 'a').rglob('scalars.json')
+    lines = scalars.read_text().splitlines(keepends=True)
+    scalars.write_text(''.join(line for line in lines if 'accuracy' not in line))
+    next((tmp_path / 'b').rglob('scalars.json')).unlink()
+    with pytest.raises(DataError, match='no run has it'):
+        results(tmp_path)
+    write_run(tmp_path / 'c', PLAIN, 75, seed=1)
+    found = results(tmp_path)
+    assert [row['seeds'] for row in cells(found)] == ['1']
+    assert 'never validated, in epoch 240 of 240' in to_markdown(found)
+    assert 'nothing was logged' in to_markdown(found)
+
+
+@pytest.mark.parametrize(
+    ('options', 'change'),
+    [
+        ({'optim_wrapper__optimizer__lr': 0.01}, 'optim_wrapper.optimizer.lr=0.01'),
+        ({'train_cfg__max_epochs': 120}, 'train_cfg.max_epochs=120'),
+        ({'param_scheduler__milestones': [9, 99]}, 'param_scheduler.milestones=[9,99]'),
+        ({'train_dataloader__batch_size': 32}, 'train_dataloader.batch_size=32'),
+        ({'model__kd_loss__temperature': 4.0}, 'model.kd_loss.temperature=4.0'),
+        ({'model__teacher_ckpt': 'x/best.pth'}, 'model.teacher_ckpt=x/best.pth'),
+        ({'auto_scale_lr__enable': True}, 'auto_scale_lr.enable=True'),
+        ({'gpus': 4}, 'GPUs=4'),
+    ],
+)
+def test_other_settings_are_rows_of_their_own(tmp_path, options, change):
+    write_run(tmp_path / 'a', STUDENT, 78, seed=0)
+    write_run(tmp_path / 'b', STUDENT, 70, seed=1, **options)
+    first, second = cells(results(tmp_path))
+    assert (first['top-1'], first['changed']) == ('78.00', '')
+    assert (second['top-1'], second['changed']) == ('70.00', change)
+
+
+def test_without_the_config_file_runs_are_compared_with_each_other(tmp_path):
+    write_run(tmp_path / 'a', PLAIN, 78, seed=0)
+    write_run(tmp_path / 'b', PLAIN, 70, seed=1, optim_wrapper__optimizer__lr=0.01)
+    rows = collect(*find_runs([tmp_path]), shipped={}).rows
+    changes = [row.group.changes for row in rows]
+    key = 'optim_wrapper.optimizer.lr'
+    assert changes == [{key: 0.01}, {key: 0.05}]
+
+
+def test_where_and_how_a_run_worked_is_no_setting(tmp_path):
+    teacher = 'hsakd-teacher_wrn-40-2_1xb64-240e_cifar100'
+    write_run(tmp_path / 'a', STUDENT, 78, seed=0)
+    write_run(
+        tmp_path / 'b', STUDENT, 79, seed=1, train_dataloader__dataset__data_root='/elsewhere',
+        val_dataloader__dataset__data_root='/elsewhere', train_dataloader__pin_memory=True,
+        model__teacher_ckpt=f'/other/{teacher}_seed1/epoch_240.pth', log_level='DEBUG',
+    )  # fmt: skip
+    (row,) = cells(results(tmp_path))
+    assert row['runs'] == '2' and 'changed' not in row
+
+
+def test_frozen_teacher_is_compared_with_its_own_figure(tmp_path):
+    write_run(
+        tmp_path, STUDENT, 77,
+        model__teacher_ckpt='d/hsakd-teacher-frozen_wrn-40-2_1xb64-100e_cifar100/epoch_100.pth',
+    )  # fmt: skip
+    (row,) = cells(results(tmp_path))
+    assert row['paper'] == '77.20 (frozen teacher)'
+    assert row['changed'].startswith('model.teacher_ckpt=hsakd-teacher-frozen_wrn-40-2_')
+
+
+def test_seed_run_twice(tmp_path):
+    write_run(tmp_path / 'new', PLAIN, 75, session='20260203_000000')
+    write_run(tmp_path / 'old', PLAIN, 70, session='20260102_000000')
+    write_run(tmp_path / 'cut', PLAIN, 60, session='20260304_000000', epochs=3)
+    found = results(tmp_path)
+    (row,) = cells(found)
+    assert row['top-1'] == '75.00' and row['runs'] == '1'
+    text = to_markdown(found)
+    assert re.search(r'old/20260102_000000: seed 0 was run again, and .*new/2026\S+ counts', text)
+    assert '3 / 240 epochs' in text
+
+
+def test_resumed_sessions_are_one_run(tmp_path):
+    write_run(tmp_path, PLAIN, 50, epochs=100, session='20260101_000000')
+    write_run(tmp_path, PLAIN, 75, first=91, session='20260102_000000', resume=True)
+    ((run,), left_out) = find_runs([tmp_path])
+    assert run.finished and not left_out
+    curve = run.curve('accuracy/top1')
+    assert list(curve) == list(range(1, 241))
+    assert curve[90] == pytest.approx(49.9) and curve[91] == pytest.approx(75 - 1.49)
+    assert [row['top-1'] for row in cells(results(tmp_path))] == ['75.00']
+
+    write_run(
+        tmp_path, PLAIN, 80, first=241, epochs=250, session='20260103_000000', resume=True,
+        train_cfg__max_epochs=250,
+    )  # fmt: skip
+    (row,) = cells(results(tmp_path))
+    assert row['changed'] == (
+        'train_cfg.max_epochs=250, train_cfg.max_epochs (before it was resumed)=240'
+    )
+
+
+def test_training_anew_in_a_used_work_dir_is_another_run(tmp_path):
+    write_run(tmp_path, PLAIN, 74, seed=0, session='20260101_000000')
+    write_run(tmp_path, PLAIN, 76, seed=1, session='20260102_000000')
+    (row,) = cells(results(tmp_path, tmp_path, tmp_path / '20260101_000000'))
+    assert row['top-1'].startswith('75.00') and row['runs'] == '2'
+
+
+def test_two_configs_in_a_work_dir(tmp_path):
+    write_run(tmp_path / 'a', PLAIN, 74, session='20260101_000000')
+    write_run(tmp_path / 'a', STUDENT, 76, session='20260102_000000')
+    write_run(tmp_path / 'b', PLAIN, 73)
+    (tmp_path / 'b' / 'student-0a1b2c3d.py').write_text('')  # published
+    found = results(tmp_path)
+    assert [row['top-1'] for row in cells(found)] == ['73.00']
+    assert f'2 configs ({STUDENT}, {PLAIN}) in the work dir' in to_markdown(found)
+
+
+def test_networks_that_learn_online(tmp_path):
+    plain = 'wrn-40-2_1xb64-240e_cifar100'
+    write_run(tmp_path / 'a', ONLINE, [82, 80], seed=0)
+    write_run(tmp_path / 'b', ONLINE, [84, 81], seed=1)
+    write_run(tmp_path / 'c', plain, 76)
+    first, second, alone = cells(results(tmp_path))
+    assert first['config'] == f'{ONLINE}, network 0' and first['top-1'] == '83.00 ± 1.41'
+    assert second['config'] == f'{ONLINE}, network 1' and second['top-1'] == '80.50 ± 0.71'
+    assert (first['paper'], alone['paper']) == ('82.58', '76.45')
+    assert (first['gain'], second['gain']) == ('+7.00', '+4.50')
+    assert first['top-5'] and not second['top-5']
+
+
+def test_mixed_networks_online_have_baselines_of_their_own(tmp_path):
+    write_run(tmp_path / 'a', 'hsakd-online_wrn-40-2_wrn-16-2_1xb64-240e_cifar100', [82, 77])
+    write_run(tmp_path / 'b', 'wrn-40-2_1xb64-240e_cifar100', 76)
+    write_run(tmp_path / 'c', PLAIN, 73)
+    assert [row['gain'] for row in cells(results(tmp_path))] == ['+6.00', '+4.00', '', '']
+
+
+@pytest.mark.parametrize(
+    'options', [{'train_cfg__max_epochs': 200}, {'model__backbone__widen_factor': 4}]
+)
+def test_no_gain_over_a_baseline_trained_otherwise(tmp_path, options):
+    write_run(tmp_path / 'a', STUDENT, 78)
+    write_run(tmp_path / 'b', PLAIN, 73, **options)
+    found = results(tmp_path)
+    assert 'gain' not in cells(found)[0]
+    (note,) = found.notes
+    assert note.startswith(f'no gain of {STUDENT}: ')
+    assert f'({next(iter(options)).replace("__", ".")})' in note
+
+
+def test_iterations_instead_of_epochs(tmp_path):
+    name = 'resnet8_1xb32-300i_images32'
+    write_run(tmp_path, name, 60, epochs=3)
+    (scalars,) = tmp_path.rglob('scalars.json')
+    record = {'loss': 1.0, 'iter': 250, 'step': 250}
+    for final, reached in (({'step': 200}, False), ({'step': 300}, True), ({'step': 9}, False)):
+        final |= {'accuracy/top1': 61.0}
+        first = {'loss': 1.0, 'iter': 50, 'step': 50}
+        records = [first, final] if final['step'] == 200 else [first, record, final]
+        scalars.write_text(''.join(json.dumps(line) + '\n' for line in records))
+        (run,), _ = find_runs([tmp_path])
+        assert run.finished == reached
+    assert run.progress == '250 / 300 iterations'
+
+
+@pytest.mark.parametrize(
+    ('path', 'origin'),
+    [
+        ('work_dirs/wrn-16-2_1xb64-240e_cifar100/epoch_240.pth', PLAIN),
+        ('/a/wrn-16-2_1xb64-240e_cifar100_seed1/x/epoch_240.pth', PLAIN),
+        ('/a/b3/c/epoch_240.pth', 'c/epoch_#.pth'),
+    ],
+)
+def test_origin_of_a_checkpoint_by_its_path(path, origin):
+    assert checkpoint_origin(path) == origin
+
+
+def test_origin_of_a_checkpoint_by_the_config_beside_it(tmp_path):
+    (tmp_path / 'student-0a1b2c3d.py').write_text('')
+    assert checkpoint_origin(str(tmp_path / 'student-0a1b2c3d.pth')) == 'student'
+    (tmp_path / f'{PLAIN}.py').write_text('')
+    assert checkpoint_origin(str(tmp_path / 'epoch_3.pth')) == PLAIN
+
+
+@pytest.mark.parametrize(
+    ('break_it', 'options', 'words'),
+    [
+        (lambda d: None, ['gone'], "'gone': no such folder"),
+        (lambda d: (d / 'empty').mkdir(), ['empty'], "'empty': no run in it; looked for"),
+        (lambda d: None, ['run', '--metric', 'mAP'], "--metric='mAP': no run has it; accepted are"),
+        (lambda d: (d / 'o').write_text('mine'), ['run', '--out', 'o'], "'o' exists"),
+        (
+            lambda d: next(d.rglob('scalars.json')).write_text('{"step": 1}\n{"ste\n'),
+            ['run'],
+            "scalars.json', line 2: ",
+        ),
+        (lambda d: next(d.rglob('config.py')).write_text('a = b('), ['run'], 'config.py'),
+        (lambda d: next(d.rglob('config.py')).write_text('a = 1'), ['run'], 'train_cfg={}'),
+    ],
+)
+def test_bad_input_is_named(tmp_path, monkeypatch, in_process, break_it, options, words):
+    write_run(tmp_path / 'run', PLAIN, 75, epochs=3)
+    break_it(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    status, error = in_process(TOOL, *options)
+    assert status == 1
+    assert words in error and 'Traceback' not in error
+
+
+def test_last_line_that_is_cut_is_ignored(tmp_path):
+    write_run(tmp_path, PLAIN, 75)
+    (scalars,) = tmp_path.rglob('scalars.json')
+    scalars.write_bytes(scalars.read_bytes()[:-9])
+    assert '239 / 240 epochs' in to_markdown(results(tmp_path))
+
+
+def test_files_of_the_tool(tmp_path, in_process, monkeypatch):
+    write_run(tmp_path / 'run', PLAIN, 75)
+    monkeypatch.chdir(tmp_path)
+    options = ('run', '--out', 'o.md', '--csv', 'o.csv')
+    assert in_process(TOOL, *options) == (0, '')
+    assert PLAIN in (tmp_path / 'o.md').read_text() and PLAIN in (tmp_path / 'o.csv').read_text()
+    (tmp_path / 'o.md').write_text('older')
+    status, error = in_process(TOOL, *options)
+    assert status == 1 and '--force' in error
+    assert in_process(TOOL, *options, '--force')[0] == 0
+
+
+def test_a_real_training_and_its_test(tmp_path, in_process):
+    name = 'wrn-10-1_1xb64-80e_digits'
+    config, work = f'configs/baseline/{name}.py', ('--work-dir', tmp_path / 'run')
+    options = ('--cfg-options', 'train_cfg.max_epochs=2', 'train_cfg.val_interval=1')
+    status, error = in_process('tools/train.py', ROOT / config, *work, *options)
+    assert status == 0, error
+    checkpoint = tmp_path / 'run' / 'epoch_2.pth'
+    status, error = in_process('tools/test.py', ROOT / config, checkpoint, *work)
+    assert status == 0, error
+    assert len(list(tmp_path.glob('run/*/vis_data'))) == 2
+    shown = run_tool(TOOL, tmp_path / 'run')
+    assert shown.returncode == 0, shown.stderr
+    (scalars,) = tmp_path.rglob('scalars.json')
+    top1 = json.loads(scalars.read_text().splitlines()[-1])['accuracy/top1']
+    changed = 'train_cfg.max_epochs=2, train_cfg.val_interval=1'
+    assert f'| {name} | {changed} | 1 | 0 | {top1:.2f} |' in shown.stdout
+    assert 'Not in the table' not in shown.stdout
+
+
+def test_published_figures_are_those_of_the_papers_table():
+    text = (ROOT / 'docs/results.md').read_text()
+    names = {'VGG-13': 'vgg13', 'ResNet-50': 'resnet50', 'MobileNetV2': 'mobilenet-v2'}
+    names |= {f'ShuffleNetV{v}': f'shufflenet-v{v}' for v in (1, 2)}
+    rows = re.findall(
+        r'^\| (\S+) → (\S+) \| (\S+) / (\S+) \| (\S+) \| (\S+) \| (\S+) \|', text, re.M
+    )
+    assert len(rows) == 8
+    found = set()
+    for teacher, student, *figures in rows:
+        # ResNet-56 is resnet56, WRN-40-2 is wrn-40-2
+        teacher, student = (
+            names.get(n, re.sub('^resnet-', 'resnet', n.lower())) for n in (teacher, student)
+        )
+        plain, joint, alone, frozen_student, joint_student = map(float, figures)
+        end = '1xb64-240e_cifar100'
+        expected = {
+            f'{teacher}_{end}': plain,
+            f'hsakd-teacher_{teacher}_{end}': joint,
+            f'hsakd-teacher-frozen_{teacher}_1xb64-100e_cifar100': plain,
+            f'{student}_{end}': alone,
+            f'hsakd-offline_{teacher}_{student}_{end}': joint_student,
+        }
+        for name, figure in expected.items():
+            assert PUBLISHED['accuracy/top1'][name] == figure, name
+        found |= set(expected)
+        pair = f'hsakd-offline_{teacher}_{student}_{end}'
+        assert PUBLISHED_FROZEN_TEACHER['accuracy/top1'][pair] == frozen_student
+    others = {k: v for k, v in PUBLISHED['accuracy/top1'].items() if k not in found}
+    assert others == {
+        'hsakd-online_wrn-40-2_1xb64-240e_cifar100': 82.58,
+        'hsakd-online_wrn-40-1_1xb64-240e_cifar100': 76.67,
+        'hsakd-online_resnet56_1xb64-240e_cifar100': 78.16,
+        'hsakd-online_resnet32x4_1xb64-240e_cifar100': 84.91,
+        'hsakd-online_vgg13_1xb64-240e_cifar100': 80.44,
+        'hsakd-online_mobilenet-v2_1xb64-240e_cifar100': 78.85,
+        'hsakd-online_shufflenet-v1_1xb64-240e_cifar100': 78.34,
+        'hsakd-online_shufflenet-v2_1xb64-240e_cifar100': 79.98,
+        'hsakd-offline_resnet56_resnet20_1xb64-240e_cifar100-25pct': 68.50,
+        'hsakd-offline_resnet56_resnet20_1xb64-240e_cifar100-50pct': 72.18,
+        'hsakd-offline_resnet56_resnet20_1xb64-240e_cifar100-75pct': 73.26,
+        'linear-eval_mobilenet-v2_1xb64-100e_stl10': 74.66,
+        'linear-eval_mobilenet-v2_1xb64-100e_tiny-imagenet': 42.57,
+        'resnet18_8xb32-100e_imagenet': 69.75,
+        'hsakd-offline_resnet34_resnet18_8xb32-100e_imagenet': 72.39,
+        'hsakd-online_resnet18_8xb32-100e_imagenet': 71.49,
+    }
+    imagenet = 'hsakd-offline_resnet34_resnet18_8xb32-100e_imagenet'
+    assert PUBLISHED_FROZEN_TEACHER['accuracy/top1'][imagenet] == 72.16
+    assert PUBLISHED_FROZEN_TEACHER['accuracy/top5'] == {imagenet: 90.85}
+    top5 = {'resnet18_8xb32-100e_imagenet': 89.07, imagenet: 91.00}
+    assert PUBLISHED['accuracy/top5'] == top5
+
+
+@pytest.mark.parametrize('figures', [PUBLISHED, PUBLISHED_FROZEN_TEACHER])
+def test_published_figures_are_of_configs(figures):
+    configs = {file.stem for file in (ROOT / 'configs').rglob('*.py')}
+    assert {name for metric in figures.values() for name in metric} <= configs
+
+
+def test_config_written_by_mmengine_compares_equal_to_its_file(tmp_path):
+    write_run(tmp_path, STUDENT, 78)
+    ((run,), _) = find_runs([tmp_path])
+    assert run.settings == shipped_settings(ROOT / 'configs', [STUDENT])[STUDENT]
+    assert Config.fromfile(tmp_path / f'{STUDENT}.py').randomness.seed == run.seed == 0

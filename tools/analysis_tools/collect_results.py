@@ -1,0 +1,82 @@
+#!/usr/bin/env python
+"""Make the table of results of work dirs: by config, mean and spread over seeds.
+
+Runs that did not finish their schedule are listed and not averaged, and runs of one config whose
+settings differ have rows of their own.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from hsakd.utils.cli import run_tool  # noqa: E402
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        'work_dirs',
+        nargs='+',
+        metavar='WORK_DIR',
+        help='work dir of tools/train.py, or a folder with several of them at any depth',
+    )
+    parser.add_argument('--out', metavar='FILE.md', help='write the table as Markdown')
+    parser.add_argument('--csv', metavar='FILE.csv', help='write it as CSV, in full precision')
+    parser.add_argument(
+        '--metric', default='accuracy/top1', help='key of the figures (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--best',
+        action='store_true',
+        help='add the best epoch of each run; chosen on the test images, it is no fair figure',
+    )
+    parser.add_argument('--force', action='store_true', help='replace files')
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Find, group, compare, and write."""
+    args = parse_args()
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.markdown import Markdown
+    from rich.markup import escape
+    from rich.table import Table
+
+    from hsakd.utils.files import write_files
+    from hsakd.visualization import collect, find_runs, shipped_settings, to_csv, to_markdown
+    from hsakd.visualization.results import TEXT_COLUMNS, remarks, table
+
+    runs, left_out = find_runs(args.work_dirs)
+    shipped = shipped_settings(ROOT / 'configs', {run.name for run in runs})
+    results = collect(runs, left_out, shipped, args.metric)
+    text = to_markdown(results, args.best)
+    files = {}
+    if args.out:
+        files[args.out] = text.encode()
+    if args.csv:
+        files[args.csv] = to_csv(results, args.best).encode()
+    write_files(files, args.force)
+    console = Console()
+    if not console.is_terminal:
+        print(text, end='')
+        return
+    header, lines = table(results, args.best)
+    drawn = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for title in header:
+        is_text = title in TEXT_COLUMNS
+        drawn.add_column(
+            title, justify='left' if is_text else 'right', no_wrap=not is_text, overflow='fold'
+        )
+    for line in lines:
+        drawn.add_row(*map(escape, line))
+    console.print(drawn, '', Markdown(remarks(results, args.best)))
+
+
+if __name__ == '__main__':
+    run_tool(main)
