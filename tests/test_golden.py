@@ -6,6 +6,7 @@ import torch
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
+from hsakd.models.backbones.stages import run_stages
 from hsakd.registry import MODELS
 from hsakd.utils.official import convert_official, network_config
 from tests.golden_cases import NETWORKS, architectures, batch, golden, official_state_dict
@@ -44,7 +45,7 @@ def test_architecture(arch: str) -> None:
     assert count(network.branches, network.joint_heads) == spec['auxiliary_params']
     # On the meta device a forward pass computes shapes only.
     images = torch.empty(1, 3, spec['input_size'], spec['input_size'], device='meta')
-    maps = network.to('meta').backbone(images)[: network.num_branches]
+    maps, _ = run_stages(network.to('meta').backbone, images)
     assert [list(m.shape[1:]) for m in maps] == spec['stage_feature_shapes']
 
 

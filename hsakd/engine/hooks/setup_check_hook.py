@@ -28,14 +28,14 @@ class SetupCheckHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Check the model, and training data against it."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        if hasattr(model, 'check_weights'):
-            model.check_weights()
         self._check_classes(runner.model, runner.train_dataloader.dataset, 'train_dataloader')
         self._train_classes = _classes(runner.train_dataloader.dataset)
         _check_batch_norm(runner.model, runner.train_dataloader)
         if runner.val_loop is not None:
             self._check_classes(runner.model, runner.val_dataloader.dataset, 'val_dataloader')
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if hasattr(model, 'check_weights'):
+            model.check_weights()
 
     def before_val(self, runner: Runner) -> None:
         """Check validation data and metrics."""

@@ -1,5 +1,6 @@
-"""Auxiliary branches: stage feature maps in, one pooled embedding a branch out."""
+"""Branches: stage feature maps in, one pooled embedding a branch out."""
 
 from .auxiliary_branches import AuxiliaryBranches
+from .conv_branches import ConvBranches
 
-__all__ = ['AuxiliaryBranches']
+__all__ = ['AuxiliaryBranches', 'ConvBranches']

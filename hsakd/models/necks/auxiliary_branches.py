@@ -1,57 +1,75 @@
+import copy
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 
-import torch.nn.functional as F
-from mmengine.model import BaseModule, ModuleList
-from torch import Tensor, nn
+import torch
+from mmengine.model import BaseModule, Sequential
 
-from hsakd.models.backbones.stages import make_stage, make_tail, stage_channels
+from hsakd.models.backbones.stages import (
+    Stages,
+    fresh_copy,
+    repeat_last_stage,
+    settings_of,
+    split_stages,
+)
 from hsakd.registry import MODELS
-from hsakd.utils.errors import ConfigError
+
+from .base import Branches
 
 
 @MODELS.register_module()
-class AuxiliaryBranches(ModuleList):
+class AuxiliaryBranches(Branches):
     """One branch for each stage of a backbone, made of the backbone's own stages (section 3.1).
 
     The branch at stage l is a fresh copy of stages l+1..L and of the tail; the branch at the last
-    stage L is a fresh copy of stage L at stride 1 with as many input as output channels. Global
-    average pooling follows.
+    stage L is a fresh copy of stage L at stride 1 with as many input as output channels, and of the
+    tail. Global average pooling follows, unless the tail pools.
 
     Args:
         backbone: The backbone to branch off; its weights are not shared.
         stages: The stages (from 0) that have a branch. All by default.
+
+    Raises:
+        ConfigError: The stages of this kind of backbone are not known, or ``stages`` names others.
     """
 
     def __init__(self, backbone: BaseModule, stages: Sequence[int] | None = None) -> None:
-        super().__init__(init_cfg=_layer_init(backbone.init_cfg))
-        channels = stage_channels(backbone)
-        last = len(channels) - 1
-        self.stages = tuple(range(len(channels)) if stages is None else stages)
-        if not self.stages or not set(self.stages) <= set(range(len(channels))):
-            raise ConfigError(
-                f'branches.stages={list(self.stages)}: accepted are one or more of '
-                f'0..{last}, the stages of {type(backbone).__name__}'
-            )
-        for tap in self.stages:
-            branch = OrderedDict()
-            if tap == last:
-                branch[f'stage{last + 1}'] = make_stage(backbone, last, channels[last], stride=1)
-            for i in range(tap + 1, last + 1):
-                branch[f'stage{i + 1}'] = make_stage(
-                    backbone, i, channels[i - 1], stride=backbone.strides[i]
-                )
-            branch['tail'] = make_tail(backbone)
-            self.append(nn.Sequential(branch))
+        parts = split_stages(backbone)
+        super().__init__(
+            backbone,
+            num_stages=len(parts.stages),
+            stages=stages,
+            make_branch=partial(_make_branch, backbone, parts),
+            embedding_channels=_embedding_channels(parts),
+        )
+        self._backbone = (backbone,)  # in a tuple, since it is no part of the branches
 
-    def forward(self, feature_maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Pooled embeddings [N, C], one a branch.
+    def init_weights(self) -> None:
+        """Initialise as the backbone does its own stages, but not from a file of weights."""
+        settings = settings_of(self._backbone[0])
+        settings.init_cfg = _layer_init(settings.init_cfg)
+        settings.is_init = False
+        settings.__dict__['_modules'] = dict(self._modules)
+        settings.init_weights()
+        self.is_init = True
 
-        Args:
-            feature_maps: Of each stage of the backbone, [N, C_l, H_l, W_l].
-        """
-        maps = (branch(feature_maps[tap]) for branch, tap in zip(self, self.stages, strict=True))
-        return tuple(F.adaptive_avg_pool2d(m, 1).flatten(1) for m in maps)
+
+def _make_branch(backbone: BaseModule, parts: Stages, tap: int) -> BaseModule:
+    last = len(parts.stages) - 1
+    branch = OrderedDict()
+    if tap == last:
+        branch[f'stage{last + 1}'] = repeat_last_stage(backbone)
+    for i in range(tap + 1, last + 1):
+        branch[f'stage{i + 1}'] = fresh_copy(parts.stages[i])
+    branch['tail'] = fresh_copy(parts.tail)
+    return Sequential(branch)
+
+
+@torch.no_grad()
+def _embedding_channels(parts: Stages) -> int:
+    tail = copy.deepcopy(parts.tail).eval()
+    return tail(torch.zeros(1, parts.channels, 1, 1)).shape[1]
 
 
 def _layer_init(init_cfg: dict | list[dict] | None) -> list[dict]:

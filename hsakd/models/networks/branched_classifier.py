@@ -7,7 +7,7 @@ from mmpretrain.models import ImageClassifier
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
-from hsakd.models.backbones.stages import expose_stages
+from hsakd.models.backbones.stages import run_stages
 from hsakd.registry import MODELS
 from hsakd.utils.errors import ConfigError
 
@@ -27,7 +27,7 @@ class BranchedClassifier(ImageClassifier):
 
     Args:
         backbone: Backbone config.
-        neck: Config of the pooling before the head.
+        neck: Config of the pooling before the head; None where the backbone pools.
         head: Config of the head, with ``num_classes`` N, ``in_channels`` and ``loss`` (CE on f).
         branches: Config of the auxiliary branches; None for a plain network.
         transforms: Config of the M self-supervision transforms.
@@ -40,7 +40,7 @@ class BranchedClassifier(ImageClassifier):
     def __init__(
         self,
         backbone: dict,
-        neck: dict,
+        neck: dict | None,
         head: dict,
         branches: dict | None = None,
         transforms: dict | None = None,
@@ -50,7 +50,7 @@ class BranchedClassifier(ImageClassifier):
     ) -> None:
         super().__init__(
             backbone=MODELS.build(backbone),
-            neck=MODELS.build(neck),
+            neck=MODELS.build(neck) if neck else None,
             head=MODELS.build(head),
             data_preprocessor=build_preprocessor(data_preprocessor),
             init_cfg=init_cfg,
@@ -58,14 +58,12 @@ class BranchedClassifier(ImageClassifier):
         self.transforms = MODELS.build(transforms or dict(type='Rotation'))
         self.branches = None
         if branches is not None:
-            expose_stages(self.backbone)
             self.branches = MODELS.build(dict(branches, backbone=self.backbone))
-            # A branch ends as the backbone does, so its embedding has the size the head takes.
             joint_head = dict(
                 type='JointHead',
                 num_classes=self.head.num_classes,
                 num_transforms=self.transforms.num_transforms,
-                in_channels=self.head.in_channels,
+                in_channels=self.branches.embedding_channels,
             )
             self.joint_heads = ModuleList(MODELS.build(joint_head) for _ in self.branches)
         self.aggregate = self._checked_aggregate(aggregate)
@@ -84,10 +82,10 @@ class BranchedClassifier(ImageClassifier):
         Returns:
             Logits [B, N] of the head, and joint logits [B, M * N] of each branch.
         """
-        feature_maps = self.backbone(inputs)
-        logits = self.head(self.neck(feature_maps[-1:]))
         if self.branches is None:
-            return logits, ()
+            return self.head(self.extract_feat(inputs)), ()
+        feature_maps, outputs = run_stages(self.backbone, inputs)
+        logits = self.head(self.neck(outputs) if self.with_neck else outputs)
         embeddings = self.branches(feature_maps)
         return logits, tuple(h(e) for h, e in zip(self.joint_heads, embeddings, strict=True))
 

@@ -1,0 +1,87 @@
+import copy
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import partial
+from itertools import pairwise
+
+import torch
+from mmcv.cnn import ConvModule
+from mmengine.model import BaseModule, Sequential
+from torch import Tensor
+
+from hsakd.models.backbones.base import KAIMING_INIT
+from hsakd.models.backbones.stages import run_stages
+from hsakd.registry import MODELS
+from hsakd.utils.errors import ConfigError
+
+from .base import Branches
+
+
+@MODELS.register_module()
+class ConvBranches(Branches):
+    """Generic branches of plain convolutions, for backbones whose stages cannot be copied.
+
+    They follow the rule of :class:`AuxiliaryBranches` with stages that are a 3x3 convolution, batch
+    norm and ReLU each: stage l has the channels of the backbone's map l, and the stride from map
+    l-1 to it. These are found in a forward pass of one blank image through a copy of the backbone.
+    Embeddings have the channels of the last map.
+
+    Args:
+        backbone: The backbone to branch off. It returns the maps [N, C_l, H_l, W_l] of two or more
+            stages, none larger than the one before; with mmpretrain's, set ``out_indices``.
+        stages: The stages (from 0) that have a branch. All by default.
+        input_size: Height and width of the blank image, in pixels.
+
+    Raises:
+        ConfigError: The backbone does not return such maps, or ``stages`` names others.
+    """
+
+    def __init__(
+        self, backbone: BaseModule, stages: Sequence[int] | None = None, input_size: int = 224
+    ) -> None:
+        maps = _blank_maps(backbone, input_size)
+        channels = [m.shape[1] for m in maps]
+        strides = [1, *(round(a.shape[2] / b.shape[2]) for a, b in pairwise(maps))]
+        super().__init__(
+            backbone,
+            num_stages=len(maps),
+            stages=stages,
+            make_branch=partial(_make_branch, channels, strides),
+            embedding_channels=channels[-1],
+            init_cfg=[dict(cfg) for cfg in KAIMING_INIT],
+        )
+
+
+def _make_branch(channels: list[int], strides: list[int], tap: int) -> BaseModule:
+    last = len(channels) - 1
+    branch = OrderedDict()
+    if tap == last:
+        branch[f'stage{last + 1}'] = _make_stage(channels[last], channels[last], stride=1)
+    for i in range(tap + 1, last + 1):
+        branch[f'stage{i + 1}'] = _make_stage(channels[i - 1], channels[i], strides[i])
+    return Sequential(branch)
+
+
+def _make_stage(in_channels: int, out_channels: int, stride: int) -> BaseModule:
+    return ConvModule(in_channels, out_channels, 3, stride, padding=1, norm_cfg=dict(type='BN'))
+
+
+def _blank_maps(backbone: BaseModule, input_size: int) -> Sequence[Tensor]:
+    """Feature maps of one blank image; ``backbone`` and the random state stay as they are."""
+    backbone = copy.deepcopy(backbone)
+    backbone.eval()
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        maps, _ = run_stages(backbone, torch.zeros(1, 3, input_size, input_size))
+    shapes = [tuple(m.shape) for m in maps] if isinstance(maps, list | tuple) else []
+    if (
+        len(shapes) < 2
+        or any(len(shape) != 4 for shape in shapes)
+        or any(a[2] < b[2] for a, b in pairwise(shapes))
+    ):
+        raise ConfigError(
+            f"branches.type='ConvBranches': {type(backbone).__name__} returns {shapes or maps} for "
+            f'an image of {input_size}x{input_size} pixels; accepted are the feature maps '
+            '[N, C, H, W] of two or more stages, none larger than the one before, e.g. with '
+            'backbone.out_indices=(0, 1, 2, 3)'
+        )
+    return maps
