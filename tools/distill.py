@@ -138,11 +138,14 @@ def _needed(config: Path, args: argparse.Namespace, found: dict[Path, Run]) -> N
     model = _load(config, args).model
     for key in ('teacher_ckpt', 'backbone_ckpt'):
         checkpoint = model.get(key)
-        if checkpoint is None or Path(checkpoint) in found or Path(checkpoint).is_file():
+        if checkpoint is None or Path(checkpoint) in found:
             continue
         name = Path(checkpoint).parent.name
         configs = sorted(config.resolve().parents[1].glob(f'*/{name}.py'))
+        there = Path(checkpoint).is_file()
         if len(configs) != 1:
+            if there:  # from elsewhere
+                continue
             raise ConfigError(
                 f'model.{key}={checkpoint!r} of {config}: no such file, and '
                 f'{len(configs)} configs named {name}.py beside it to train it from; accepted are '
@@ -150,12 +153,13 @@ def _needed(config: Path, args: argparse.Namespace, found: dict[Path, Run]) -> N
             )
         path = Path(os.path.relpath(configs[0]))
         expected = _last_checkpoint(_load(path, args), Path(checkpoint).parent)
-        if expected.name != Path(checkpoint).name:
+        if not there and expected.name != Path(checkpoint).name:
             raise ConfigError(
                 f'model.{key}={checkpoint!r} of {config}: {path} ends with {expected.name}; '
                 f'accepted is e.g. --cfg-options model.{key}={expected}'
             )
-        _needed(path, args, found)
+        if not there:
+            _needed(path, args, found)
         found[Path(checkpoint)] = Run(path, Path(checkpoint))
 
 
