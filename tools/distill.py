@@ -14,7 +14,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +27,8 @@ from hsakd.utils.errors import ConfigError, UserError  # noqa: E402
 
 if TYPE_CHECKING:
     from mmengine.config import Config
+
+    from hsakd.visualization.work_dirs import LoggedRun
 
 
 @dataclass
@@ -55,7 +57,8 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         type=int,
         help='train student and baseline once a seed, in work_dirs/CONFIG_NAME/seed-SEED; what '
-        'they need is trained once (default: once, with the seed of the configs)',
+        'they need is trained once, and the student of the first seed is published (default: '
+        'once, with the seed of the configs)',
     )
     parser.add_argument(
         '--no-baseline', action='store_true', help='leave out the plain network for comparison'
@@ -96,12 +99,12 @@ def _options(config: Path, args: argparse.Namespace) -> list[str]:
     return args.cfg_options if config == args.config else everywhere
 
 
-def _load(config: Path, args: argparse.Namespace) -> 'Config':
+def _load(config: Path, args: argparse.Namespace, more: Sequence[str] = ()) -> 'Config':
     from mmengine.config import DictAction
 
     from hsakd.apis.running import load_config
 
-    options = _options(config, args)
+    options = [*_options(config, args), *more]
     if not options:
         return load_config(str(config))
     parser = argparse.ArgumentParser()
@@ -171,6 +174,43 @@ def _baseline(config: Path) -> Path | None:
     return next(iter(config.resolve().parents[1].glob(f'*/{match[1]}.py')), None)
 
 
+def logged(run: Run) -> 'LoggedRun | None':
+    """What the logs in its work dir say of the last training there."""
+    from hsakd.visualization import find_runs
+
+    if not any(run.work_dir.glob('*/vis_data/scalars.json')):
+        return None
+    runs, left_out = find_runs([run.work_dir])
+    if not runs:
+        raise UserError(f'{run.work_dir}: {left_out[0].reason}; accepted is a folder of one config')
+    return runs[-1]
+
+
+def is_done(run: Run, args: argparse.Namespace) -> bool:
+    """Its checkpoint is there, was validated, and is of the settings that are asked for.
+
+    Raises:
+        UserError: What is there was trained with other settings.
+    """
+    from hsakd.visualization.work_dirs import comparable_settings
+
+    there = logged(run)
+    if there is None:  # a checkpoint without logs was put there by somebody
+        return run.checkpoint.is_file()
+    config = _load(run.config, args, run.options).to_dict()
+    wanted = comparable_settings(config) | {'randomness.seed': config['randomness'].get('seed')}
+    found = there.settings | {'randomness.seed': there.seed}
+    found.pop('GPUs', None)
+    differing = sorted(key for key in {*wanted, *found} if wanted.get(key) != found.get(key))
+    if differing:
+        shown = ', '.join(f'{k} is {found.get(k)!r} and not {wanted.get(k)!r}' for k in differing)
+        raise UserError(
+            f'{run.work_dir} holds a training with other settings than {run.config} and the '
+            f'options ask for: {shown}; accepted are the same settings, and moving the folder away'
+        )
+    return run.checkpoint.is_file() and there.finished
+
+
 def train_command(run: Run, args: argparse.Namespace) -> list[str]:
     """Arguments after ``python``."""
     options = [*_options(run.config, args), *run.options]
@@ -186,8 +226,8 @@ def train_command(run: Run, args: argparse.Namespace) -> list[str]:
 
 
 def train(run: Run, position: str, args: argparse.Namespace) -> None:
-    """Train, unless the last checkpoint is there."""
-    if run.checkpoint.is_file():
+    """Train, unless that was done."""
+    if is_done(run, args):
         print(f'[{position}] {run.config.stem}: done, {run.checkpoint}', flush=True)
         return
     command = train_command(run, args)
@@ -198,10 +238,10 @@ def train(run: Run, position: str, args: argparse.Namespace) -> None:
     if status:
         print(f'{run.config.stem} stopped with status {status}', file=sys.stderr)
         sys.exit(status)
-    if not run.checkpoint.is_file():
+    if not is_done(run, args):
         raise UserError(
-            f'{run.config.stem} left no {run.checkpoint}: accepted are configs that save their '
-            'last epoch (default_hooks.checkpoint)'
+            f'{run.config.stem} left no {run.checkpoint} or no validation of it: accepted are '
+            'configs that save and validate their last epoch'
         )
 
 
@@ -215,6 +255,11 @@ def publish(run: Run, args: argparse.Namespace) -> None:
 def main() -> None:
     """Plan, train what is left, publish, and compare."""
     args = parse_args()
+    if any(option.startswith('work_dir=') for option in args.cfg_options):
+        raise ConfigError(
+            '--cfg-options work_dir: each training has a folder of its own, work_dirs/CONFIG_NAME; '
+            'accepted are other options, and another current folder'
+        )
     needed, students, baselines = plan(args)
     runs = [*needed, *students, *baselines]
     for position, run in enumerate(runs, 1):

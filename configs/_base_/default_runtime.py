@@ -13,6 +13,7 @@ default_hooks = dict(
 custom_hooks = [
     dict(type='SetupCheckHook'),
     dict(type='FewShotRecordHook'),
+    dict(type='MissedValidationHook'),
     dict(type='NonFiniteLossHook'),
     dict(type='ProgressHook'),
 ]

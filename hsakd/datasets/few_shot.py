@@ -24,6 +24,7 @@ class FewShotSubset:
             ``gt_label`` an image.
         fraction: Share of each class, above 0 and at most 1.
         seed: Of the choice.
+        data_root: Instead of the data set's own, as one would give it for the data set alone.
         indices_file: Take the images that this file lists instead, in the format of
             :meth:`record`; for ``fraction=None``.
         lazy_init: Whether to load annotations later, in :meth:`full_init`.
@@ -39,6 +40,7 @@ class FewShotSubset:
         fraction: float | None = None,
         seed: int = 0,
         indices_file: str | None = None,
+        data_root: str | None = None,
         lazy_init: bool = False,
     ) -> None:
         if (fraction is None) == (indices_file is None):
@@ -55,6 +57,8 @@ class FewShotSubset:
             raise ConfigError(
                 f'dataset.seed={seed!r} of FewShotSubset: accepted are the integers 0..2**32-1'
             )
+        if data_root is not None and isinstance(dataset, dict):
+            dataset = dict(dataset, data_root=data_root)
         self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
         if not isinstance(self.dataset, BaseDataset):
             raise ConfigError(

@@ -1,5 +1,6 @@
 """Checkpoints in: read without executing anything, and loaded whole or not at all."""
 
+import argparse
 import pickle
 import re
 import zipfile
@@ -11,6 +12,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 from torch import Tensor, nn
 
+from .config_text import parse_config
 from .errors import CheckpointError
 
 
@@ -32,8 +34,12 @@ _SAFE_GLOBALS = [
     np.dtype,
     np._core.multiarray._reconstruct,
     np._core.multiarray.scalar,
-    np.dtypes.Float64DType,
-    np.dtypes.Int64DType,
+    *(
+        getattr(np.dtypes, f'{name}DType')
+        for name in ('Bool', 'Float16', 'Float32', 'Float64', 'Int8', 'Int16', 'Int32', 'Int64')
+    ),
+    *(getattr(np.dtypes, f'UInt{bits}DType') for bits in (8, 16, 32, 64)),
+    argparse.Namespace,  # options of a command line, which other projects keep with their weights
 ]
 
 #: Where our training checkpoints keep the network that a reader wants.
@@ -140,7 +146,8 @@ def load_network(network: nn.Module, path: str | Path, key: str, parts: Sequence
     Raises:
         CheckpointError: The checkpoint does not fit; the message names what differs.
     """
-    state_dict = network_state_dict(read_checkpoint(path, key), path, key)
+    checkpoint = read_checkpoint(path, key)
+    state_dict = network_state_dict(checkpoint, path, key)
     wanted = network.state_dict()
     if parts:
         wanted = {k: v for k, v in wanted.items() if k.split('.')[0] in parts}
@@ -152,17 +159,40 @@ def load_network(network: nn.Module, path: str | Path, key: str, parts: Sequence
             f'{key}={str(path)!r} does not fit the network of the config, a {backbone} with '
             f'{network.num_branches} branches and {network.head.num_classes} classes: {mismatch}'
         )
+    transforms = _logged_transforms(checkpoint)
+    if not parts and network.num_branches and transforms not in (
+        None,
+        type(network.transforms).__name__,
+    ):
+        raise CheckpointError(
+            f'{key}={str(path)!r}: its network was trained with the transforms {transforms}, the '
+            f'config has {network.transforms}; accepted are the same ones'
+        )
     network.load_state_dict(state_dict, strict=not parts)
+
+
+def _logged_transforms(checkpoint: Mapping) -> str | None:
+    """The type of the transforms of the network of a checkpoint, where its config tells."""
+    meta = checkpoint.get('meta')
+    text = meta.get('cfg') if isinstance(meta, Mapping) else None
+    try:
+        model = parse_config(text).get('model')
+        network = model.get('student') or (model.get('networks') or [model])[0]
+        return (network.get('transforms') or dict(type='Rotation'))['type'].split('.')[-1]
+    except (SyntaxError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
+        return None  # no config of ours
 
 
 def describe_mismatch(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
     """What keeps ``found`` from loading into ``wanted``; empty if nothing does."""
-    head = 'head.fc.weight'
-    if head in wanted and head in found and len(wanted[head]) != len(found[head]):
-        return (
-            f'the checkpoint has {len(found[head])} classes, the config {len(wanted[head])} '
-            '(head.num_classes)'
-        )
+    counts = _counts(found), _counts(wanted)
+    differing = [
+        f'the checkpoint has {counts[0][what]} {what}, the config {counts[1][what]}'
+        for what in counts[1]
+        if counts[0][what] != counts[1][what] and None not in (counts[0][what], counts[1][what])
+    ]
+    if differing and 'classes' in differing[0]:
+        return f'{differing[0]} (head.num_classes)'
     missing = [key for key in wanted if key not in found]
     unexpected = [key for key in found if key not in wanted]
     shapes = [
@@ -179,7 +209,25 @@ def describe_mismatch(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor])
         )
         if keys
     ]
-    return '; '.join(parts)
+    return '; '.join([*differing, *parts])
+
+
+def _counts(weights: Mapping[str, Tensor]) -> dict[str, int | None]:
+    """Classes, networks, branches and transforms, by names and shapes; None where none tell."""
+
+    def numbers(pattern: str) -> set[str]:
+        return {match[1] for name in weights if (match := re.search(pattern, name))}
+
+    def rows(suffix: str) -> int | None:
+        return next((len(w) for name, w in weights.items() if name.endswith(suffix)), None)
+
+    classes, joint = rows('head.fc.weight'), rows('joint_heads.0.fc.weight')
+    return dict(
+        classes=classes,
+        networks=len(numbers(r'^networks\.(\d+)\.')) or None,
+        branches=len(numbers(r'(?:^|\.)branches\.(\d+)\.')) if classes else None,
+        transforms=joint // classes if joint and classes else None,
+    )
 
 
 def _broken(key: str, path: Path) -> str:

@@ -69,7 +69,7 @@ def test_some_stages_only():
     assert len(branches(maps)) == 2
 
 
-@pytest.mark.parametrize('stages', [[], [3], [-1]])
+@pytest.mark.parametrize('stages', [[], [3], [-1], [1, 1], 1])
 def test_stages_that_do_not_exist(stages):
     with pytest.raises(ConfigError, match=r'branches.stages=.*0\.\.2'):
         AuxiliaryBranches(CIFARResNet(8), stages=stages)

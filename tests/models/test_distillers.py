@@ -1,6 +1,9 @@
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 
 from hsakd.models.transforms import Rotation
@@ -154,7 +157,11 @@ def test_teacher_checkpoint_may_be_of_any_of_our_models(tmp_path, prefix):
         (network_cfg(depth=14, width=6, num_classes=7), '7 classes, the config 5'),
         (network_cfg(depth=8, width=6), 'weights are missing'),
         (network_cfg(depth=14, width=4), 'another shape'),
-        (network_cfg(depth=14, width=6, branches=False), 'branches.0'),
+        (network_cfg(depth=14, width=6, branches=False), '0 branches, the config 3.*branches.0'),
+        (
+            network_cfg(depth=14, width=6, transforms=dict(type='ColorPermutation')),
+            'the checkpoint has 6 transforms, the config 4',
+        ),
     ],
 )
 def test_teacher_checkpoint_that_does_not_fit(tmp_path, saved, words):
@@ -218,6 +225,9 @@ def test_branch_pairs_say_who_learns_from_whom():
         ([[0, 0], [1, 1], [-1, 0]], r'\[-1, 0\]'),
         ([[0, 0], [1, 1]], r'branches \[2\] of the student learn from none'),
         ([[0, 0, 0]], r'\[0, 0, 0\]'),
+        ([[0, 0], [0, 0], [1, 1], [2, 2]], r'\[0, 0\].*different'),
+        ([0, 1, 2], ': 0;'),
+        (3, '=3: accepted'),
     ],
 )
 def test_branch_pairs_that_do_not_exist(pairs, words):
@@ -225,7 +235,7 @@ def test_branch_pairs_that_do_not_exist(pairs, words):
         MODELS.build(offline_cfg(branch_pairs=pairs))
 
 
-def test_loss_weights_scale_terms_and_leave_out_those_of_weight_0():
+def test_loss_weights_scale_terms():
     weights = dict(loss_kd_logits=0.5, loss_kd_aux=2, loss_kd_aux_1=0)
     plain = MODELS.build(offline_cfg()).eval()
     weighted = MODELS.build(offline_cfg(loss_weights=weights)).eval()
@@ -233,8 +243,10 @@ def test_loss_weights_scale_terms_and_leave_out_those_of_weight_0():
     weighted.teacher.load_state_dict(plain.teacher.state_dict())
     data = batch()
     one, other = plain(*data, mode='loss'), weighted(*data, mode='loss')
-    assert set(other) == set(one) - {'loss_kd_aux_1'}
-    factors = dict(loss_cls=1, loss_kd_logits=0.5, loss_kd_aux_0=2, loss_kd_aux_2=2)
+    factors = dict(
+        loss_cls=1, loss_kd_logits=0.5, loss_kd_aux_0=2, loss_kd_aux_1=0, loss_kd_aux_2=2
+    )
+    assert set(other) == set(one) == set(factors)
     for name, factor in factors.items():
         torch.testing.assert_close(other[name], factor * one[name])
 
@@ -246,7 +258,10 @@ def test_loss_weights_scale_terms_and_leave_out_those_of_weight_0():
         (dict(loss_kd_aux_3=1), 'loss_kd_aux_3'),
         (dict(loss_cls=-1), 'loss_cls=-1'),
         (dict(loss_cls='one'), "loss_cls='one'"),
-        (dict(loss_cls=0, loss_kd_logits=0, loss_kd_aux=0), 'every term is off'),
+        (dict(loss_cls=math.inf), 'loss_cls=inf'),
+        (dict(loss_cls=True), 'loss_cls=True'),
+        (0.5, r'model\.loss_weights=0.5: accepted is a dict'),
+        (dict(loss_cls=0, loss_kd_logits=0, loss_kd_aux=0), 'nothing is left to learn from'),
     ],
 )
 def test_loss_weights_that_make_no_sense(weights, words):
@@ -257,10 +272,24 @@ def test_loss_weights_that_make_no_sense(weights, words):
 def test_teacher_and_online_have_loss_weights_too():
     data = batch()
     teacher = MODELS.build(network_cfg(type='HSAKDTeacher', loss_weights=dict(loss_aux=0)))
-    assert set(teacher(*data, mode='loss')) == {'loss_cls'}
+    assert [name for name, loss in teacher(*data, mode='loss').items() if loss] == ['loss_cls']
     online = MODELS.build(online_cfg(2, loss_weights=dict(loss_kd_aux=0, loss_aux_1=0)))
     names = ('loss_cls', 'loss_kd_logits', 'loss_aux_0', 'loss_aux_2')
-    assert set(online(*data, mode='loss')) == {f'net{i}_{name}' for i in (0, 1) for name in names}
+    left = {name for name, loss in online(*data, mode='loss').items() if loss}
+    assert left == {f'net{i}_{name}' for i in (0, 1) for name in names}
+
+
+def test_a_term_that_is_off_leaves_no_parameter_without_gradient():
+    # as DistributedDataParallel needs it
+    model = MODELS.build(offline_cfg(loss_weights=dict(loss_kd_aux_1=0))).train()
+    sum(model(*batch(), mode='loss').values()).backward()
+    assert all(p.grad is not None for p in model.student.parameters())
+    assert not any(p.grad.any() for p in model.student.branches[1].parameters())
+
+
+def test_frozen_teacher_needs_a_branch_to_learn_from():
+    with pytest.raises(ConfigError, match='nothing is left to learn from'):
+        MODELS.build(network_cfg(type='HSAKDTeacher', frozen=True, loss_weights=dict(loss_aux=0)))
 
 
 def online_cfg(num=2, **kwargs):
@@ -322,7 +351,8 @@ def test_online_of_different_families_trains_all_and_predicts_with_the_first():
         ([network_cfg()], r'model\.networks has 1'),
         ([network_cfg(), network_cfg(num_classes=6)], r'networks\.1 has 6 classes .*networks\.0 5'),
         ([network_cfg(), network_cfg(branches=False)], r'networks\.1 has no branches'),
-        ([network_cfg(branches=False)] * 2, r'networks\.0 has no branches'),
+        ([network_cfg(branches=False)] * 2, r'networks\.1 has no branches'),
+        (2, r'model\.networks has 2 networks: accepted is a list'),
         (
             [network_cfg(), network_cfg(transforms=dict(type='NoTransform'))],
             r'networks\.1 has 1 transforms .*networks\.0 4',
@@ -336,3 +366,15 @@ def test_online_of_different_families_trains_all_and_predicts_with_the_first():
 def test_online_networks_that_do_not_match(networks, words):
     with pytest.raises(ConfigError, match=words):
         MODELS.build(dict(type='HSAKDOnline', networks=networks))
+
+
+def test_teacher_trained_with_another_set_of_as_many_transforms_is_named(tmp_path):
+    saved = network_cfg(depth=14, width=6, type='HSAKDTeacher', transforms=dict(type='FourOthers'))
+    path = tmp_path / 'teacher.pth'
+    text = Config(dict(model=saved)).pretty_text
+    torch.save(dict(state_dict=MODELS.build(saved).state_dict(), meta=dict(cfg=text)), path)
+    with pytest.raises(CheckpointError, match='transforms FourOthers, the config has Rotation'):
+        MODELS.build(offline_cfg(teacher_ckpt=str(path))).init_weights()
+    same = network_cfg(depth=14, width=6, transforms=dict(type='FourOthers'))
+    student = network_cfg(transforms=dict(type='FourOthers'))
+    MODELS.build(offline_cfg(student, same, teacher_ckpt=str(path))).init_weights()

@@ -1,5 +1,6 @@
 """From a config to a published student in one command."""
 
+import json
 import re
 import shutil
 
@@ -48,16 +49,45 @@ def test_publishes_the_student_and_shows_a_table(folder):
     assert all(name in table for name in (TEACHER, STUDENT, BASELINE))
 
 
-def test_what_is_done_is_skipped_and_what_was_under_way_goes_on(folder, tmp_path):
+@pytest.fixture
+def copy(folder, tmp_path):
     shutil.copytree(folder / 'work_dirs', tmp_path / 'work_dirs')
-    (tmp_path / f'work_dirs/{STUDENT}/epoch_1.pth').unlink()  # as if it had been interrupted
-    shutil.rmtree(tmp_path / f'work_dirs/{BASELINE}')
-    output = distill(tmp_path, '--dry-run', *OPTIONS).stdout
+    return tmp_path
+
+
+def test_what_is_done_is_skipped_and_what_was_under_way_goes_on(copy):
+    (copy / f'work_dirs/{STUDENT}/epoch_1.pth').unlink()  # as if it had been interrupted
+    shutil.rmtree(copy / f'work_dirs/{BASELINE}')
+    output = distill(copy, '--dry-run', *OPTIONS).stdout
     teacher, student, baseline = output.splitlines()
     assert f'{TEACHER}: done' in teacher
     assert '--resume' in student and 'model.teacher_ckpt' in student
     assert '--resume' not in baseline and 'model.teacher_ckpt' not in baseline
-    assert not (tmp_path / f'work_dirs/{BASELINE}').exists()
+    assert not (copy / f'work_dirs/{BASELINE}').exists()
+
+
+def test_a_run_interrupted_before_its_last_validation_is_validated(copy):
+    log = next((copy / f'work_dirs/{STUDENT}').glob('*/vis_data/scalars.json'))
+    *training, validation = log.read_text().splitlines(keepends=True)
+    log.write_text(''.join(training))
+    done = distill(copy, *OPTIONS)
+    assert done.returncode == 0, done.stderr
+    sessions = sorted((copy / f'work_dirs/{STUDENT}').glob('*/vis_data/scalars.json'))
+    assert len(sessions) == 2
+    again, before = json.loads(sessions[-1].read_text()), json.loads(validation)
+    assert again['step'] == 1
+    for name in ('accuracy/top1', 'branch_2/class_top1', 'branch_3/joint_top1'):
+        assert again[name] == pytest.approx(before[name])
+    top1 = f'{before["accuracy/top1"]:.2f}'
+    assert top1 in done.stdout.split('predict.py')[-1]
+
+
+def test_other_settings_than_those_of_what_is_there_are_refused(copy):
+    before = sorted(copy.rglob('*'))
+    done = distill(copy, *OPTIONS, 'model.kd_loss.temperature=9', 'optim_wrapper.optimizer.lr=0.5')
+    assert done.returncode == 1
+    assert 'optim_wrapper.optimizer.lr is 0.05 and not 0.5' in done.stderr
+    assert sorted(copy.rglob('*')) == before
 
 
 def test_needs_are_followed_to_the_end(tmp_path):
@@ -79,6 +109,7 @@ def test_needs_are_followed_to_the_end(tmp_path):
         ('model.teacher_ckpt=nowhere/x.pth', "'nowhere/x.pth'.*0 configs named nowhere.py"),
         (f'model.teacher_ckpt=a/{TEACHER}/epoch_9.pth', 'ends with epoch_80.pth'),
         ('rubbish', 'KEY=VALUE'),
+        ('work_dir=x', 'work_dir: each training has a folder of its own'),
     ],
 )
 def test_what_cannot_be_trained_is_named(tmp_path, in_process, option, words):

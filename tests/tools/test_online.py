@@ -102,4 +102,4 @@ def test_checkpoint_of_one_network_is_not_tested_as_two(work_dir, tmp_path, in_p
     torch.save(dict(state_dict=one), path)
     status, error = in_process('tools/test.py', CONFIG, path, '--work-dir', tmp_path)
     assert status == 1
-    assert 'does not fit the 2 networks' in error and 'networks.1.' in error
+    assert 'the checkpoint has 1 networks, the config 2' in error

@@ -144,12 +144,16 @@ def _branch_pairs(
     if pairs is None:
         return [(index, index) for index in range(student.num_branches)]
     known = range(student.num_branches), range(teacher.num_branches)
+    accepted = (
+        f'accepted are different pairs of a branch of the student, 0..{known[0][-1]}, and one of '
+        f'the teacher, 0..{known[1][-1]}, e.g. [[0,0],[1,2]]'
+    )
+    if not isinstance(pairs, list | tuple):
+        raise ConfigError(f'model.branch_pairs={pairs!r}: {accepted}')
     for pair in pairs:
-        if len(pair) != 2 or pair[0] not in known[0] or pair[1] not in known[1]:
-            raise ConfigError(
-                f'model.branch_pairs: {list(pair)}; accepted are pairs of a branch of the student, '
-                f'0..{known[0][-1]}, and one of the teacher, 0..{known[1][-1]}'
-            )
+        fits = isinstance(pair, list | tuple) and len(pair) == 2
+        if not (fits and pair[0] in known[0] and pair[1] in known[1]) or pairs.count(pair) > 1:
+            raise ConfigError(f'model.branch_pairs: {pair}; {accepted}')
     idle = sorted(set(known[0]) - {s for s, _ in pairs})
     if idle:
         raise ConfigError(

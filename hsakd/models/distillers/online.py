@@ -35,15 +35,16 @@ class HSAKDOnline(BaseModel):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(build_preprocessor(data_preprocessor), init_cfg)
-        if len(networks) < 2:
+        if not isinstance(networks, list | tuple) or len(networks) < 2:
+            found = len(networks) if isinstance(networks, list | tuple) else repr(networks)
             raise ConfigError(
-                f'model.networks has {len(networks)} networks: accepted are two or more, which '
-                'teach each other'
+                f'model.networks has {found} networks: accepted is a list of the configs of two or '
+                'more, which teach each other'
             )
         self.networks = ModuleList(MODELS.build(network) for network in networks)
         self.kl = MODELS.build(kd_loss or dict(type='KLDivergence'))
-        first = self.networks[0]
-        for index, other in enumerate(self.networks):
+        first, *others = self.networks
+        for index, other in enumerate(others, 1):
             check_same_outputs(f'model.networks.{index}', other, 'model.networks.0', first)
         branches = range(first.num_branches)
         self.loss_weights = LossWeights(

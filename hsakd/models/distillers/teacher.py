@@ -42,7 +42,7 @@ class HSAKDTeacher(BranchedClassifier):
         self.frozen = frozen
         self.backbone_ckpt = backbone_ckpt
         terms = ['loss_cls', *(f'loss_aux_{index}' for index in range(self.num_branches))]
-        self.loss_weights = LossWeights(loss_weights, terms)
+        self.loss_weights = LossWeights(loss_weights, terms, idle=['loss_cls'] if frozen else [])
         self._backbone_loaded = False
         self.register_load_state_dict_post_hook(_note_loaded)
         if frozen:

@@ -1,8 +1,12 @@
+import math
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hsakd.registry import MODELS
 from hsakd.utils.errors import ConfigError
+
+from .loss_weights import is_number
 
 
 @MODELS.register_module()
@@ -18,9 +22,9 @@ class KLDivergence(nn.Module):
 
     def __init__(self, temperature: float = 3.0) -> None:
         super().__init__()
-        if not temperature > 0:
+        if not is_number(temperature) or not 0 < temperature < math.inf:
             raise ConfigError(
-                f'temperature={temperature} of KLDivergence: accepted are numbers above 0'
+                f'model.kd_loss.temperature={temperature!r}: accepted are numbers above 0'
             )
         self.temperature = temperature
 

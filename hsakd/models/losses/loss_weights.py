@@ -1,3 +1,4 @@
+import math
 import re
 from collections.abc import Mapping, Sequence
 
@@ -7,19 +8,33 @@ from hsakd.utils.errors import ConfigError
 
 
 class LossWeights:
-    """Factors of the terms of a loss, for ablations; a term of weight 0 is left out.
+    """Factors of the terms of a loss, for ablations; 0 turns a term off.
+
+    A term that is off stays in the log and in the graph, as 0: so every parameter keeps a gradient,
+    as training on several GPUs needs.
 
     Args:
         weights: Factor by name of the term, as the log shows it (``loss_kd_aux_1``), or by the name
             of a group without its number (``loss_kd_aux``), which the single name overrides. Terms
             that are not named have 1.
         terms: The names that there are.
+        idle: Those of them from which nothing learns.
 
     Raises:
-        ConfigError: A name is none of them, a weight no number from 0, or every weight 0.
+        ConfigError: A name is none of them, a weight no finite number from 0, or every term off.
     """
 
-    def __init__(self, weights: Mapping[str, float] | None, terms: Sequence[str]) -> None:
+    def __init__(
+        self,
+        weights: Mapping[str, float] | None,
+        terms: Sequence[str],
+        idle: Sequence[str] = (),
+    ) -> None:
+        if not isinstance(weights, Mapping | None):
+            raise ConfigError(
+                f'model.loss_weights={weights!r}: accepted is a dict of numbers by name, of '
+                f'{", ".join(terms)}'
+            )
         self.weights = dict(weights or {})
         known = [*terms, *dict.fromkeys(_group(term) for term in terms if _group(term) != term)]
         for name, weight in self.weights.items():
@@ -27,14 +42,15 @@ class LossWeights:
                 raise ConfigError(
                     f'model.loss_weights.{name}: no such term; accepted are {", ".join(known)}'
                 )
-            if isinstance(weight, bool) or not isinstance(weight, int | float) or not weight >= 0:
+            if not is_number(weight) or not 0 <= weight < math.inf:
                 raise ConfigError(
                     f'model.loss_weights.{name}={weight!r}: accepted are numbers from 0 (off)'
                 )
-        if not any(self.of(term) for term in terms):
+        learning = [term for term in terms if term not in idle]
+        if not any(self.of(term) for term in learning):
             raise ConfigError(
-                f'model.loss_weights={self.weights}: every term is off; accepted is at least one '
-                f'above 0 of {", ".join(terms)}'
+                f'model.loss_weights={self.weights}: nothing is left to learn from; accepted is a '
+                f'weight above 0 for at least one of {", ".join(learning)}'
             )
 
     def of(self, term: str) -> float:
@@ -42,10 +58,15 @@ class LossWeights:
         return self.weights.get(term, self.weights.get(_group(term), 1.0))
 
     def __call__(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Losses times their weights, without those that are off."""
+        """Losses times their weights."""
         if not self.weights:
             return losses
-        return {term: self.of(term) * loss for term, loss in losses.items() if self.of(term)}
+        return {term: self.of(term) * loss for term, loss in losses.items()}
+
+
+def is_number(value: object) -> bool:
+    """An integer or a float, and no truth value."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _group(term: str) -> str:

@@ -32,7 +32,8 @@ class BranchedClassifier(ImageClassifier):
         branches: Config of the auxiliary branches; None for a plain network.
         transforms: Config of the M self-supervision transforms.
         aggregate: Branches, numbers from 0 or 'all', whose :meth:`aggregated_logits` are what the
-            network predicts, instead of its head's. None of them by default, which costs nothing.
+            network predicts, instead of its head's: M passes through network and branches where
+            the head takes one through the network. None of them by default, which costs nothing.
         data_preprocessor: Config of mmpretrain's ``ClsDataPreprocessor``.
         init_cfg: Initialisation config.
     """
@@ -119,20 +120,19 @@ class BranchedClassifier(ImageClassifier):
         """
         if self.aggregate is None:
             return super().predict(inputs, data_samples, **kwargs)
-        return self.head._get_predictions(self.aggregated_logits(inputs), data_samples)
+        _, joint_logits = self.logits(self.transforms(inputs))
+        return self.head._get_predictions(self.aggregated_logits(joint_logits), data_samples)
 
-    def aggregated_logits(self, inputs: Tensor) -> Tensor:
-        """Class evidence [N, K] of the branches in ``aggregate``, averaged over transforms.
+    def aggregated_logits(self, joint_logits: Sequence[Tensor]) -> Tensor:
+        """Class evidence [B, N] of the branches in ``aggregate``, averaged over transforms.
 
         The evidence for class y is the logit of the joint label (y, j) of the copy under transform
-        j, averaged over all j and then over branches. It takes M passes through the network and the
-        branches where the head alone takes one.
+        j, averaged over all j and then over branches.
 
         Args:
-            inputs: [N, C, H, W], not rotated.
+            joint_logits: Of every branch, [M * B, M * N], for all M copies of B images.
         """
         m = self.transforms.num_transforms
-        _, joint_logits = self.logits(self.transforms(inputs))
         joint = torch.stack([joint_logits[index] for index in self.aggregate])
         joint = joint.unflatten(1, (-1, m)).unflatten(3, (-1, m))  # branch, image, j, class, j
         return joint.diagonal(dim1=2, dim2=4).mean(dim=(0, 3))
@@ -144,10 +144,15 @@ class BranchedClassifier(ImageClassifier):
             return None
         branches = list(range(self.num_branches))
         chosen = branches if aggregate == 'all' else aggregate
-        if isinstance(chosen, str) or not chosen or not set(chosen) <= set(branches):
+        if (
+            not isinstance(chosen, list | tuple)
+            or not chosen
+            or not set(chosen) <= set(branches)
+            or len(set(chosen)) < len(chosen)
+        ):
             raise ConfigError(
-                f"model.aggregate={aggregate!r}: accepted are 'all' and lists of branches from "
-                f'{branches}, which the network has'
+                f"aggregate={aggregate!r} of the network: accepted are 'all' and lists of branches "
+                f'from {branches}, which it has'
             )
         return list(chosen)
 
@@ -171,11 +176,15 @@ class BranchedClassifier(ImageClassifier):
             inputs: [N, C, H, W], not rotated.
             data_samples: To write to.
         """
-        data_samples = self.predict(inputs, data_samples)
         if self.branches is None:
-            return data_samples
+            return self.predict(inputs, data_samples)
         m = self.transforms.num_transforms
         _, joint_logits = self.logits(self.transforms(inputs))
+        if self.aggregate is None:
+            data_samples = self.predict(inputs, data_samples)
+        else:
+            scores = self.aggregated_logits(joint_logits)
+            data_samples = self.head._get_predictions(scores, data_samples)
         joint = torch.stack([c.argmax(1).unflatten(0, (-1, m)) for c in joint_logits], dim=1)
         heads = zip(self.joint_heads, joint_logits, strict=True)
         classes = torch.stack([h.class_scores(c[::m]).argmax(1) for h, c in heads], dim=1)
