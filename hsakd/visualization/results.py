@@ -14,7 +14,7 @@ from hsakd.utils.errors import DataError
 from hsakd.utils.published import published_figure
 
 from .comparison import mean_std
-from .work_dirs import LeftOut, LoggedRun, settings_text, shown_path
+from .work_dirs import LeftOut, LoggedRun, changed_settings, settings_text, shown_path
 
 #: What two configs have to share for the gain of one over the other to mean something.
 _TRAINING = (
@@ -74,8 +74,8 @@ class Row:
         top5: Top-5 beside a metric that is top-1; may be empty.
         best: The highest value of the metric over the validations of each run.
         baseline: Row of the same network trained alone, in the same way.
-        published: The paper's figure.
-        published_top5: The paper's top-5.
+        published: The paper's figure of this very experiment.
+        published_top5: The paper's top-5 of it.
     """
 
     group: RunGroup
@@ -139,12 +139,8 @@ def group_runs(
             others = [shipped[group.name]]
         else:
             others = [g.runs[0].settings for g in groups.values() if g.name == group.name]
-        keys = sorted({key for other in others for key in {*own, *other}})
-        group.changes = {
-            key: own.get(key)
-            for key in keys
-            if any(own.get(key) != other.get(key) for other in others)
-        }
+        changes = {key: v for other in others for key, v in changed_settings(own, other).items()}
+        group.changes = dict(sorted(changes.items()))
     return sorted(groups.values(), key=lambda group: (group.name.split('_')[-1], group.label))
 
 
@@ -162,7 +158,8 @@ def collect(
     Args:
         runs: Of :func:`~hsakd.visualization.work_dirs.find_runs`.
         left_out: Of the same.
-        shipped: As of :func:`group_runs`.
+        shipped: As of :func:`group_runs`. The paper's figure stands only beside runs that are as
+            the config file says, but for a frozen teacher.
         metric: Key of a validation's figures.
 
     Raises:
@@ -185,7 +182,7 @@ def collect(
     groups = group_runs(counted, shipped)
     for group in groups:
         left_out += _drop_repeated_seeds(group)
-    rows = [row for group in groups for row in _rows(group, metric)]
+    rows = [row for group in groups for row in _rows(group, metric, shipped)]
     return Results(rows, left_out, _find_baselines(rows))
 
 
@@ -210,14 +207,21 @@ def _drop_repeated_seeds(group: RunGroup) -> list[LeftOut]:
     return repeated
 
 
-def _rows(group: RunGroup, metric: str) -> list[Row]:
-    first, frozen = group.runs[0], group.runs[0].frozen_teacher
+def _rows(group: RunGroup, metric: str, shipped: Mapping[str, Mapping[str, object]]) -> list[Row]:
+    first = group.runs[0]
+    frozen = first.frozen_teacher and set(group.changes) == {'model.teacher_ckpt'}
+    as_shipped = group.name in shipped and (frozen or not group.changes)
+    top5 = _top5(metric)
+    published = {
+        key: published_figure(group.name, key, frozen) if as_shipped and key else None
+        for key in (metric, top5)
+    }
     indices = sorted(
         int(found[1])
         for key in first.keys
         if (found := re.fullmatch(rf'net(\d+)/{re.escape(metric)}', key))
     )
-    rows, top5 = [], _top5(metric)
+    rows = []
     for index in indices or [None]:
         key = metric if index is None else f'net{index}/{metric}'
         top5_values = group.finals(top5 if not index else f'net{index}/{top5}') if top5 else []
@@ -229,8 +233,8 @@ def _rows(group: RunGroup, metric: str) -> list[Row]:
                 group.finals(key),
                 top5_values,
                 [max(run.curve(key).values()) for run in group.runs],
-                published=published_figure(group.name, metric, frozen),
-                published_top5=published_figure(group.name, top5, frozen) if top5 else None,
+                published=published[metric],
+                published_top5=published[top5],
             )
         )
     return rows
@@ -384,7 +388,7 @@ def _legend(header: Sequence[str]) -> str:
         'and so too high; no figure to report.',
         'gain': '**gain**: over the same network trained alone, on the same data and schedule; its '
         'spread is that of the difference of two single runs.',
-        'paper': "**paper**: the paper's figure.",
+        'paper': "**paper**: the paper's figure, beside runs of unchanged settings only.",
     }
     figures = (
         'Values after the last epoch (iteration) of the schedule; accuracies in percent; mean ± '

@@ -2,8 +2,10 @@
 
 import json
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +16,11 @@ from hsakd.utils.errors import ConfigError, DataError
 
 from .comparison import read_scalars
 
+#: Config files that runs, and the teachers of runs, are compared with.
+_CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 #: Keys of a config that change where and how a run works and not what it computes.
 _RUNTIME_KEYS = {
     'collate_fn',
-    'data_root',
     'default_hooks',
     'default_scope',
     'env_cfg',
@@ -36,12 +39,15 @@ _RUNTIME_KEYS = {
     'visualizer',
     'work_dir',
 }
+#: Data sets that are the same images wherever they lie; others are told apart by their data_root.
+_NAMED_DATA_SETS = {'CIFAR10', 'CIFAR100', 'ImageNet', 'STL10', 'TinyImageNet'}
 #: How names of published files end.
 _PUBLISHED = r'-[0-9a-f]{8}$'
 #: Hooks and metrics that watch a run and leave it as it is.
 _WATCHERS = {
     'BranchAccuracy',
     'FewShotRecordHook',
+    'MissedValidationHook',
     'NetworkAccuracy',
     'NonFiniteLossHook',
     'ProgressHook',
@@ -122,19 +128,18 @@ class LoggedRun:
         """``key`` of the last validation of a finished run; None if it was not measured there."""
         return self.curve(key).get(self.validated) if self.finished else None
 
-    @property
+    @cached_property
     def settings(self) -> dict[str, object]:
         """What can change the outcome, beside the seed: see :func:`comparable_settings`."""
-        settings = comparable_settings(self.config) | self.earlier
-        meant = re.search(r'_(\d+)xb\d+', self.name)
-        if meant and self.processes and self.processes != int(meant[1]):
-            settings['GPUs'] = self.processes
-        return settings
+        return _run_settings(self, frozenset())
 
     @property
     def frozen_teacher(self) -> bool:
-        """Its teacher is one that was trained with a frozen backbone."""
-        return str(self.settings.get('model.teacher_ckpt')).startswith('hsakd-teacher-frozen_')
+        """Its teacher is one with a frozen backbone, trained to the end as its config says."""
+        teacher = str(self.settings.get('model.teacher_ckpt'))
+        return bool(
+            re.fullmatch(r'hsakd-teacher-frozen_[\w.-]+_\d+xb\d+-(\d+)e_[\w-]+/epoch_\1', teacher)
+        )
 
     def _positions(self) -> Iterator[tuple[int, dict[str, float]]]:
         """Records with their epoch or iteration, in which the schedule counts."""
@@ -207,27 +212,38 @@ def find_runs(folders: Iterable[str | Path]) -> tuple[list[LoggedRun], list[Left
     return runs, left_out
 
 
-def comparable_settings(config: Mapping) -> dict[str, object]:
+def comparable_settings(
+    config: Mapping, followed: frozenset[Path] | None = frozenset()
+) -> dict[str, object]:
     """A config flat, as in ``{'optim_wrapper.optimizer.lr': 0.05}``, without what is no setting.
 
     Left out are the seed, keys of how and where a run works (workers, folders, logging), tests,
     and hooks and metrics that only watch. Of a checkpoint only :func:`checkpoint_origin` is kept,
-    since each seed may have its own.
+    since each seed may have its own, and folders of images only of data sets without a name.
+
+    Args:
+        config: As a dictionary.
+        followed: As of :func:`checkpoint_origin`.
     """
-    settings = dict(_flatten(config, ''))
-    settings.pop('randomness.seed', None)
     if config.get('resume'):
-        settings.pop('load_from', None)
+        config = {key: value for key, value in config.items() if key != 'load_from'}
+    settings = dict(_flatten(config, '', followed))
+    settings.pop('randomness.seed', None)
     return {k: v for k, v in settings.items() if v is not None and v is not False}
 
 
-def shipped_settings(configs: Path, names: Iterable[str]) -> dict[str, dict[str, object]]:
-    """Settings of config files by name, of those that are in a folder or its subfolders."""
-    files = {file.stem: file for file in configs.rglob('*_*.py') if '_base_' not in file.parts}
+def shipped_settings(names: Iterable[str]) -> dict[str, dict[str, object]]:
+    """Settings of config files by name, of those that are in ``configs/``."""
+    found = {name: _shipped_settings(name) for name in names}
+    return {name: settings for name, settings in found.items() if settings is not None}
+
+
+def changed_settings(own: Mapping[str, object], other: Mapping[str, object]) -> dict[str, object]:
+    """Settings in which the first differ from the second; None is one that they lack."""
     return {
-        name: comparable_settings(Config.fromfile(files[name]).to_dict())
-        for name in names
-        if name in files
+        key: own.get(key)
+        for key in sorted({*own, *other})
+        if (key in own, own.get(key)) != (key in other, other.get(key))
     }
 
 
@@ -239,40 +255,104 @@ def settings_text(settings: Mapping[str, object]) -> str:
     )
 
 
-def checkpoint_origin(path: str) -> str:
-    """Which experiment a checkpoint is from, as far as its place tells.
+def checkpoint_origin(path: str, followed: frozenset[Path] | None = frozenset()) -> str:
+    """Which experiment and stage of training a checkpoint is from, as far as its place tells.
 
-    That is the config beside it, else a config's name in its path, else the end of the path with
-    the numbers left out.
+    As in 'CONFIG/epoch_240'. The experiment is the config beside it, else a config's name in its
+    path, else the folder without the number of a seed. A published file has no stage. Behind stands
+    in brackets how its training, where the logs of it lie beside it, differs from the config file
+    of that name.
+
+    Args:
+        path: Of the checkpoint.
+        followed: Work dirs whose logs are not looked at, since they led here; None for all.
     """
     file = Path(path)
-    beside = _config_names(file.parent)
+    if '://' in path or not file.stem:
+        return path
+    beside = [] if followed is None else _config_names(file.parent)
     if len(beside) == 1:
-        return beside[0]
-    if file.with_suffix('.py').is_file():  # as of a published student
+        return f'{beside[0]}/{_stage(file)}{_training_changes(file.parent.resolve(), followed)}'
+    if followed is not None and file.with_suffix('.py').is_file():  # as of a published student
         return re.sub(_PUBLISHED, '', file.stem)
     for part in reversed(file.parts):
         name = re.match(r'[\w.-]+_\d+xb\d+-\d+[ei]_[A-Za-z0-9-]+', part)
         if name:
-            return name[0]
-    return re.sub(r'\d+', '#', '/'.join(file.parts[-2:]))
+            experiment = re.sub(_PUBLISHED, '', name[0])
+            return experiment if part == file.name else f'{experiment}/{_stage(file)}'
+    if re.search(_PUBLISHED, file.stem):  # the hash says which file it is
+        return file.stem
+    return '/'.join([*map(_without_seed, file.parts[-2:-1]), _stage(file)])
 
 
-def _flatten(value: object, key: str) -> Iterator[tuple[str, object]]:
+def _stage(file: Path) -> str:
+    """As in 'epoch_240', 'iter_300' or 'best_accuracy_top1', which each seed has at another epoch.
+
+    Of other files it is the name.
+    """
+    found = re.search(r'(?:epoch|iter)_\d+$', file.stem)
+    if file.stem.startswith('best_'):
+        return re.sub(r'_(?:epoch|iter)_\d+$', '', file.stem)
+    return found[0] if found else _without_seed(re.sub(_PUBLISHED, '', file.stem))
+
+
+def _without_seed(name: str) -> str:
+    return '#' if name.isdigit() else re.sub(r'(?i)(seed\D?)\d+', r'\1#', name)
+
+
+def _training_changes(work_dir: Path, followed: frozenset[Path]) -> str:
+    """How the newest training in a work dir differs from the config file of its name.
+
+    As in ' (train_cfg.max_epochs=12)'; of a config that is not known, a checksum of all settings.
+    """
+    runs = [] if work_dir in followed else _runs_of(work_dir)
+    if isinstance(runs, LeftOut) or not runs:
+        return ''
+    settings = _run_settings(runs[-1], followed)
+    shipped = _shipped_settings(runs[-1].name)
+    if shipped is None:
+        text = json.dumps(settings, sort_keys=True, default=str)
+        return f' (settings {zlib.crc32(text.encode()):08x})'
+    changes = changed_settings(settings, shipped)
+    return f' ({settings_text(changes)})' if changes else ''
+
+
+def _run_settings(run: LoggedRun, followed: frozenset[Path]) -> dict[str, object]:
+    settings = comparable_settings(run.config, followed | {run.folder.resolve()}) | run.earlier
+    meant = re.search(r'_(\d+)xb\d+', run.name)
+    if meant and run.processes and run.processes != int(meant[1]):
+        settings['GPUs'] = run.processes
+    return settings
+
+
+@cache
+def _shipped_settings(name: str) -> dict[str, object] | None:
+    """Those of the config file; its checkpoints are meant as trained by their own config files."""
+    files = [file for file in _CONFIGS.rglob('*_*.py') if '_base_' not in file.parts]
+    found = next((file for file in files if file.stem == name), None)
+    return found and comparable_settings(Config.fromfile(found).to_dict(), followed=None)
+
+
+def _flatten(
+    value: object, key: str, followed: frozenset[Path] | None
+) -> Iterator[tuple[str, object]]:
     last = key.rsplit('.')[-1]
     if isinstance(value, Mapping):
+        kind = str(value.get('type', '')).rsplit('.')[-1]
         for name, item in value.items():
+            if name == 'data_root' and (not kind or kind in _NAMED_DATA_SETS):
+                continue
             if name not in _RUNTIME_KEYS:
-                yield from _flatten(item, f'{key}.{name}' if key else str(name))
+                yield from _flatten(item, f'{key}.{name}' if key else str(name), followed)
     elif isinstance(value, list | tuple):
         if any(isinstance(item, Mapping) for item in value):
             kept = [i for i in value if not (isinstance(i, Mapping) and i.get('type') in _WATCHERS)]
             for index, item in enumerate(kept):
-                yield from _flatten(item, f'{key}.{index}')
+                yield from _flatten(item, f'{key}.{index}', followed)
         else:
             yield key, list(value)
     elif isinstance(value, str) and (last.endswith('_ckpt') or last in ('checkpoint', 'load_from')):
-        yield key, checkpoint_origin(value)
+        yield key, checkpoint_origin(value, followed)
     else:
         yield key, value
 
@@ -329,11 +409,10 @@ def _continue(earlier: LoggedRun, later: LoggedRun) -> None:
         kept.append(record)
     if kept:
         later.records = kept + later.records
-        old, new = comparable_settings(earlier.config), comparable_settings(later.config)
+        old, new = (comparable_settings(run.config, followed=None) for run in (earlier, later))
         later.earlier = earlier.earlier | {
-            f'{key} (before it was resumed)': old.get(key)
-            for key in {*old, *new}
-            if old.get(key) != new.get(key)
+            f'{key} (before it was resumed)': value
+            for key, value in changed_settings(old, new).items()
         }
 
 

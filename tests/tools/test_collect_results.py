@@ -15,11 +15,20 @@ from tests.conftest import ROOT, run_tool
 from tests.tools.work_dirs import ONLINE, PLAIN, STUDENT, write_run
 
 TOOL = 'tools/analysis_tools/collect_results.py'
+TEACHER = 'hsakd-teacher_wrn-40-2_1xb64-240e_cifar100'
+FROZEN = 'hsakd-teacher-frozen_wrn-40-2_1xb64-100e_cifar100'
+IMAGES = 'resnet8_1xb32-300i_images32'
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    """So that no teacher is where the configs look for one."""
+    monkeypatch.chdir(tmp_path)
 
 
 def results(*folders, **kwargs):
     runs, left_out = find_runs(folders)
-    shipped = shipped_settings(ROOT / 'configs', {run.name for run in runs})
+    shipped = shipped_settings({run.name for run in runs})
     return collect(runs, left_out, shipped, **kwargs)
 
 
@@ -103,7 +112,7 @@ def test_runs_without_validation_or_records(tmp_path):
         ({'param_scheduler__milestones': [9, 99]}, 'param_scheduler.milestones=[9,99]'),
         ({'train_dataloader__batch_size': 32}, 'train_dataloader.batch_size=32'),
         ({'model__kd_loss__temperature': 4.0}, 'model.kd_loss.temperature=4.0'),
-        ({'model__teacher_ckpt': 'x/best.pth'}, 'model.teacher_ckpt=x/best.pth'),
+        ({'model__teacher_ckpt': 'x/best.pth'}, 'model.teacher_ckpt=x/best'),
         ({'auto_scale_lr__enable': True}, 'auto_scale_lr.enable=True'),
         ({'gpus': 4}, 'GPUs=4'),
     ],
@@ -126,25 +135,182 @@ def test_without_the_config_file_runs_are_compared_with_each_other(tmp_path):
 
 
 def test_where_and_how_a_run_worked_is_no_setting(tmp_path):
-    teacher = 'hsakd-teacher_wrn-40-2_1xb64-240e_cifar100'
     write_run(tmp_path / 'a', STUDENT, 78, seed=0)
     write_run(
         tmp_path / 'b', STUDENT, 79, seed=1, train_dataloader__dataset__data_root='/elsewhere',
         val_dataloader__dataset__data_root='/elsewhere', train_dataloader__pin_memory=True,
-        model__teacher_ckpt=f'/other/{teacher}_seed1/epoch_240.pth', log_level='DEBUG',
+        model__teacher_ckpt=f'/other/{TEACHER}_seed1/epoch_240.pth', log_level='DEBUG',
     )  # fmt: skip
     (row,) = cells(results(tmp_path))
     assert row['runs'] == '2' and 'changed' not in row
 
 
 def test_frozen_teacher_is_compared_with_its_own_figure(tmp_path):
+    write_run(tmp_path, STUDENT, 77, model__teacher_ckpt=f'd/{FROZEN}/epoch_100.pth')
+    found = results(tmp_path)
+    (row,) = cells(found)
+    assert row['paper'] == '77.20 (frozen teacher)'
+    assert row['changed'] == f'model.teacher_ckpt={FROZEN}/epoch_100'
+    assert 'published' in to_csv(found) and ',77.2,' in to_csv(found)
+
+
+@pytest.mark.parametrize(
+    ('name', 'options'),
+    [
+        (STUDENT, {'model__loss_weights': {'loss_kd_logits': 0.0}}),
+        (STUDENT, {'train_cfg__max_epochs': 12}),
+        (STUDENT, {'model__student__backbone__widen_factor': 4}),
+        (STUDENT, {'gpus': 4}),
+        (STUDENT, {'model__teacher_ckpt': 'mine/epoch_240.pth'}),
+        (STUDENT, {'model__teacher_ckpt': f'{TEACHER}/epoch_239.pth'}),
+        (STUDENT, {'model__teacher_ckpt': f'{FROZEN}/epoch_3.pth'}),
+        (
+            STUDENT,
+            {
+                'model__teacher_ckpt': f'{FROZEN}/epoch_100.pth',
+                'optim_wrapper__optimizer__lr': 0.1,
+            },
+        ),
+        (
+            'hsakd-offline_resnet56_resnet20_1xb64-240e_cifar100-25pct',
+            {'train_dataloader__dataset__fraction': 0.1},
+        ),
+    ],
+)
+def test_no_published_figure_beside_another_experiment(tmp_path, name, options):
+    epochs = options.get('train_cfg__max_epochs', 240)
+    write_run(tmp_path / 'changed', name, 78, epochs=epochs, **options)
+    found = results(tmp_path)
+    (row,) = cells(found)
+    assert row['changed'] and 'paper' not in row
+    (line,) = csv.DictReader(io.StringIO(to_csv(found)))
+    assert (line['published'], line['published_top5'], line['source']) == ('', '', '')
+    write_run(tmp_path / 'as_shipped', name, 78)
+    assert {bool(row['changed']): row['paper'] for row in cells(results(tmp_path))} == {
+        True: '',
+        False: f'{PUBLISHED["accuracy/top1"][name]:.2f}',
+    }
+
+
+def test_no_published_figure_for_resumed_runs_of_other_settings_or_without_a_file(tmp_path):
     write_run(
-        tmp_path, STUDENT, 77,
-        model__teacher_ckpt='d/hsakd-teacher-frozen_wrn-40-2_1xb64-100e_cifar100/epoch_100.pth',
+        tmp_path / 'resumed', PLAIN, 50, epochs=100, session='20260101_000000',
+        optim_wrapper__optimizer__lr=0.1, optim_wrapper__clip_grad__max_norm=1.0,
+    )  # fmt: skip
+    write_run(
+        tmp_path / 'resumed', PLAIN, 75, first=101, session='20260102_000000', resume=True
     )  # fmt: skip
     (row,) = cells(results(tmp_path))
-    assert row['paper'] == '77.20 (frozen teacher)'
-    assert row['changed'].startswith('model.teacher_ckpt=hsakd-teacher-frozen_wrn-40-2_')
+    assert 'optim_wrapper.optimizer.lr (before it was resumed)=0.1' in row['changed']
+    assert 'paper' not in row
+    write_run(tmp_path / 'unknown', PLAIN, 75)
+    (row,) = collect(*find_runs([tmp_path / 'unknown']), shipped={}).rows
+    assert not row.group.changes and row.published is row.published_top5 is None
+
+
+def test_setting_that_was_added_on_resuming_counts_as_changed(tmp_path):
+    write_run(
+        tmp_path, PLAIN, 50, epochs=9, session='20260101_000000', optim_wrapper__optimizer__lr=None
+    )
+    write_run(tmp_path, PLAIN, 75, first=10, session='20260102_000000', resume=True)
+    (row,) = cells(results(tmp_path))
+    assert row['changed'] == 'optim_wrapper.optimizer.lr (before it was resumed)=None'
+    assert 'paper' not in row
+
+
+def changed_by_teacher(tmp_path, first, second) -> list[str]:
+    """What is changed, by row, in two students of two teachers."""
+    for seed, teacher in enumerate([first, second]):
+        write_run(
+            tmp_path / 'wt' / f's{seed}', STUDENT, 78 + seed, seed, model__teacher_ckpt=teacher
+        )
+    return [row.get('changed', '') for row in cells(results(tmp_path / 'wt'))]
+
+
+@pytest.mark.parametrize('stage', ['epoch_2', 'best_accuracy_top1_epoch_240'])
+def test_students_of_one_teacher_at_two_stages_are_not_averaged(tmp_path, stage):
+    rows = changed_by_teacher(
+        tmp_path, f'/elsewhere/{TEACHER}/epoch_240.pth', f'wt/{TEACHER}/{stage}.pth'
+    )
+    stage = stage.removesuffix('_epoch_240')
+    assert rows == ['', f'model.teacher_ckpt={TEACHER}/{stage}']
+
+
+@pytest.mark.parametrize(
+    ('options', 'change'),
+    [
+        ({'optim_wrapper__optimizer__lr': 0.1}, 'optim_wrapper.optimizer.lr=0.1'),
+        ({'model__loss_weights': {'loss_aux': 0.5}}, 'model.loss_weights.loss_aux=0.5'),
+        ({'gpus': 2}, 'GPUs=2'),
+    ],
+)
+def test_students_of_teachers_trained_otherwise_are_not_averaged(tmp_path, options, change):
+    write_run(tmp_path / 'teachers/1', TEACHER, 80, seed=0)
+    write_run(tmp_path / 'teachers/2', TEACHER, 80, seed=0, **options)
+    rows = changed_by_teacher(
+        tmp_path, f'{tmp_path}/teachers/1/epoch_240.pth', 'teachers/2/epoch_240.pth'
+    )
+    assert rows == ['', f'model.teacher_ckpt={TEACHER}/epoch_240 ({change})']
+
+
+def test_teachers_of_a_config_that_is_not_known_are_told_apart(tmp_path):
+    for folder, lr in (('1', 0.05), ('2', 0.1), ('3', 0.1)):
+        work_dir = write_run(tmp_path / folder, TEACHER, 80, optim_wrapper__optimizer__lr=lr)
+        (work_dir / f'{TEACHER}.py').rename(work_dir / 'mine.py')
+    first, *others = (checkpoint_origin(f'{folder}/epoch_240.pth') for folder in '123')
+    assert re.fullmatch(r'mine/epoch_240 \(settings [0-9a-f]{8}\)', first)
+    assert others[0] == others[1] != first
+
+
+def test_each_seed_may_have_a_teacher_of_its_own(tmp_path):
+    for seed in (0, 1):
+        write_run(tmp_path / f'teachers/seed-{seed}', TEACHER, 80, seed=seed)
+    assert changed_by_teacher(
+        tmp_path, 'teachers/seed-0/epoch_240.pth', 'teachers/seed-1/epoch_240.pth'
+    ) == ['']
+
+
+def test_teacher_at_the_place_of_the_config_but_trained_otherwise(tmp_path):
+    write_run(tmp_path / 'work_dirs' / TEACHER, TEACHER, 80, optim_wrapper__optimizer__lr=0.1)
+    write_run(tmp_path / 'student', STUDENT, 78)
+    (row,) = cells(results(tmp_path / 'student'))
+    assert row['changed'].endswith('(optim_wrapper.optimizer.lr=0.1)') and 'paper' not in row
+
+
+def test_teacher_of_a_teacher_trained_otherwise(tmp_path):
+    plain = 'wrn-40-2_1xb64-240e_cifar100'
+    write_run(tmp_path / 'plain', plain, 75, param_scheduler__gamma=0.5)
+    write_run(tmp_path / 'frozen', FROZEN, 75, model__backbone_ckpt='plain/epoch_240.pth')
+    write_run(tmp_path / 'student', STUDENT, 77, model__teacher_ckpt='frozen/epoch_100.pth')
+    (row,) = cells(results(tmp_path / 'student'))
+    inner = f'model.backbone_ckpt={plain}/epoch_240 (param_scheduler.gamma=0.5)'
+    assert row['changed'] == f'model.teacher_ckpt={FROZEN}/epoch_100 ({inner})'
+    assert 'paper' not in row
+
+
+def test_run_that_starts_from_a_checkpoint_of_its_own_work_dir(tmp_path):
+    write_run(tmp_path, PLAIN, 70, session='20260101_000000')
+    write_run(tmp_path, PLAIN, 75, session='20260102_000000', load_from='epoch_240.pth')
+    changed = {row['changed']: row['top-1'] for row in cells(results(tmp_path))}
+    assert changed == {'': '70.00', f'load_from={PLAIN}/epoch_240': '75.00'}
+
+
+def test_two_folders_of_images_are_two_experiments_and_one_data_set_is_one(tmp_path):
+    for seed, folder in enumerate(['a', 'b', 'b']):
+        write_run(
+            tmp_path / str(seed), PLAIN, 60 + seed, seed,
+            train_dataloader__dataset__type='hsakd.ImageFolder',
+            train_dataloader__dataset__data_root=f'data/{folder}',
+        )  # fmt: skip
+    first, second = cells(results(tmp_path))
+    assert (first['seeds'], second['seeds']) == ('0', '1, 2')
+    assert 'train_dataloader.dataset.data_root=data/a' in first['changed']
+    runs = find_runs([tmp_path])[0]
+    assert runs[0].config['val_dataloader']['dataset']['type'] == 'CIFAR100'
+    assert not any('val_dataloader' in key and 'root' in key for key in runs[0].settings)
+    assert shipped_settings([IMAGES])[IMAGES]['val_dataloader.dataset.data_root'] == (
+        'data/images/test'
+    )
 
 
 def test_seed_run_twice(tmp_path):
@@ -230,8 +396,7 @@ def test_no_gain_over_a_baseline_trained_otherwise(tmp_path, options):
 
 
 def test_iterations_instead_of_epochs(tmp_path):
-    name = 'resnet8_1xb32-300i_images32'
-    write_run(tmp_path, name, 60, epochs=3)
+    write_run(tmp_path, IMAGES, 60, epochs=3)
     (scalars,) = tmp_path.rglob('scalars.json')
     record = {'loss': 1.0, 'iter': 250, 'step': 250}
     for final, reached in (({'step': 200}, False), ({'step': 300}, True), ({'step': 9}, False)):
@@ -247,9 +412,15 @@ def test_iterations_instead_of_epochs(tmp_path):
 @pytest.mark.parametrize(
     ('path', 'origin'),
     [
-        ('work_dirs/wrn-16-2_1xb64-240e_cifar100/epoch_240.pth', PLAIN),
-        ('/a/wrn-16-2_1xb64-240e_cifar100_seed1/x/epoch_240.pth', PLAIN),
-        ('/a/b3/c/epoch_240.pth', 'c/epoch_#.pth'),
+        (f'work_dirs/{PLAIN}/epoch_240.pth', f'{PLAIN}/epoch_240'),
+        (f'/a/{PLAIN}_seed1/x/epoch_240.pth', f'{PLAIN}/epoch_240'),
+        (f'/a/{PLAIN}/seed-1/iter_300.pth', f'{PLAIN}/iter_300'),
+        (f'/a/{PLAIN}/best_accuracy_top1_epoch_7.pth', f'{PLAIN}/best_accuracy_top1'),
+        (f'models/{PLAIN}-0a1b2c3d.pth', PLAIN),
+        ('/a/b3/c/epoch_240.pth', 'c/epoch_240'),
+        ('/a/resnet56/seed1.pth', 'resnet56/seed#'),
+        ('checkpoints/resnet34-b627a593.pth', 'resnet34-b627a593'),
+        ('torchvision://resnet34', 'torchvision://resnet34'),
     ],
 )
 def test_origin_of_a_checkpoint_by_its_path(path, origin):
@@ -260,7 +431,7 @@ def test_origin_of_a_checkpoint_by_the_config_beside_it(tmp_path):
     (tmp_path / 'student-0a1b2c3d.py').write_text('')
     assert checkpoint_origin(str(tmp_path / 'student-0a1b2c3d.pth')) == 'student'
     (tmp_path / f'{PLAIN}.py').write_text('')
-    assert checkpoint_origin(str(tmp_path / 'epoch_3.pth')) == PLAIN
+    assert checkpoint_origin(str(tmp_path / 'epoch_3.pth')) == f'{PLAIN}/epoch_3'
 
 
 @pytest.mark.parametrize(
@@ -389,5 +560,5 @@ def test_published_figures_are_of_configs(figures):
 def test_config_written_by_mmengine_compares_equal_to_its_file(tmp_path):
     write_run(tmp_path, STUDENT, 78)
     ((run,), _) = find_runs([tmp_path])
-    assert run.settings == shipped_settings(ROOT / 'configs', [STUDENT])[STUDENT]
+    assert run.settings == shipped_settings([STUDENT])[STUDENT]
     assert Config.fromfile(tmp_path / f'{STUDENT}.py').randomness.seed == run.seed == 0

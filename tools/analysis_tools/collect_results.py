@@ -9,8 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from hsakd.utils.cli import run_tool  # noqa: E402
 
@@ -53,7 +52,7 @@ def main() -> None:
     from hsakd.visualization.results import TEXT_COLUMNS, remarks, table
 
     runs, left_out = find_runs(args.work_dirs)
-    shipped = shipped_settings(ROOT / 'configs', {run.name for run in runs})
+    shipped = shipped_settings({run.name for run in runs})
     results = collect(runs, left_out, shipped, args.metric)
     text = to_markdown(results, args.best)
     files = {}

@@ -8,8 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from hsakd.utils.cli import run_tool  # noqa: E402
 
@@ -53,7 +52,7 @@ def main() -> None:
         print(f'not drawn: {run}', file=sys.stderr)
     if not runs:
         raise DataError('no run has anything to draw')
-    shipped = shipped_settings(ROOT / 'configs', {run.name for run in runs})
+    shipped = shipped_settings({run.name for run in runs})
     groups = group_runs([run for run in runs if run.finished], shipped)
     for run in runs:
         if not run.finished:
