@@ -178,3 +178,11 @@ def test_image_folder(tmp_path):
     dataset = FewShotSubset(folder, fraction=0.25)
     assert Counter(dataset.get_gt_labels().tolist()) == {0: 2, 1: 2}
     assert dataset[3]['data_samples'].gt_label.item() == 1
+
+
+def test_data_root_reaches_the_wrapped_data_set(tmp_path):
+    write_image_folder(tmp_path / 'images', per_class=8)
+    dataset = dict(type='ImageFolder', data_root='nowhere', pipeline=[])
+    chosen = FewShotSubset(dataset, 0.25, data_root=str(tmp_path / 'images'))
+    assert len(chosen) == 4
+    assert str(tmp_path) in chosen.get_data_info(0)['img_path']
