@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from mmpretrain.structures import DataSample
+from mmpretrain.visualization import UniversalVisualizer
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,6 +48,9 @@ def in_process(monkeypatch, capfd):
     import runpy
 
     def run(*args: object) -> tuple[int, str]:
+        # mmengine names them by the second, in which two runs may start here.
+        for managed in (MMLogger, MessageHub, UniversalVisualizer):
+            managed._instance_dict.clear()
         monkeypatch.setattr(sys, 'argv', [str(ROOT / args[0]), *map(str, args[1:])])
         status = 0
         try:

@@ -7,13 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from hsakd.utils.cli import run_tool  # noqa: E402
-
-
-def _positive(text: str) -> int:
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f'{text} is not 1 or more')
-    return int(text)
+from hsakd.utils.cli import check_out_folder, positive_number, run_tool  # noqa: E402
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -28,7 +22,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         metavar='FILE',
         help='published student (.pth), or checkpoint of tools/train.py',
     )
-    parser.add_argument('--topk', type=_positive, default=5, help='classes to show (default: 5)')
+    parser.add_argument(
+        '--topk', type=positive_number, default=5, help='classes to show (default: 5)'
+    )
     parser.add_argument(
         '--out',
         type=Path,
@@ -56,6 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     from hsakd.utils.device import find_device
     from hsakd.utils.errors import DataError
 
+    check_out_folder(args.out, f'--out={str(args.out)!r}')
     root = Path(args.images).expanduser()
     images = find_images(root)
     if root.is_dir() and args.out.resolve().is_relative_to(root.resolve()):
@@ -72,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f'skipped, cannot be decoded: {image}', file=sys.stderr)
     if not images:
         raise DataError(f'{args.images!r}: none of {len(bad)} images can be decoded')
-    classifier = load_classifier(args.model).to(device)
+    classifier = load_classifier(args.model, key='--model').to(device)
 
     folder = root if root.is_dir() else root.parent
     pictures = {image: args.out / f'{image.relative_to(folder)}.png' for image in images}

@@ -7,7 +7,19 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from hsakd.utils.cli import parse_runner_args, run_tool, runner_parser  # noqa: E402
+from hsakd.utils.cli import (  # noqa: E402
+    check_out_folder,
+    parse_runner_args,
+    positive_number,
+    run_tool,
+    runner_parser,
+)
+
+#: Suffixes of --out that mmengine writes, by --out-item.
+_SUFFIXES = {
+    'pred': ('.pkl', '.pickle'),
+    'metrics': ('.json', '.yaml', '.yml', '.pkl', '.pickle'),
+}
 
 
 def parse_args() -> argparse.Namespace:
@@ -19,11 +31,17 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--show-dir', help='folder for pictures of the predictions')
     parser.add_argument('--show', action='store_true', help='show the predictions in a window')
-    parser.add_argument('--interval', type=int, default=1, help='show every n-th image')
+    parser.add_argument('--interval', type=positive_number, default=1, help='show every n-th image')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds a window stays')
     args = parse_runner_args(parser)
     if args.out_item and not args.out:
         parser.error('--out-item needs --out')
+    suffixes = _SUFFIXES[args.out_item or 'pred']
+    if args.out and not args.out.endswith(suffixes):
+        item = args.out_item or 'pred, the default'
+        parser.error(f'--out={args.out!r}: for --out-item {item}, accepted are {suffixes}')
+    if args.out and Path(args.out).is_dir():
+        parser.error(f'--out={args.out!r} is a folder; accepted is a file')
     return args
 
 
@@ -36,6 +54,11 @@ def main() -> None:
     from hsakd.apis.running import build_runner, load_for_test, prepare_config
     from hsakd.utils.checkpoint import read_checkpoint
 
+    for option in ('out', 'show_dir'):
+        if getattr(args, option):
+            path = Path(getattr(args, option))
+            folder = path.parent if option == 'out' else path
+            check_out_folder(folder, f'--{option.replace("_", "-")}={str(path)!r}')
     config = prepare_config(args)
     read_checkpoint(args.checkpoint, 'checkpoint')  # before the data set is built
     config.load_from, config.resume = None, False

@@ -45,8 +45,11 @@ def main() -> None:
         config.val_cfg = config.val_dataloader = config.val_evaluator = None
     for key in ('train_dataloader', 'val_dataloader'):
         if config.get(key):
-            workers = config[key].get('num_workers', 0) > 0
-            config[key].persistent_workers = workers and not args.no_persistent_workers
+            workers = config[key].get('num_workers', 0) != 0
+            config[key].setdefault('persistent_workers', workers)
+            option = f'{key}.persistent_workers'
+            if args.no_persistent_workers and option not in (args.cfg_options or {}):
+                config[key].persistent_workers = False
     if args.amp:
         if not (is_cuda_available() or is_npu_available() or is_musa_available()):
             raise ConfigError('--amp needs a GPU, and none was found; train without it')
@@ -60,7 +63,12 @@ def main() -> None:
         config.resume = True
         config.load_from = None if args.resume == 'auto' else args.resume
     if config.get('load_from'):  # before the data set is built
-        read_checkpoint(config.load_from, '--resume' if args.resume else 'load_from')
+        option = '--resume' if args.resume else 'load_from'
+        if '://' in str(config.load_from):
+            raise ConfigError(
+                f'{option}={config.load_from!r}: accepted is a file; download it first'
+            )
+        read_checkpoint(config.load_from, option)
     build_runner(config, train=True).train()
 
 

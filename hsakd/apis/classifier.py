@@ -24,7 +24,10 @@ _IMAGE_SIZES = {'CIFAR10': 32, 'CIFAR100': 32, 'Digits': 8}
 
 
 def load_classifier(
-    path: str | Path, config: str | Config | None = None, network: int | None = None
+    path: str | Path,
+    config: str | Config | None = None,
+    network: int | None = None,
+    key: str = 'checkpoint',
 ) -> ImageClassifier:
     """The network of a checkpoint as mmpretrain's ``get_model`` gives it, a plain classifier.
 
@@ -37,23 +40,24 @@ def load_classifier(
             one.
         config: Config (or its file) of the checkpoint; the config inside the checkpoint by default.
         network: Which network of an online distiller; the first by default.
+        key: The option that named the checkpoint, for messages.
 
     Raises:
         CheckpointError: The file is missing or broken, or does not fit its config.
         ConfigError: The config describes no such network.
     """
-    checkpoint = read_checkpoint(path, 'checkpoint')
+    checkpoint = read_checkpoint(path, key)
     if config is None:
-        config = checkpoint_config(checkpoint, path, 'checkpoint')
+        config = checkpoint_config(checkpoint, path, key)
     elif not isinstance(config, Config):
         config = load_config(config)
     trained_config = _network_config(config, network)
     trained = _build(_Exporter(config)(MODELS, trained_config, 'model'))
-    weights = network_state_dict(_one_network(checkpoint, network), path, 'checkpoint')
+    weights = network_state_dict(_one_network(checkpoint, network), path, key)
     mismatch = describe_mismatch(trained.state_dict(), weights)
     if mismatch:
         raise CheckpointError(
-            f'checkpoint={str(path)!r} does not fit its config, with a '
+            f'{key}={str(path)!r} does not fit its config, with a '
             f'{type(trained.backbone).__name__}: {mismatch}'
         )
     trained.load_state_dict(weights)
@@ -68,10 +72,12 @@ def load_classifier(
     if not torch.allclose(logits, trained_logits, rtol=1e-5, atol=1e-5, equal_nan=True):
         difference = (logits - trained_logits).abs().max()
         raise CheckpointError(
-            f'checkpoint={str(path)!r}: without its branches the network gives other logits, off '
+            f'{key}={str(path)!r}: without its branches the network gives other logits, off '
             f'by {difference:.3g}; accepted are networks whose head sees the last feature map'
         )
-    classifier._dataset_meta = _dataset_meta(checkpoint, path, config, classifier.head.num_classes)
+    classifier._dataset_meta = _dataset_meta(
+        checkpoint, f'{key}={str(path)!r}', config, classifier.head.num_classes
+    )
     return classifier
 
 
@@ -226,7 +232,7 @@ def _test_pipeline(config: Config, exporter: _Exporter) -> tuple[list[dict], boo
     return [dict(type='LoadImageFromFile'), *pipeline], in_memory
 
 
-def _dataset_meta(checkpoint: dict, path: str | Path, config: Config, num_classes: int) -> dict:
+def _dataset_meta(checkpoint: dict, source: str, config: Config, num_classes: int) -> dict:
     """``classes``, of the training data or else of the kind of data set, where they are known."""
     meta = checkpoint.get('meta')
     dataset_meta = meta.get('dataset_meta') if isinstance(meta, Mapping) else None
@@ -239,8 +245,8 @@ def _dataset_meta(checkpoint: dict, path: str | Path, config: Config, num_classe
         return dict(classes=list(classes)) if len(classes) == num_classes else {}
     if len(classes) != num_classes:
         raise CheckpointError(
-            f'checkpoint={str(path)!r}: {len(classes)} names of classes (meta.dataset_meta.classes)'
-            f' and a head of {num_classes} classes; accepted are as many names as classes'
+            f'{source}: {len(classes)} names of classes (meta.dataset_meta.classes) and a head of '
+            f'{num_classes} classes; accepted are as many names as classes'
         )
     return dict(classes=[str(name) for name in classes])
 

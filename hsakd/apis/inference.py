@@ -10,10 +10,8 @@ from mmpretrain.models import ImageClassifier
 from mmpretrain.structures import DataSample
 from mmpretrain.visualization import UniversalVisualizer
 
-from hsakd.datasets import LoadImage
+from hsakd.datasets.image_folder import IMAGE_EXTENSIONS, LoadImage
 from hsakd.utils.errors import DataError
-
-IMAGE_EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
 
 #: Small pictures are enlarged until their short edge has the first of these numbers of pixels or
 #: their long edge the second, since text has to be read on them.

@@ -1,11 +1,16 @@
 """From a config file to a runner, with errors that say which key is at fault."""
 
 import argparse
-import re
+import contextlib
+import logging
+import os
+import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 from mmengine.device import is_cuda_available
+from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.registry import OPTIMIZERS
 from mmengine.runner import Runner
@@ -15,6 +20,8 @@ from hsakd.utils.checkpoint import describe_mismatch, load_network, read_checkpo
 from hsakd.utils.errors import CheckpointError, ConfigError, UserError
 
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+#: What each launcher sets in the environment of its processes.
+_LAUNCHED_BY = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID', 'mpi': 'OMPI_COMM_WORLD_RANK'}
 #: Data sets that take ``skip_bad_images``.
 _OF_FILES = ('ImageFolder', 'ImageNet', 'TinyImageNet')
 
@@ -29,12 +36,18 @@ def load_config(path: str, options: dict | None = None) -> Config:
         raise ConfigError(f'config {path!r}: no such file; those of hsakd are in configs/')
     try:
         config = Config.fromfile(path)
-    except (SyntaxError, FileNotFoundError, KeyError, AttributeError, OSError) as error:
-        raise ConfigError(f'config {path!r}: {error}') from error
+    except UserError:
+        raise
+    except Exception as error:  # a config is a program, and can fail in any way
+        raise ConfigError(f'config {path!r}: {_in_one_line(error)}') from error
+    if not isinstance(config.get('model'), dict):
+        raise ConfigError(
+            f'config {path!r}: no model in it; accepted are configs with model=dict(type=...)'
+        )
     try:
         config.merge_from_dict(options or {})
-    except (KeyError, IndexError, TypeError, AssertionError) as error:
-        raise ConfigError(f'--cfg-options {options}: {error}') from error
+    except Exception as error:  # by the kind of what is at the key
+        raise ConfigError(f'--cfg-options {options}: {_in_one_line(error)}') from error
     return config
 
 
@@ -48,6 +61,12 @@ def prepare_config(args: argparse.Namespace) -> Config:
         ConfigError: As :func:`load_config`; or --skip-bad-images without an image folder.
     """
     config = load_config(args.config, args.cfg_options)
+    variable = _LAUNCHED_BY.get(args.launcher)
+    if variable and variable not in os.environ:
+        raise ConfigError(
+            f'--launcher {args.launcher}: the environment has no {variable}; accepted is a start '
+            'by torchrun (pytorch), srun (slurm) or mpirun (mpi)'
+        )
     config.launcher = args.launcher
     if args.work_dir:
         config.work_dir = args.work_dir
@@ -56,9 +75,10 @@ def prepare_config(args: argparse.Namespace) -> Config:
     try:
         Path(config.work_dir).mkdir(parents=True, exist_ok=True)
     except OSError as error:
+        found = 'is a file' if Path(config.work_dir).is_file() else error.strerror
         raise ConfigError(
-            f'--work-dir={str(config.work_dir)!r}: {error.strerror}; accepted is a folder that can '
-            'be written to'
+            f'--work-dir={str(config.work_dir)!r}: {found}; accepted is a folder that can be '
+            'written to'
         ) from error
     if args.skip_bad_images:
         _skip_bad_images(config)
@@ -66,7 +86,7 @@ def prepare_config(args: argparse.Namespace) -> Config:
         if config.get(key):
             config[key].setdefault('collate_fn', ConfigDict(type='default_collate'))
             config[key].setdefault('pin_memory', is_cuda_available())
-            if args.no_pin_memory:
+            if args.no_pin_memory and f'{key}.pin_memory' not in (args.cfg_options or {}):
                 config[key].pin_memory = False
     return config
 
@@ -76,34 +96,76 @@ def build_runner(config: Config, train: bool = False) -> Runner:
 
     Args:
         config: The config.
-        train: Build data sets and optimiser too, which the runner does otherwise when it starts.
+        train: Build data sets, optimiser and schedules of training too, else those of the test;
+            the runner would do it when it starts.
 
     Raises:
-        ConfigError: A ``type`` is unknown, or gets an argument or value that it does not take.
+        UserError: The config cannot be used. A traceback goes to the log file.
     """
     import hsakd  # noqa: F401  registers hsakd's types
 
-    try:
+    with _building('the config'):
         runner = DistillationRunner.from_cfg(config)
-        if train:
-            runner.train_loop, runner.val_loop  # noqa: B018  built when first asked for
-            if OPTIMIZERS.get(config.optim_wrapper.optimizer.type) is None:
-                raise ConfigError(
-                    f'optim_wrapper.optimizer.type={config.optim_wrapper.optimizer.type!r} is not '
-                    'known; accepted are the optimisers of torch.optim'
-                )
-            runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
-        return runner
+    if train:
+        _build_training(runner, config)
+    else:
+        with _building('test_dataloader, test_cfg or test_evaluator'):
+            runner.test_loop  # noqa: B018  built when first asked for
+    return runner
+
+
+def _build_training(runner: Runner, config: Config) -> None:
+    """Build what ``runner.train`` would, in its order."""
+    with _building('train_dataloader or train_cfg'):
+        loop = runner.train_loop
+    with _building('val_dataloader, val_cfg or val_evaluator'):
+        runner.val_loop  # noqa: B018  built when first asked for
+    for key in ('max_epochs', 'max_iters', 'val_interval'):
+        number = getattr(loop, key)
+        if key in config.train_cfg and not (isinstance(number, int) and number > 0):
+            raise ConfigError(f'train_cfg.{key}={number!r}: accepted are 1 and more')
+    with _building(f'optim_wrapper={config.optim_wrapper}'):
+        optimizer = config.optim_wrapper.optimizer
+        if OPTIMIZERS.get(optimizer.type) is None:
+            raise ConfigError(
+                f'optim_wrapper.optimizer.type={optimizer.type!r} is not known; accepted are the '
+                'optimisers of torch.optim'
+            )
+        runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    with _building(f'auto_scale_lr={runner.auto_scale_lr}'):
+        runner.scale_lr(runner.optim_wrapper, runner.auto_scale_lr)
+    runner.auto_scale_lr = None  # done, and schedules are made for the scaled rate
+    if runner.param_schedulers is None:
+        return
+    with _building(f'param_scheduler={config.param_scheduler}'):
+        runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
+    for scheduler in runner.param_schedulers:
+        milestones = list(getattr(scheduler, 'milestones', ()))
+        if not all(isinstance(milestone, int) for milestone in milestones):
+            raise ConfigError(
+                f'param_scheduler.milestones={milestones}: accepted are numbers of epochs (of '
+                'iterations with by_epoch=False)'
+            )
+
+
+@contextlib.contextmanager
+def _building(key: str) -> Iterator[None]:
+    """Report as one message of ``key`` what constructors of anybody's classes raise."""
+    try:
+        yield
     except UserError:
         raise
-    except KeyError as error:
-        if 'registry' in str(error):
-            raise ConfigError(str(error.args[0])) from error
-        raise
-    except (TypeError, ValueError) as error:
-        if re.search('(unexpected keyword|required positional) argument|^Invalid ', str(error)):
-            raise ConfigError(f'the config gives a class what it does not take: {error}') from error
-        raise
+    except Exception as error:
+        logger = MMLogger.get_current_instance()
+        if any(isinstance(handler, logging.FileHandler) for handler in logger.handlers):
+            logger.info(traceback.format_exc())  # which the terminal does not show
+        raise ConfigError(f'{key} cannot be used: {_in_one_line(error)}') from error
+
+
+def _in_one_line(error: Exception) -> str:
+    # The text of a KeyError is its argument in quotes.
+    message = error.args[0] if isinstance(error, KeyError) and error.args else error
+    return f'{type(error).__name__}: {" ".join(str(message).split())}'
 
 
 def _skip_bad_images(config: Config) -> None:

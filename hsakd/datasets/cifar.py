@@ -74,7 +74,8 @@ class _CIFARArchive:
                 )
             return _ArrayUnpickler(io.BytesIO(content), encoding='latin1').load(), path
         except (OSError, EOFError, KeyError, tarfile.TarError) as error:
-            raise DataError(f'{path}: missing or truncated ({error})') from error
+            reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(':')
+            raise DataError(f'{path}: missing or truncated ({reason})') from error
         except (pickle.UnpicklingError, ValueError, UnicodeDecodeError) as error:
             raise DataError(f'{path}: not a batch of CIFAR ({error})') from error
 

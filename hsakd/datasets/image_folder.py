@@ -2,13 +2,17 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 from mmcv.transforms import LoadImageFromFile
 from mmengine.logging import MMLogger
 from mmpretrain.datasets import CustomDataset
-from PIL import Image
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from hsakd.registry import DATASETS, TRANSFORMS
 from hsakd.utils.errors import DataError
+
+#: Of what is taken for an image.
+IMAGE_EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
 
 # What Pillow raises for files that it cannot decode.
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
@@ -16,7 +20,10 @@ _DECODE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError
 
 @TRANSFORMS.register_module()
 class LoadImage(LoadImageFromFile):
-    """mmcv's ``LoadImageFromFile`` by Pillow, which notices truncated files, with a clear error."""
+    """mmcv's ``LoadImageFromFile`` by Pillow, which notices truncated files, with a clear error.
+
+    Grey images of 16 bits are scaled to 8, where Pillow alone would make all above 255 white.
+    """
 
     def __init__(self, **kwargs) -> None:
         super().__init__(**{'imdecode_backend': 'pillow', **kwargs})
@@ -25,15 +32,39 @@ class LoadImage(LoadImageFromFile):
         """Add ``img`` [H, W, 3] (uint8, BGR) of ``img_path``.
 
         Raises:
-            DataError: The file is missing or cannot be decoded.
+            DataError: The file is missing, cannot be decoded, or has pixels of an unknown range.
         """
+        path = results['img_path']
         try:
-            return super().transform(results)
+            with Image.open(path) as image:
+                _check_mode(image, path)
+                grey = _grey(image) if image.mode.startswith('I;16') else None
+            results = super().transform(results)
         except _DECODE_ERRORS as error:
+            # Pillow's own words name a buffer in memory.
+            unknown = isinstance(error, UnidentifiedImageError)
+            reason = 'of no format that Pillow reads' if unknown else error
             raise DataError(
-                f'{results["img_path"]}: cannot be decoded ({error}); mend or remove it, or skip '
-                'such images with --skip-bad-images'
+                f'{path}: cannot be decoded ({reason}); mend or remove it, or skip such images '
+                'with --skip-bad-images'
             ) from error
+        if grey is not None:
+            results['img'][...] = grey[..., None] if results['img'].ndim == 3 else grey
+        return results
+
+
+def _check_mode(image: Image.Image, path: str) -> None:
+    if image.mode in ('I', 'F'):
+        raise DataError(
+            f'{path}: cannot be decoded to 8 bits, since the range of its pixels (mode '
+            f'{image.mode!r}, 32 bits) is not known; accepted are images of 8 bits a channel and '
+            'grey ones of 16; convert it, or skip such images with --skip-bad-images'
+        )
+
+
+def _grey(image: Image.Image) -> np.ndarray:
+    """A grey image of 16 bits as 8 bits [H, W]."""
+    return np.round(np.asarray(ImageOps.exif_transpose(image)) / 257).astype(np.uint8)
 
 
 @DATASETS.register_module()
@@ -50,12 +81,14 @@ class ImageFolder(CustomDataset):
     def __init__(self, data_root: str, skip_bad_images: bool = False, **kwargs) -> None:
         self.skip_bad_images = skip_bad_images
         if not any(Path(data_root).glob('*/*')):
-            found = 'is empty' if Path(data_root).is_dir() else 'does not exist'
+            found = 'is a file' if Path(data_root).is_file() else 'does not exist'
+            if Path(data_root).is_dir():
+                found = 'has no subfolder with files'
             raise DataError(
                 f'dataset.data_root={str(data_root)!r} {found}; accepted is a folder with a '
                 'subfolder of images for each class'
             )
-        super().__init__(data_root=str(data_root), **kwargs)
+        super().__init__(data_root=str(data_root), **{'extensions': IMAGE_EXTENSIONS, **kwargs})
 
     def load_data_list(self) -> list[dict]:
         """One ``img_path`` and ``gt_label`` an image.
@@ -70,6 +103,13 @@ class ImageFolder(CustomDataset):
                 f'dataset.data_root={self.data_root!r}: no image in its subfolders; accepted are '
                 f'{", ".join(sorted(self.extensions))}'
             ) from error
+        if not self.ann_file:
+            others = sum(len(files) for *_, files in os.walk(self.img_prefix)) - len(data_list)
+            if others:
+                MMLogger.get_current_instance().info(
+                    f'dataset.data_root={self.data_root!r}: {others} other files ignored; images '
+                    f'are {", ".join(sorted(self.extensions))} in subfolders'
+                )
         return drop_bad_images(data_list, self.data_root) if self.skip_bad_images else data_list
 
 
@@ -101,7 +141,8 @@ def drop_bad_images(data_list: list[dict], data_root: str) -> list[dict]:
 def _can_be_decoded(path: str) -> bool:
     try:
         with Image.open(path) as image:
+            _check_mode(image, path)
             image.load()
-    except _DECODE_ERRORS:
+    except (DataError, *_DECODE_ERRORS):
         return False
     return True

@@ -1,5 +1,7 @@
 import logging
 import re
+from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from mmengine.dist import is_distributed
@@ -66,9 +68,17 @@ class DistillationRunner(Runner):
         """Go on from a checkpoint.
 
         Raises:
-            CheckpointError: Its weights are not exactly those of the model.
+            CheckpointError: It holds weights alone, or others than exactly those of the model.
         """
-        found = checkpoint_weights(read_checkpoint(filename, 'resume'))
+        checkpoint = read_checkpoint(filename, 'resume')
+        missing = _missing_to_resume(checkpoint)
+        if missing:
+            raise CheckpointError(
+                f'resume={str(filename)!r} has no {", ".join(missing)}: accepted are checkpoints '
+                'that tools/train.py saves at the end of an epoch or interval; weights alone are '
+                f'what --cfg-options load_from={filename} takes'
+            )
+        found = checkpoint_weights(checkpoint)
         model = self.model.module if is_model_wrapper(self.model) else self.model
         mismatch = describe_mismatch(model.state_dict(), found)
         if mismatch:
@@ -77,6 +87,16 @@ class DistillationRunner(Runner):
                 f'{type(model).__name__}: {mismatch}'
             )
         super().resume(filename, *args, **kwargs)
+
+    def load_or_resume(self) -> None:
+        """mmengine's, with a word where there is nothing to resume."""
+        nothing = not (Path(self.work_dir) / 'last_checkpoint').is_file()
+        if self._resume and self._load_from is None and nothing:
+            self.logger.warning(
+                f'--resume: no checkpoint in {self.work_dir}; training starts from scratch'
+            )
+            return
+        super().load_or_resume()
 
     def load_checkpoint(self, filename: str, *args, **kwargs) -> dict:
         """Load the weights to start or go on from.
@@ -130,6 +150,17 @@ class DistillationRunner(Runner):
         if mismatch:
             self.logger.warning(f'load_from={str(filename)!r}: the rest starts afresh: {mismatch}')
         return checkpoint
+
+
+def _missing_to_resume(checkpoint: object) -> list[str]:
+    """What the state of a training run has, and a file of weights lacks."""
+    checkpoint = checkpoint if isinstance(checkpoint, Mapping) else {}
+    meta = checkpoint.get('meta')
+    meta = meta if isinstance(meta, Mapping) else {}
+    return [
+        *(f'meta.{key}' for key in ('epoch', 'iter') if not isinstance(meta.get(key), int)),
+        *(key for key in ('optimizer', 'message_hub') if key not in checkpoint),
+    ]
 
 
 def console_handlers(logger: logging.Logger) -> list[logging.Handler]:

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from .errors import UserError
 
@@ -22,6 +23,27 @@ def run_tool(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         sys.exit(130)
+
+
+def check_out_folder(folder: Path, option: str) -> None:
+    """See that ``folder`` can be written to, or made, before work is done for it.
+
+    Raises:
+        UserError: It cannot.
+    """
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        found = 'cannot be written to' if there.is_dir() else 'is a file'
+        raise UserError(
+            f'{option}: {str(there)!r} {found}; accepted is a folder that can be written to'
+        )
+
+
+def positive_number(text: str) -> int:
+    """An ``argparse`` type: 1, 2, ..."""
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f'{text!r} is not 1 or more')
+    return int(text)
 
 
 def runner_parser(description: str) -> argparse.ArgumentParser:

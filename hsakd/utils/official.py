@@ -8,6 +8,7 @@ of theirs is ``block_extractor{l}`` with its stages in order, followed by ``fc{l
 import re
 from collections.abc import Callable, Mapping
 
+import torch
 from torch import Tensor
 
 from hsakd.models.networks import BranchedClassifier
@@ -116,20 +117,28 @@ def _official_state_dict(checkpoint: Mapping) -> dict[str, Tensor]:
         None,
     )
     if weights is None:
-        found = ', '.join(map(str, list(checkpoint)[:4])) if isinstance(checkpoint, Mapping) else (
-            type(checkpoint).__name__
-        )
+        found = type(checkpoint).__name__
+        if isinstance(checkpoint, Mapping):
+            found = ', '.join(map(str, list(checkpoint)[:4])) or 'nothing'
         raise CheckpointError(
             f"found {found}; accepted are {{'net': weights, ...}} with or without branches, and "
             "{'state_dict': ...} or {'model': ...} of a plain network"
         )
-    weights = {str(key).removeprefix('module.'): value for key, value in weights.items()}
+    # Where a network, or a part of it, was trained in several processes.
+    weights = {re.sub(r'\bmodule\.', '', str(key)): value for key, value in weights.items()}
+    if not weights:
+        raise CheckpointError('found no weights in it; accepted are those of a network')
     if not all(isinstance(value, Tensor) for value in weights.values()):
         raise CheckpointError('not all of its weights are tensors')
     if 'head.fc.weight' in weights:
         raise CheckpointError('found head.fc.weight: the keys are those of hsakd already')
     if not any(key.startswith('backbone.') for key in weights):
         weights = {f'backbone.{key}': value for key, value in weights.items()}
+    # Files from before PyTorch 0.4.1 lack these; batch norm with a fixed momentum never reads them.
+    for name in [name for name in weights if name.endswith('.running_mean')]:
+        weights.setdefault(
+            f'{name.removesuffix("running_mean")}num_batches_tracked', torch.tensor(0)
+        )
     return weights
 
 

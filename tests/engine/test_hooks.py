@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from hsakd.engine import NonFiniteLossHook, SetupCheckHook
 from hsakd.registry import MODELS
 from hsakd.utils.errors import ConfigError, NonFiniteLossError
-from tests.conftest import network_cfg
+from tests.conftest import batch, network_cfg
 
 
 def losses(**values):
@@ -18,7 +18,7 @@ def losses(**values):
 
 def test_non_finite_loss_is_named_with_its_iteration(tmp_path):
     hook = NonFiniteLossHook()
-    runner = SimpleNamespace(iter=6, work_dir=tmp_path)
+    runner = SimpleNamespace(iter=6, work_dir=tmp_path, hooks=[])
     hook.after_train_iter(runner, 0, outputs=losses(loss=2.0, loss_cls=2.0))
     runner.iter = 7
     bad = losses(loss=float('nan'), loss_cls=1.0, loss_kd_aux_1=float('nan'))
@@ -33,6 +33,16 @@ def test_on_an_accelerator_it_looks_before_anything_is_saved(tmp_path):
     hook._pending = [(1, losses(loss=1.0)), (2, losses(loss=float('inf'))), (3, losses(loss=1.0))]
     with pytest.raises(NonFiniteLossError, match='^loss is inf at iteration 2;'):
         hook.before_save_checkpoint(runner, {})
+
+
+def test_spoilt_weights_are_found_before_they_replace_good_ones(tmp_path):
+    hook, model = NonFiniteLossHook(), nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
+    runner = SimpleNamespace(work_dir=tmp_path, model=model, hooks=[])
+    hook.after_train_epoch(runner)
+    model[1].running_var[1] = float('inf')
+    for look in (hook.after_train_epoch, hook.before_val):
+        with pytest.raises(NonFiniteLossError, match='^1 weights .* e.g. 1.running_var; training'):
+            look(runner)
 
 
 class Data(TensorDataset):
@@ -58,6 +68,8 @@ def runner(model, images=10, classes=tuple('abcde'), val_classes=None, metrics=(
     [
         (dict(batch_size=1), 'train_dataloader.batch_size=1'),
         (dict(images=9), 'leaves one image of 9'),
+        (dict(images=1), 'one image in all, too few'),
+        (dict(images=3, drop_last=True), 'batch_size=4 of 3 images in all .* no batch'),
         (dict(classes=tuple('abcd')), 'train_dataloader.dataset has 4 classes, the model 5'),
         (dict(val_classes=tuple('abcdef')), 'val_dataloader.dataset has 6 classes, the model 5'),
         (dict(val_classes=tuple('abdce')), "class 'd' where train_dataloader.dataset has 'c'"),
@@ -87,3 +99,37 @@ def test_more_top_k_than_classes():
     classes = tuple('abc')
     with pytest.raises(ConfigError, match=r'val_evaluator: topk=\(1, 5\) of 3 classes'):
         SetupCheckHook().before_val(runner(nn.Linear(1, 3), classes=classes, metrics=metrics))
+
+
+def test_more_top_k_than_classes_is_found_before_training():
+    metrics = [dict(type='mmpretrain.Accuracy', topk=(1, 5))]
+    checked = runner(nn.Linear(1, 3), classes=tuple('abc'), metrics=metrics)
+    with pytest.raises(ConfigError, match=r'val_evaluator: topk=\(1, 5\) of 3 classes'):
+        SetupCheckHook().before_train(checked)
+    checked.val_loop = None
+    SetupCheckHook().before_train(checked)
+
+
+@pytest.mark.parametrize('offline', [False, True])
+def test_head_for_other_features(offline):
+    """The check leaves statistics, modes and random numbers as they are."""
+    network = network_cfg()
+    model = MODELS.build(
+        dict(type='HSAKDOffline', student=network, teacher=network_cfg()) if offline else network
+    )
+    model.train()
+    inputs, samples = batch()
+    checked = SimpleNamespace(model=model)
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    random = torch.get_rng_state()
+    SetupCheckHook().before_train_iter(checked, 0, dict(inputs=inputs, data_samples=samples))
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+    assert [module.training for module in model.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), random)
+
+    network = model.student if offline else model
+    network.head.in_channels = 17
+    key = 'model.student' if offline else 'model'
+    with pytest.raises(ConfigError, match=rf'^{key}.head.in_channels=17: .* is in_channels=16'):
+        SetupCheckHook().before_train_iter(checked, 0, dict(inputs=inputs, data_samples=samples))

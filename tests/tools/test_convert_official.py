@@ -1,5 +1,6 @@
 """tools/model_converters/convert_official.py."""
 
+import argparse
 import collections
 import os
 import pickle
@@ -7,6 +8,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
@@ -129,6 +131,29 @@ def test_getattr_reaches_only_the_statistics_of_log_histories(tmp_path: Path) ->
         read_checkpoint(tmp_path / 'evil.pth', 'SRC')
 
 
+def test_reads_plain_data_of_other_projects(tmp_path: Path) -> None:
+    """Options of a command line, and numbers of numpy."""
+    numbers = [np.float32(0.5), np.int32(3), np.bool_(True), np.float16(1), np.uint8(7)]
+    torch.save(dict(opt=argparse.Namespace(lr=0.1), numbers=numbers), tmp_path / 'x.pth')
+    content = read_checkpoint(tmp_path / 'x.pth', 'SRC')
+    assert content['opt'].lr == 0.1 and content['numbers'] == numbers
+
+
+@pytest.mark.parametrize('old', [False, True])
+def test_converts_parts_trained_in_parallel_and_old_files(
+    old: bool, tmp_path: Path, convert: Callable
+) -> None:
+    weights = shapes_only('resnet20_aux')
+    if old:  # of before PyTorch 0.4.1
+        theirs = {k: v for k, v in weights.items() if not k.endswith('num_batches_tracked')}
+        assert len(theirs) < len(weights)
+    else:
+        theirs = {f'module.{k.replace(".", ".module.", 1)}': v for k, v in weights.items()}
+    torch.save(dict(net=theirs), tmp_path / 'theirs.pth')
+    convert([str(tmp_path / 'theirs.pth'), str(tmp_path / 'ours.pth')])
+    assert read_checkpoint(tmp_path / 'ours.pth', 'dst')['meta']['network'] == 'resnet20'
+
+
 def _without(key: str) -> dict[str, Tensor]:
     weights = shapes_only('resnet20_aux')
     del weights[key]
@@ -150,10 +175,10 @@ def _without(key: str) -> dict[str, Tensor]:
         (dict(net=shapes_only('vgg13_bn_aux') | {'backbone.classifier.weight': torch.zeros(())}),
          'none of the known networks'),
         (dict(net={3: torch.zeros(1)}), 'none of the known networks'),
-        (dict(net={}), 'none of the known networks'),
+        (dict(net={}), 'found no weights in it'),
         (dict(net=dict(a=1)), 'not all of its weights are tensors'),
         (dict(a=1, b=2), "found a, b; accepted are {'net': weights"),
-        (collections.OrderedDict(), 'found ; accepted'),
+        (collections.OrderedDict(), 'found nothing; accepted'),
         ([1, 2], 'found list; accepted'),
         (torch.zeros(3), 'found Tensor; accepted'),
         (dict(state_dict={'head.fc.weight': torch.zeros(2, 3)}), 'those of hsakd already'),

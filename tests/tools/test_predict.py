@@ -141,20 +141,21 @@ def test_names_an_image_that_cannot_be_decoded(
     (folder / 'truncated.jpg').write_bytes(content[: len(content) // 2])
     (folder / 'empty.png').touch()
     (folder / 'text.png').write_text('no image')
+    Image.fromarray(np.ones((9, 9), np.float32)).save(folder / 'float.tif')
     args = [str(folder), '--model', str(model[0]), '--out', str(tmp_path / 'out')]
-    with pytest.raises(DataError, match=r'empty.png: cannot be decoded .*\(3 images in all\)'):
+    with pytest.raises(DataError, match=r'empty.png: cannot be decoded .*\(4 images in all\)'):
         main(args)
     assert not (tmp_path / 'out').exists()
 
     main([*args, '--skip-bad-images'])
     out, err = capsys.readouterr()
-    assert 'images: 1; 3 skipped, since they cannot be decoded' in out
-    for name in ('empty.png', 'text.png', 'truncated.jpg'):
+    assert 'images: 1; 4 skipped, since they cannot be decoded' in out
+    for name in ('empty.png', 'float.tif', 'text.png', 'truncated.jpg'):
         assert f'skipped, cannot be decoded: {folder / name}' in err
     assert [p.name for p in (tmp_path / 'out').iterdir()] == ['good.png.png']
 
     (folder / 'good.png').unlink()
-    with pytest.raises(DataError, match='none of 3 images can be decoded'):
+    with pytest.raises(DataError, match='none of 4 images can be decoded'):
         main([*args, '--skip-bad-images'])
     good, bad = readable_images([folder / 'text.png'])
     assert good == [] and list(bad) == [folder / 'text.png']
@@ -174,9 +175,10 @@ def test_says_what_is_wrong_with_paths(
             main([str(images), '--model', checkpoint])
     with pytest.raises(DataError, match='is inside .*/images.*; accepted is a folder elsewhere'):
         main([str(image.parent), '--model', checkpoint, '--out', str(image.parent / 'out')])
-    with pytest.raises(DataError, match='a.png.png.* cannot be written'):
-        main([str(image), '--model', checkpoint, '--out', checkpoint])
-    with pytest.raises(CheckpointError, match=r"checkpoint='.*none.pth': no such file"):
+    for out in (checkpoint, f'{checkpoint}/out'):  # before anything is predicted
+        with pytest.raises(UserError, match="--out='.*: '.*epoch_3.pth' is a file; accepted is"):
+            main([str(image), '--model', str(tmp_path / 'none.pth'), '--out', out])
+    with pytest.raises(CheckpointError, match=r"--model='.*none.pth': no such file"):
         main([str(image), '--model', str(tmp_path / 'none.pth')])
     with pytest.raises(UserError, match="--device='nonsense' cannot be used; accepted is 'cpu'"):
         main([str(image), '--model', checkpoint, '--device', 'nonsense'])
@@ -190,4 +192,4 @@ def test_topk_is_one_or_more(topk: str, main: Callable, capsys: pytest.CaptureFi
     with pytest.raises(SystemExit) as exit_:
         main(['images', '--model', 'x.pth', '--topk', topk])
     assert exit_.value.code == 2
-    assert '--topk' in capsys.readouterr().err
+    assert f"argument --topk: '{topk}' is not 1 or more" in capsys.readouterr().err

@@ -472,6 +472,15 @@ def test_names_of_classes_have_to_be_as_many(
         publish([str(path), str(tmp_path / 'out' / 'x')])
 
 
+@pytest.mark.parametrize('number', ['-1', 'x'])
+def test_number_of_a_network_is_a_number(
+    number: str, publish: Callable, capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(SystemExit):
+        publish(['x.pth', 'out', f'--network={number}'])
+    assert f"--network: '{number}' is neither 'best' nor a number" in capsys.readouterr().err
+
+
 def test_refuses_the_number_of_an_only_network(offline: tuple, publish: Callable) -> None:
     with pytest.raises(ConfigError, match='network 1 of a HSAKDOffline, which has one network'):
         publish([str(offline[0]), 'out', '--network', '1'])

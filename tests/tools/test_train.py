@@ -15,6 +15,7 @@ from tests.conftest import ROOT, run_tool, write_image_folder
 TEACHER = 'configs/hsakd/hsakd-teacher_wrn-16-2_1xb64-80e_digits.py'
 STUDENT = 'configs/hsakd/hsakd-offline_wrn-16-2_wrn-10-1_1xb64-80e_digits.py'
 PLAIN = 'configs/baseline/wrn-10-1_1xb64-80e_digits.py'
+PLAIN_PATH = ROOT / PLAIN
 SHORT = ('train_cfg.max_epochs=2', 'train_cfg.val_interval=1')
 
 
@@ -134,18 +135,71 @@ def test_image_folder_with_a_bad_image(tmp_path):
     assert 'skipped 1 of 16 images' in skipped.stdout + skipped.stderr
 
 
-def test_non_finite_loss_stops_and_spoils_nothing(tmp_path):
-    train(PLAIN, tmp_path)
-    good = (tmp_path / 'epoch_2.pth').read_bytes()
-    result = run_tool(
-        'tools/train.py', PLAIN, '--work-dir', tmp_path, '--resume', '--cfg-options',
-        'train_cfg.max_epochs=4', 'data_preprocessor.std=[0,0,0]',
+def test_non_finite_loss_stops_and_spoils_nothing(tmp_path, in_process):
+    work_dir = tmp_path / 'work'
+    train(PLAIN, work_dir)
+    good = (work_dir / 'epoch_2.pth').read_bytes()
+    config = Config.fromfile(ROOT / PLAIN)
+    # As on an accelerator, where epochs of four iterations end between two looks.
+    next(h for h in config.custom_hooks if h.type == 'NonFiniteLossHook').interval = 10
+    config.dump(tmp_path / 'config.py')
+    resume = ('tools/train.py', tmp_path / 'config.py', '--work-dir', work_dir, '--resume')
+    options = ('--cfg-options', 'train_cfg.max_epochs=3')
+    status, stderr = in_process(*resume, *options, 'data_preprocessor.std=[0,0,0]')
+    assert status == 1
+    assert 'loss_cls is' in stderr and 'at iteration 9' in stderr and 'Traceback' not in stderr
+    assert (work_dir / 'epoch_2.pth').read_bytes() == good
+    assert (work_dir / 'last_checkpoint').read_text() == str(work_dir / 'epoch_2.pth')
+    assert not (work_dir / 'epoch_3.pth').exists()
+    status, stderr = in_process(*resume, *options)
+    assert status == 0, stderr
+    assert (work_dir / 'epoch_3.pth').is_file()
+
+
+def test_no_checkpoint_by_iterations_is_lost_either(tmp_path, in_process):
+    config = Config.fromfile(ROOT / PLAIN)
+    next(h for h in config.custom_hooks if h.type == 'NonFiniteLossHook').interval = 10
+    config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=4, val_interval=9)
+    config.default_hooks.checkpoint.update(by_epoch=False, interval=2)
+    config.param_scheduler.by_epoch = False
+    config.dump(tmp_path / 'config.py')
+    run = ('tools/train.py', tmp_path / 'config.py', '--work-dir', tmp_path / 'work')
+    assert in_process(*run)[0] == 0
+    status, stderr = in_process(
+        *run, '--resume', '--cfg-options', 'train_cfg.max_iters=6',
+        'data_preprocessor.std=[0,0,0]',
     )  # fmt: skip
-    assert result.returncode == 1
-    assert 'loss_cls is' in result.stderr and 'at iteration' in result.stderr
-    assert 'Traceback' not in result.stderr
-    assert (tmp_path / 'epoch_2.pth').read_bytes() == good
-    assert not (tmp_path / 'epoch_4.pth').exists()
+    assert status == 1 and 'at iteration 5' in stderr
+    assert sorted(p.name for p in (tmp_path / 'work').glob('iter_*')) == ['iter_4.pth']
+
+
+def test_scaled_learning_rate(tmp_path, in_process):
+    """Twice the batch size of the config gives twice the rate, and the schedule follows."""
+    status, stderr = in_process(
+        'tools/train.py', PLAIN_PATH, '--work-dir', tmp_path, '--auto-scale-lr', '--cfg-options',
+        'train_dataloader.batch_size=128', 'train_cfg.max_epochs=2', 'train_cfg.val_interval=9',
+        'param_scheduler.milestones=[1]', 'auto_scale_lr.base_batch_size=64',
+        'optim_wrapper.optimizer.lr=0.01', 'default_hooks.logger.interval=1',
+    )  # fmt: skip
+    assert status == 0, stderr
+    rates = [record['lr'] for record in scalars(tmp_path) if 'lr' in record]
+    assert rates == pytest.approx([0.02, 0.02, 0.002, 0.002])
+
+
+def test_nothing_to_resume_and_loader_options(tmp_path, in_process):
+    """The user hears that training starts from scratch, and --cfg-options win over defaults."""
+    status, stderr = in_process(
+        'tools/train.py', PLAIN_PATH, '--work-dir', tmp_path, '--resume', '--no-pin-memory',
+        '--cfg-options', 'train_cfg.max_epochs=1', 'train_cfg.val_interval=9',
+        'train_dataloader.num_workers=1', 'train_dataloader.persistent_workers=False',
+        'train_dataloader.pin_memory=True',
+    )  # fmt: skip
+    assert status == 0, stderr
+    assert 'training starts from scratch' in next(tmp_path.glob('*/*.log')).read_text()
+    (config,) = tmp_path.glob('*.py')
+    config = Config.fromfile(config)
+    assert config.train_dataloader.persistent_workers is False
+    assert (config.train_dataloader.pin_memory, config.val_dataloader.pin_memory) == (True, False)
 
 
 class Malicious:
@@ -170,7 +224,7 @@ def saved_network(path, **changes):
         (['nowhere.py'], "config 'nowhere.py': no such file"),
         ([STUDENT, '--amp'], '--amp needs a GPU'),
         ([STUDENT, '--resume', 'gone.pth'], "--resume='gone.pth': no such file"),
-        ([PLAIN, '--resume', 'deeper.pth'], 'does not fit the model of the config'),
+        ([PLAIN, '--resume', 'run.pth'], 'does not fit the model of the config'),
         ([PLAIN, '--resume', 'malicious.pth'], 'would execute code'),
         ([PLAIN, 'load_from=malicious.pth'], 'would execute code'),
         ([STUDENT, '--skip-bad-images'], '--skip-bad-images is for ImageFolder'),
@@ -185,11 +239,39 @@ def saved_network(path, **changes):
         ([PLAIN, 'optim_wrapper.optimizer.type=SGDD'], "optimizer.type='SGDD' is not known"),
         ([PLAIN, 'optim_wrapper.optimizer.lr=-1'], 'Invalid learning rate'),
         ([PLAIN, 'train_dataloader.dataset.type=Nothing'], 'Nothing is not in the hsakd::dataset'),
-        ([PLAIN, '--work-dir', 'truncated.pth'], "--work-dir='truncated.pth': File exists"),
+        ([PLAIN, '--work-dir', 'truncated.pth'], "--work-dir='truncated.pth': is a file"),
         ([TEACHER, 'model.frozen=True'], 'model.backbone_ckpt is None'),
         ([PLAIN, 'train_dataloader.batch_size=1'], 'train_dataloader.batch_size=1'),
         ([PLAIN, 'train_dataloader.batch_size=199'], 'leaves one image of 200'),
         ([PLAIN, 'model.head.num_classes=7'], 'has 10 classes, the model 7'),
+        (
+            [PLAIN, 'train_dataloader.batch_size=999', 'train_dataloader.drop_last=True'],
+            'batch_size=999 of 200 images in all',
+        ),
+        ([PLAIN, 'val_evaluator.0.topk=(1,11)'], 'val_evaluator: topk=(1, 11) of 10 classes'),
+        ([PLAIN, '--resume', 'whole.pth'], 'has no meta.epoch, meta.iter, optimizer'),
+        ([PLAIN, 'load_from=https://x.org/w.pth'], "'https://x.org/w.pth': accepted is a file"),
+        (['name.py'], "config 'name.py': NameError: name 'undefined' is not defined"),
+        (['broken.json'], "config 'broken.json': JSONDecodeError"),
+        (['empty.py'], "config 'empty.py': no model in it"),
+        ([PLAIN, 'train_dataloader.batch_size=0'], 'train_cfg cannot be used: ValueError'),
+        ([PLAIN, 'train_dataloader.batch_size=abc'], 'train_dataloader or train_cfg cannot be'),
+        ([PLAIN, 'train_dataloader.num_workers=-1'], 'num_workers option should be non-negative'),
+        ([PLAIN, 'train_dataloader.persistent_workers=True'], 'persistent_workers option needs'),
+        ([PLAIN, 'optim_wrapper.optimizer.lr=abc'], "'lr': 'abc'"),
+        ([PLAIN, 'randomness.seed=abc'], 'config cannot be used: '),
+        ([PLAIN, 'train_cfg.max_epochs=0'], 'train_cfg.max_epochs=0: accepted are 1 and more'),
+        ([PLAIN, 'train_cfg.max_epochs=two'], 'train_cfg cannot be used: ValueError'),
+        ([PLAIN, 'train_cfg.val_interval=0'], 'train_cfg.val_interval=0: accepted are 1 and more'),
+        ([PLAIN, 'param_scheduler.type=Foo'], 'Foo is not in the hsakd::parameter scheduler'),
+        ([PLAIN, 'param_scheduler.milestones=abc'], "param_scheduler.milestones=['a', 'b', 'c']"),
+        ([PLAIN, 'model.head.in_channels=65'], 'model.head.in_channels=65: backbone and neck'),
+        ([PLAIN, 'model.head.num_classes=-3'], 'num_classes=-3 must be a positive'),
+        ([PLAIN, 'model.backbone.widen_factor=0'], 'does not pass backbone and neck: '),
+        ([PLAIN, 'data_preprocessor.mean=[1,2]'], 'data_preprocessor.mean=[1, 2]: accepted'),
+        ([PLAIN, 'default_hooks.checkpoint.save_best=foo'], 'Cannot infer the rule for key foo'),
+        ([PLAIN, '--launcher', 'slurm'], '--launcher slurm: the environment has no SLURM_PROCID'),
+        ([PLAIN, '--launcher', 'pytorch'], '--launcher pytorch: the environment has no RANK'),
         (['configs/baseline/resnet20_1xb64-240e_cifar100.py'], "data_root='data/cifar100'"),
         (['configs/baseline/resnet20_1xb64-240e_images32.py'], "data_root='data/images/train'"),
     ],
@@ -198,9 +280,14 @@ def saved_network(path, **changes):
 def test_bad_input_ends_in_one_message(args, words, tmp_path, monkeypatch, in_process):
     saved_network(tmp_path / 'classes.pth', **{'head.num_classes': 7})
     saved_network(tmp_path / 'deeper.pth', **{'backbone.depth': 22})
+    run = torch.load(tmp_path / 'deeper.pth') | dict(optimizer={}, message_hub={})
+    torch.save(run | dict(meta=dict(epoch=1, iter=4)), tmp_path / 'run.pth')
     torch.save(Malicious(tmp_path / 'executed'), tmp_path / 'malicious.pth')
     whole = saved_network(tmp_path / 'whole.pth').read_bytes()
     (tmp_path / 'truncated.pth').write_bytes(whole[: len(whole) // 2])
+    (tmp_path / 'name.py').write_text('model = undefined')
+    (tmp_path / 'broken.json').write_text('{"model": ')
+    (tmp_path / 'empty.py').touch()
     config = str(ROOT / args[0]) if args[0].startswith('configs') else args[0]
     options = [a for a in args[1:] if '=' in a and not a.startswith('--')]
     flags = [a for a in args[1:] if a not in options]
@@ -213,6 +300,8 @@ def test_bad_input_ends_in_one_message(args, words, tmp_path, monkeypatch, in_pr
     assert not (tmp_path / 'executed').exists()
     assert stderr.count('error: ') == 1 and 'Traceback' not in stderr
     assert not list((tmp_path / 'w').glob('*.pth'))
+    if 'optim_wrapper.optimizer.lr=abc' in args:  # for whoever debugs a class
+        assert 'Traceback' in next((tmp_path / 'w').glob('*/*.log')).read_text()
 
 
 @pytest.mark.parametrize(
@@ -229,3 +318,27 @@ def test_testing_a_bad_checkpoint(checkpoint, words, tmp_path, monkeypatch, in_p
     monkeypatch.chdir(tmp_path)
     status, stderr = in_process('tools/test.py', ROOT / TEACHER, checkpoint, '--work-dir', 'w')
     assert status == 1 and words in stderr and 'Traceback' not in stderr
+
+
+@pytest.mark.parametrize(
+    'args, words',
+    [
+        (['--out', 'x.json'], 'for --out-item pred, the default, accepted are'),
+        (['--out', 'x.txt', '--out-item', 'metrics'], 'for --out-item metrics, accepted are'),
+        (['--out', 'folder.pkl'], "--out='folder.pkl' is a folder"),
+        (['--out', 'file/x.pkl'], "/file' is a file; accepted is a folder"),
+        (['--show-dir', 'file'], "/file' is a file; accepted is a folder"),
+        (['--interval', '0'], "argument --interval: '0' is not 1 or more"),
+        (['--launcher', 'slurm'], 'the environment has no SLURM_PROCID'),
+    ],
+)
+def test_unusable_options_of_a_test_are_found_before_it(
+    args, words, tmp_path, monkeypatch, in_process
+):
+    (tmp_path / 'file').touch()
+    (tmp_path / 'folder.pkl').mkdir()
+    monkeypatch.chdir(tmp_path)
+    checkpoint = saved_network(tmp_path / 'w.pth')
+    status, stderr = in_process('tools/test.py', ROOT / PLAIN, checkpoint, *args)
+    assert status in (1, 2) and words in stderr and 'Traceback' not in stderr
+    assert not list(tmp_path.rglob('*.log'))  # no runner was built

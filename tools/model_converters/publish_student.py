@@ -17,6 +17,8 @@ from hsakd.utils.cli import run_tool  # noqa: E402
 
 
 def _network(text: str) -> int | str:
+    if text != 'best' and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is neither 'best' nor a number from 0")
     return text if text == 'best' else int(text)
 
 

@@ -1,4 +1,5 @@
-# 32x32 images in folders by class: data/images/{train,test}/CLASS/*.jpg
+# Images in folders by class, made 32x32: data/images/{train,test}/CLASS/*.jpg
+# Pillow averages where an image becomes smaller, OpenCV does not.
 _base_ = ['cifar100.py']
 
 data_preprocessor = dict(to_rgb=True)  # files are read as BGR
@@ -10,7 +11,7 @@ train_dataloader = dict(
         data_root='data/images/train',
         pipeline=[
             dict(type='LoadImage'),
-            dict(type='mmpretrain.Resize', scale=(32, 32)),
+            dict(type='mmpretrain.Resize', scale=(32, 32), backend='pillow'),
             dict(type='mmpretrain.RandomCrop', crop_size=32, padding=4),
             dict(type='mmpretrain.RandomFlip', prob=0.5, direction='horizontal'),
             dict(type='mmpretrain.PackInputs'),
@@ -24,7 +25,7 @@ val_dataloader = dict(
         data_root='data/images/test',
         pipeline=[
             dict(type='LoadImage'),
-            dict(type='mmpretrain.Resize', scale=(32, 32)),
+            dict(type='mmpretrain.Resize', scale=(32, 32), backend='pillow'),
             dict(type='mmpretrain.PackInputs'),
         ],
         test_mode=True,

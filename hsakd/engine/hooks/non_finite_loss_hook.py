@@ -1,5 +1,5 @@
 import torch
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
@@ -9,20 +9,22 @@ from hsakd.utils.errors import NonFiniteLossError
 
 @HOOKS.register_module()
 class NonFiniteLossHook(Hook):
-    """Stops training at a loss that is NaN or infinite, before anything is saved.
+    """Stops training at a loss or weight that is NaN or infinite, before anything is saved.
 
     Losses are looked at every ``interval`` iterations together, since each look waits for the
-    device, and always before a checkpoint is written. The message names the first iteration and
-    term at fault all the same.
+    device; the message names the first iteration and term at fault all the same. Losses and weights
+    are looked at before every validation and before a checkpoint is due: mmengine's
+    ``CheckpointHook`` removes the old file before it asks for the new one, so that
+    ``before_save_checkpoint`` would be too late.
 
     Args:
-        interval: Iterations between two looks on an accelerator; on the CPU every loss is looked
-            at, which costs nothing there.
+        interval: Iterations between two looks at losses; by default 10 on an accelerator, and 1 on
+            the CPU, where a look costs nothing.
     """
 
     priority = 'VERY_HIGH'
 
-    def __init__(self, interval: int = 10) -> None:
+    def __init__(self, interval: int | None = None) -> None:
         self.interval = interval
         self._pending: list[tuple[int, dict[str, Tensor]]] = []
 
@@ -37,14 +39,36 @@ class NonFiniteLossHook(Hook):
         losses = {name: value for name, value in outputs.items() if 'loss' in name}
         self._pending.append((runner.iter + 1, losses))
         on_cpu = all(value.device.type == 'cpu' for value in losses.values())
-        if on_cpu or len(self._pending) >= self.interval:
-            self._look(runner)
+        if len(self._pending) >= (self.interval or (1 if on_cpu else 10)):
+            self._check_losses(runner)
+        if self._checkpoint_is_due(runner):
+            self._check_losses(runner)
+            _check_weights(runner)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Look before a checkpoint of this epoch replaces an earlier one."""
+        self._check_losses(runner)
+        _check_weights(runner)
+
+    def before_val(self, runner: Runner) -> None:
+        """Look before validation, whose best checkpoint replaces an earlier one."""
+        self._check_losses(runner)
+        _check_weights(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Look before weights that may be spoilt are written."""
-        self._look(runner)
+        """Look before weights that may be spoilt are written, whoever writes them."""
+        self._check_losses(runner)
 
-    def _look(self, runner: Runner) -> None:
+    def _checkpoint_is_due(self, runner: Runner) -> bool:
+        """Whether a checkpoint by iterations follows this one."""
+        return any(
+            hook.every_n_train_iters(runner, hook.interval, hook.save_begin)
+            or (hook.save_last and hook.is_last_train_iter(runner))
+            for hook in runner.hooks
+            if isinstance(hook, CheckpointHook) and not hook.by_epoch
+        )
+
+    def _check_losses(self, runner: Runner) -> None:
         pending, self._pending = self._pending, []
         if not pending:
             return
@@ -58,8 +82,20 @@ class NonFiniteLossHook(Hook):
             if bad:
                 terms = {name: value for name, value in bad.items() if name != 'loss'} or bad
                 found = ', '.join(f'{name} is {value}' for name, value in terms.items())
-                raise NonFiniteLossError(
-                    f'{found} at iteration {iteration}; training stopped, and checkpoints in '
-                    f'{runner.work_dir} are from before. Try a lower '
-                    'optim_wrapper.optimizer.lr, optim_wrapper.clip_grad, or no --amp'
-                )
+                raise _stopped(f'{found} at iteration {iteration}', runner)
+
+
+def _check_weights(runner: Runner) -> None:
+    """Look at all weights and running statistics; the last step may have spoilt them."""
+    weights = runner.model.state_dict()
+    finite = torch.stack([torch.isfinite(value).all() for value in weights.values()])
+    if not finite.all():
+        bad = [name for name, ok in zip(weights, finite.tolist(), strict=True) if not ok]
+        raise _stopped(f'{len(bad)} weights are NaN or infinite, e.g. {bad[0]}', runner)
+
+
+def _stopped(found: str, runner: Runner) -> NonFiniteLossError:
+    return NonFiniteLossError(
+        f'{found}; training stopped, and checkpoints in {runner.work_dir} are from before. Try a '
+        'lower optim_wrapper.optimizer.lr, optim_wrapper.clip_grad, or no --amp'
+    )
