@@ -1,0 +1,166 @@
+"""What stands in for mmcv's compiled operators where they are absent.
+
+mmcv has no wheel for a current torch, and pip builds it without ``mmcv._ext``, which mmdet imports.
+Detectors such as Faster R-CNN and RetinaNet need little of it: NMS and RoIAlign, which torchvision
+has too, on CPU and CUDA, with equal results. :func:`install` offers these under mmcv's names; any
+other operator is there to be imported and raises an error when it is called.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # torch is imported when it is needed, since `import hsakd` imports this module
+    from torch import Tensor
+
+NAME = 'mmcv._ext'
+
+
+def install() -> None:
+    """Make ``import mmcv._ext`` find the operators of this module where there are no compiled ones.
+
+    The finder is asked last, so compiled ones win.
+    """
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.append(_Finder())
+
+
+def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
+    """Indices of the boxes that non-maximum suppression keeps, of falling score.
+
+    Args:
+        boxes: [N, 4], x1, y1, x2, y2.
+        scores: [N].
+        iou_threshold: A box that overlaps a better one by more is dropped.
+        offset: 0, or 1 where x2 and y2 are the last pixels inside, so that width is x2 - x1 + 1.
+    """
+    from torchvision.ops import nms as torchvision_nms
+
+    # Moving x2 and y2 by the offset makes widths, heights and intersections those of mmcv.
+    boxes = boxes + boxes.new_tensor([0, 0, offset, offset])
+    return torchvision_nms(boxes, scores.to(boxes.dtype), iou_threshold)
+
+
+def roi_align_forward(
+    features: Tensor,
+    rois: Tensor,
+    output: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    *,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
+    """Fill ``output`` [R, C, H', W'] with features pooled in ``rois`` [R, 5] (image, x1, ..., y2).
+
+    Args:
+        features: [N, C, H, W].
+        rois: [R, 5].
+        output: To write to.
+        argmax_y: Of max pooling; not used.
+        argmax_x: Of max pooling; not used.
+        aligned_height: H'.
+        aligned_width: W'.
+        spatial_scale: Of ``features`` to the image.
+        sampling_ratio: Samples a bin in each direction; 0 for as many as it has pixels.
+        pool_mode: 1 for the average; 0, the maximum, is not in torchvision.
+        aligned: Shift by half a pixel, as is exact.
+    """
+    import torchvision  # noqa: F401  registers the operators
+    from torch import ops
+
+    _check_pool_mode(pool_mode)
+    pooled = ops.torchvision.roi_align(
+        features,
+        rois.to(features.dtype),
+        spatial_scale,
+        aligned_height,
+        aligned_width,
+        sampling_ratio or -1,
+        aligned,
+    )
+    output.copy_(pooled)
+
+
+def roi_align_backward(
+    grad_output: Tensor,
+    rois: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    grad_features: Tensor,
+    *,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
+    """Fill ``grad_features`` [N, C, H, W]; the arguments are those of :func:`roi_align_forward`."""
+    import torchvision  # noqa: F401  registers the operators
+    from torch import ops
+
+    _check_pool_mode(pool_mode)
+    gradient = ops.torchvision._roi_align_backward(
+        grad_output,
+        rois.to(grad_output.dtype),
+        spatial_scale,
+        aligned_height,
+        aligned_width,
+        *grad_features.shape,
+        sampling_ratio or -1,
+        aligned,
+    )
+    grad_features.copy_(gradient)
+
+
+def _check_pool_mode(pool_mode: int) -> None:
+    if pool_mode != 1:
+        raise NotImplementedError(
+            "RoIAlign with pool_mode='max' is not in torchvision; accepted is 'avg', or mmcv with "
+            f'its compiled operators: {HOW_TO_BUILD}'
+        )
+
+
+HOW_TO_BUILD = (
+    'MAX_JOBS=2 pip install --no-build-isolation --no-deps --force-reinstall onedl-mmcv==2.3.6 '
+    '(needs a C++ compiler, ninja, wheel and packaging; 10 to 25 minutes)'
+)
+
+
+class _Finder(MetaPathFinder, Loader):
+    """Finds ``mmcv._ext``, and no other module."""
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> ModuleSpec | None:
+        return ModuleSpec(NAME, self) if fullname == NAME else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return _Operators(NAME, __doc__)
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.nms = nms
+        module.roi_align_forward = roi_align_forward
+        module.roi_align_backward = roi_align_backward
+
+
+class _Operators(ModuleType):
+    def __getattr__(self, name: str) -> Callable:
+        if name.startswith('__'):
+            raise AttributeError(name)
+
+        def missing(*args: object, **kwargs: object) -> None:
+            raise NotImplementedError(
+                f'mmcv.ops needs its compiled operator {name}, which has no stand-in; build mmcv '
+                f'with its operators: {HOW_TO_BUILD}'
+            )
+
+        return missing

@@ -1,0 +1,146 @@
+"""torchvision's operators behind mmcv's, where mmcv has no compiled ones."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import hsakd  # noqa: F401  offers the operators
+from hsakd.utils import mmcv_ext
+from tests.conftest import ROOT
+
+
+@pytest.fixture(scope='module')
+def ops():
+    import mmcv.ops
+
+    return mmcv.ops
+
+
+def greedy_nms(boxes: np.ndarray, scores: np.ndarray, threshold: float, offset: int) -> list[int]:
+    """The definition, box by box."""
+    order = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
+    area = np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2] + offset, 0), axis=1)
+    kept = []
+    for i in order:
+        for j in kept:
+            low = np.maximum(boxes[i, :2], boxes[j, :2])
+            high = np.minimum(boxes[i, 2:], boxes[j, 2:])
+            overlap = np.prod(np.maximum(high - low + offset, 0))
+            union = area[i] + area[j] - overlap
+            if union > 0 and overlap / union > threshold:
+                break
+        else:
+            kept.append(i)
+    return kept
+
+
+@st.composite
+def detections(draw):
+    """Boxes on a coarse grid, so that many are equal, touch or have no area; scores with ties."""
+    size = draw(st.integers(0, 12))
+    corners = draw(
+        st.lists(st.tuples(*[st.integers(0, 6)] * 4), min_size=size, max_size=size)
+    )
+    boxes = np.array(corners, np.float64).reshape(-1, 2, 2)
+    boxes.sort(axis=1)
+    scores = draw(st.lists(st.sampled_from([0.1, 0.5, 0.9]), min_size=size, max_size=size))
+    return boxes.reshape(-1, 4), np.array(scores, np.float64)
+
+
+@settings(max_examples=300, deadline=None)  # the first one imports torchvision
+@given(detections(), st.sampled_from([0.15, 0.45, 0.85]), st.sampled_from([0, 1]))
+def test_nms_is_the_greedy_one(found, threshold, offset):
+    boxes, scores = found
+    kept = mmcv_ext.nms(torch.tensor(boxes), torch.tensor(scores), threshold, offset)
+    assert kept.tolist() == greedy_nms(boxes, scores, threshold, offset)
+
+
+def test_mmcvs_nms_runs_on_it(ops):
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30]])
+    dets, kept = ops.nms(boxes, torch.tensor([0.5, 0.9, 0.1]), 0.5)
+    assert kept.tolist() == [1, 2] and dets.shape == (2, 5)
+    classes, cfg = torch.tensor([0, 1, 0]), dict(type='nms', iou_threshold=0.5)
+    dets, kept = ops.batched_nms(boxes, torch.tensor([0.5, 0.9, 0.1]), classes, cfg)
+    assert sorted(kept.tolist()) == [0, 1, 2]  # classes do not suppress each other
+
+
+@pytest.mark.parametrize('aligned', [True, False])
+@pytest.mark.parametrize('sampling_ratio', [0, 2])
+def test_roi_align_is_torchvisions(ops, aligned, sampling_ratio):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 3, 9, 11, generator=generator, dtype=torch.float64, requires_grad=True)
+    rois = torch.tensor(
+        [[0, 1.0, 2, 30, 20], [1, 5, 5, 5, 5], [1, -9, 0, 99, 99], [0, 3.3, 4.4, 4, 5]],
+        dtype=torch.float64,
+    )
+    layer = ops.RoIAlign((3, 2), 0.25, sampling_ratio, aligned=aligned)
+    theirs = ops.RoIAlign((3, 2), 0.25, sampling_ratio, aligned=aligned, use_torchvision=True)
+    weights = torch.randn(4, 3, 3, 2, generator=generator, dtype=torch.float64)
+    results = [
+        (out, *torch.autograd.grad((out * weights).sum(), x))
+        for out in (layer(x, rois), theirs(x, rois))
+    ]
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    assert torch.autograd.gradcheck(lambda x: layer(x, rois), x)
+    assert layer(x, rois[:0]).shape == (0, 3, 3, 2)
+
+
+def test_constant_features_stay_constant(ops):
+    # by the definition, with every sample inside
+    x = torch.full((1, 1, 8, 8), 3.5)
+    out = ops.RoIAlign(2, 1.0, 2)(x, torch.tensor([[0, 1.0, 1, 6, 6]]))
+    torch.testing.assert_close(out, torch.full((1, 1, 2, 2), 3.5))
+
+
+def test_other_operators_are_named_when_they_are_called(ops):
+    with pytest.raises(NotImplementedError, match='softnms.*pip install.*onedl-mmcv'):
+        ops.soft_nms(torch.rand(2, 4), torch.rand(2))
+    layer = ops.RoIAlign(2, 1.0, pool_mode='max')
+    with pytest.raises(NotImplementedError, match="pool_mode='max'"):
+        layer(torch.rand(1, 1, 4, 4), torch.tensor([[0, 0.0, 0, 3, 3]]))
+
+
+def test_compiled_operators_win(tmp_path):
+    (tmp_path / '_ext.py').write_text('compiled = True\n')
+    code = (
+        'import mmcv, hsakd\n'
+        f'mmcv.__path__.append({str(tmp_path)!r})\n'
+        'import mmcv._ext\n'
+        'assert mmcv._ext.compiled is True and not hasattr(mmcv._ext, "nms")\n'
+    )
+    subprocess.run([sys.executable, '-c', code], check=True, cwd=ROOT)
+
+
+def test_mmdets_faster_rcnn_learns_and_predicts(ops):
+    from mmdet.registry import MODELS
+    from mmdet.structures import DetDataSample
+    from mmengine.hub import get_config
+    from mmengine.registry import DefaultScope
+    from mmengine.structures import InstanceData
+
+    cfg = get_config('mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py').model
+    cfg.backbone.update(depth=18, init_cfg=None, norm_eval=False)
+    cfg.neck.update(in_channels=[64, 128, 256, 512], out_channels=16)
+    cfg.rpn_head.update(in_channels=16, feat_channels=16)
+    cfg.roi_head.bbox_roi_extractor.out_channels = 16
+    cfg.roi_head.bbox_head.update(in_channels=16, fc_out_channels=32, num_classes=2)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = MODELS.build(cfg)
+    sample = DetDataSample(metainfo=dict(img_shape=(64, 64), scale_factor=(1.0, 1.0)))
+    sample.gt_instances = InstanceData(
+        bboxes=torch.tensor([[8.0, 8, 40, 40]]), labels=torch.tensor([1])
+    )
+    sample.set_metainfo(dict(ori_shape=(64, 64), pad_shape=(64, 64)))
+    inputs = torch.randn(1, 3, 64, 64)
+    losses = model(inputs, [sample], mode='loss')
+    total, _ = model.parse_losses(losses)
+    total.backward()
+    assert torch.isfinite(total) and model.backbone.layer2[0].conv1.weight.grad.any()
+    found = model.eval()(inputs, [sample], mode='predict')[0].pred_instances
+    assert found.bboxes.shape == (len(found.scores), 4)
