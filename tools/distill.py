@@ -141,14 +141,18 @@ def _needed(config: Path, args: argparse.Namespace, found: dict[Path, Run]) -> N
     model = _load(config, args).model
     for key in ('teacher_ckpt', 'backbone_ckpt'):
         checkpoint = model.get(key)
-        if checkpoint is None or Path(checkpoint) in found:
+        if checkpoint is None:
+            continue
+        if not isinstance(checkpoint, str):
+            raise ConfigError(f'model.{key}={checkpoint!r}: accepted is the path of a checkpoint')
+        if Path(checkpoint) in found:
             continue
         name = Path(checkpoint).parent.name
         configs = sorted(config.resolve().parents[1].glob(f'*/{name}.py'))
         there = Path(checkpoint).is_file()
+        if there and len(configs) != 1:  # from elsewhere, and taken as it is
+            continue
         if len(configs) != 1:
-            if there:  # from elsewhere
-                continue
             raise ConfigError(
                 f'model.{key}={checkpoint!r} of {config}: no such file, and '
                 f'{len(configs)} configs named {name}.py beside it to train it from; accepted are '
@@ -161,9 +165,20 @@ def _needed(config: Path, args: argparse.Namespace, found: dict[Path, Run]) -> N
                 f'model.{key}={checkpoint!r} of {config}: {path} ends with {expected.name}; '
                 f'accepted is e.g. --cfg-options model.{key}={expected}'
             )
+        run = Run(path, Path(checkpoint))
+        named = config == args.config and f'model.{key}={checkpoint}' in args.cfg_options
+        if there and named and not _is_as_asked_for(run, args):
+            continue  # of the user's choice, however it was trained
         if not there:
             _needed(path, args, found)
-        found[Path(checkpoint)] = Run(path, Path(checkpoint))
+        found[Path(checkpoint)] = run
+
+
+def _is_as_asked_for(run: Run, args: argparse.Namespace) -> bool:
+    try:
+        return is_done(run, args)
+    except UserError:
+        return False
 
 
 def _baseline(config: Path) -> Path | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 from mmengine.device import is_cuda_available
+from mmengine.hooks import CheckpointHook, LoggerHook
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.registry import OPTIMIZERS
@@ -17,6 +18,7 @@ from mmengine.runner import Runner
 
 from hsakd.engine.runner import DistillationRunner
 from hsakd.utils.checkpoint import describe_mismatch, load_network, read_checkpoint
+from hsakd.utils.checks import is_number
 from hsakd.utils.errors import CheckpointError, ConfigError, UserError
 
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -135,16 +137,25 @@ def _build_training(runner: Runner, config: Config) -> None:
     with _building(f'auto_scale_lr={runner.auto_scale_lr}'):
         runner.scale_lr(runner.optim_wrapper, runner.auto_scale_lr)
     runner.auto_scale_lr = None  # done, and schedules are made for the scaled rate
-    if runner.param_schedulers is None:
-        return
-    with _building(f'param_scheduler={config.param_scheduler}'):
-        runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
-    for scheduler in runner.param_schedulers:
+    if runner.param_schedulers is not None:
+        with _building(f'param_scheduler={config.param_scheduler}'):
+            runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
+    for scheduler in runner.param_schedulers or ():
         milestones = list(getattr(scheduler, 'milestones', ()))
         if not all(isinstance(milestone, int) for milestone in milestones):
             raise ConfigError(
                 f'param_scheduler.milestones={milestones}: accepted are numbers of epochs (of '
                 'iterations with by_epoch=False)'
+            )
+        gamma = getattr(scheduler, 'gamma', 0.1)
+        if not is_number(gamma):
+            raise ConfigError(f'param_scheduler.gamma={gamma!r}: accepted is a number, e.g. 0.1')
+    for hook in runner.hooks:
+        interval = getattr(hook, 'interval', 1)
+        if isinstance(hook, CheckpointHook | LoggerHook) and not isinstance(interval, int):
+            raise ConfigError(
+                f'default_hooks: interval={interval!r} of {type(hook).__name__}; accepted are '
+                'numbers of epochs or iterations'
             )
 
 

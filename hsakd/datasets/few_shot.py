@@ -7,6 +7,7 @@ from mmengine.dataset import force_full_init
 from mmpretrain.datasets import BaseDataset
 
 from hsakd.registry import DATASETS
+from hsakd.utils.checks import is_number
 from hsakd.utils.errors import ConfigError, DataError
 
 
@@ -48,7 +49,7 @@ class FewShotSubset:
                 f'dataset.fraction={fraction!r} and dataset.indices_file={indices_file!r} of '
                 'FewShotSubset: accepted is one of them, and None for the other'
             )
-        if fraction is not None and not (_is_number(fraction) and 0 < fraction <= 1):
+        if fraction is not None and not (is_number(fraction) and 0 < fraction <= 1):
             raise ConfigError(
                 f'dataset.fraction={fraction!r} of FewShotSubset: accepted is a number above 0 and '
                 'at most 1, e.g. 0.25'
@@ -177,7 +178,3 @@ def _read_indices(path: str, num_images: int) -> Sequence[int]:
             f'{num_images}: accepted are the indices of this data set'
         )
     return indices
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

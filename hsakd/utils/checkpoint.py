@@ -56,6 +56,8 @@ def read_checkpoint(path: str | Path, key: str) -> dict:
     Raises:
         CheckpointError: The file is missing, truncated, or holds more than tensors and plain data.
     """
+    if not isinstance(path, str | Path):
+        raise CheckpointError(f'{key}={path!r}: accepted is the path of a checkpoint (.pth) file')
     path = Path(path).expanduser()
     if not path.is_file():
         found = 'a folder' if path.is_dir() else 'no such file'

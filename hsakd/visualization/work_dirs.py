@@ -338,7 +338,10 @@ def _flatten(
 ) -> Iterator[tuple[str, object]]:
     last = key.rsplit('.')[-1]
     if isinstance(value, Mapping):
-        kind = str(value.get('type', '')).rsplit('.')[-1]
+        wrapped = value
+        while isinstance(wrapped.get('dataset'), Mapping):  # FewShotSubset hands its own down
+            wrapped = wrapped['dataset']
+        kind = str(wrapped.get('type', '')).rsplit('.')[-1]
         for name, item in value.items():
             if name == 'data_root' and (not kind or kind in _NAMED_DATA_SETS):
                 continue

@@ -226,7 +226,7 @@ def test_branch_pairs_say_who_learns_from_whom():
         ([[0, 0], [1, 1]], r'branches \[2\] of the student learn from none'),
         ([[0, 0, 0]], r'\[0, 0, 0\]'),
         ([[0, 0], [0, 0], [1, 1], [2, 2]], r'\[0, 0\].*different'),
-        ([0, 1, 2], ': 0;'),
+        ([0, 1, 2], r'=\[0, 1, 2\]: 0;'),
         (3, '=3: accepted'),
     ],
 )
@@ -378,3 +378,9 @@ def test_teacher_trained_with_another_set_of_as_many_transforms_is_named(tmp_pat
     same = network_cfg(depth=14, width=6, transforms=dict(type='FourOthers'))
     student = network_cfg(transforms=dict(type='FourOthers'))
     MODELS.build(offline_cfg(student, same, teacher_ckpt=str(path))).init_weights()
+
+
+def test_checkpoint_that_is_no_path():
+    model = MODELS.build(offline_cfg(teacher_ckpt=3))
+    with pytest.raises(CheckpointError, match='model.teacher_ckpt=3: accepted is the path'):
+        model.init_weights()

@@ -86,9 +86,14 @@ def test_without_aggregation_the_head_predicts():
     torch.testing.assert_close(torch.stack(scores), network(inputs)[0].softmax(1))
 
 
-@pytest.mark.parametrize('aggregate', ['head', [], [3], [-1], [0, 0], 1])
+@pytest.mark.parametrize('aggregate', ['head', [], [3], [-1], [0, 0], 1, [[0]]])
 def test_branches_to_aggregate_that_do_not_exist(aggregate):
     with pytest.raises(ConfigError, match=r"aggregate=.*'all'.*\[0, 1, 2\]"):
         MODELS.build(network_cfg(aggregate=aggregate))
     with pytest.raises(ConfigError, match='aggregate='):
         MODELS.build(network_cfg(branches=False, aggregate='all'))
+
+
+def test_transforms_that_are_no_config():
+    with pytest.raises(ConfigError, match="transforms='Rotation'.*dict"):
+        MODELS.build(network_cfg(transforms='Rotation'))

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from hsakd.utils.errors import DataError
 from hsakd.utils.published import PUBLISHED, PUBLISHED_FROZEN_TEACHER
 from hsakd.visualization import collect, find_runs, shipped_settings, to_csv, to_markdown
-from hsakd.visualization.work_dirs import checkpoint_origin
+from hsakd.visualization.work_dirs import checkpoint_origin, comparable_settings
 from tests.conftest import ROOT, run_tool
 from tests.tools.work_dirs import ONLINE, PLAIN, STUDENT, write_run
 
@@ -562,3 +562,12 @@ def test_config_written_by_mmengine_compares_equal_to_its_file(tmp_path):
     ((run,), _) = find_runs([tmp_path])
     assert run.settings == shipped_settings([STUDENT])[STUDENT]
     assert Config.fromfile(tmp_path / f'{STUDENT}.py').randomness.seed == run.seed == 0
+
+
+@pytest.mark.parametrize('kind, told_apart', [('CIFAR100', False), ('ImageFolder', True)])
+def test_data_root_of_a_few_shot_subset_counts_as_that_of_what_it_wraps(kind, told_apart):
+    wrapped = dict(type=kind, data_root='here')
+    dataset = dict(type='FewShotSubset', fraction=0.25, data_root='there', dataset=wrapped)
+    settings = comparable_settings(dict(train_dataloader=dict(dataset=dataset)))
+    assert ('train_dataloader.dataset.data_root' in settings) == told_apart
+    assert ('train_dataloader.dataset.dataset.data_root' in settings) == told_apart

@@ -68,12 +68,14 @@ def test_what_is_done_is_skipped_and_what_was_under_way_goes_on(copy):
 
 def test_a_run_interrupted_before_its_last_validation_is_validated(copy):
     log = next((copy / f'work_dirs/{STUDENT}').glob('*/vis_data/scalars.json'))
+    # An older training in the same folder says nothing of this one.
+    shutil.copytree(log.parents[1], log.parents[2] / '20200101_000000')
     *training, validation = log.read_text().splitlines(keepends=True)
     log.write_text(''.join(training))
     done = distill(copy, *OPTIONS)
     assert done.returncode == 0, done.stderr
     sessions = sorted((copy / f'work_dirs/{STUDENT}').glob('*/vis_data/scalars.json'))
-    assert len(sessions) == 2
+    assert len(sessions) == 3
     again, before = json.loads(sessions[-1].read_text()), json.loads(validation)
     assert again['step'] == 1
     for name in ('accuracy/top1', 'branch_2/class_top1', 'branch_3/joint_top1'):
@@ -88,6 +90,20 @@ def test_other_settings_than_those_of_what_is_there_are_refused(copy):
     assert done.returncode == 1
     assert 'optim_wrapper.optimizer.lr is 0.05 and not 0.5' in done.stderr
     assert sorted(copy.rglob('*')) == before
+
+
+def test_a_teacher_that_is_named_is_taken_as_it_is(copy):
+    teacher = copy / f'elsewhere/{TEACHER}'
+    teacher.parent.mkdir()
+    (copy / f'work_dirs/{TEACHER}').rename(teacher)
+    options = [*OPTIONS[:3], f'model.teacher_ckpt={teacher}/epoch_1.pth']
+    for more, expected in (
+        ([], [TEACHER, STUDENT, BASELINE]),
+        (['optim_wrapper.optimizer.lr=0.1'], [STUDENT, BASELINE]),  # trained with another
+    ):
+        output = distill(copy, '--dry-run', '--seeds', 0, *options, *more).stdout
+        names = [line.split()[1].rstrip(':') for line in output.splitlines()]
+        assert names == expected
 
 
 def test_needs_are_followed_to_the_end(tmp_path):
@@ -109,6 +125,7 @@ def test_needs_are_followed_to_the_end(tmp_path):
         ('model.teacher_ckpt=nowhere/x.pth', "'nowhere/x.pth'.*0 configs named nowhere.py"),
         (f'model.teacher_ckpt=a/{TEACHER}/epoch_9.pth', 'ends with epoch_80.pth'),
         ('rubbish', 'KEY=VALUE'),
+        ('model.teacher_ckpt=3', 'model.teacher_ckpt=3: accepted is the path'),
         ('work_dir=x', 'work_dir: each training has a folder of its own'),
     ],
 )

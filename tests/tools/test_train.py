@@ -264,6 +264,8 @@ def saved_network(path, **changes):
         ([PLAIN, 'train_cfg.max_epochs=two'], 'train_cfg cannot be used: ValueError'),
         ([PLAIN, 'train_cfg.val_interval=0'], 'train_cfg.val_interval=0: accepted are 1 and more'),
         ([PLAIN, 'param_scheduler.type=Foo'], 'Foo is not in the hsakd::parameter scheduler'),
+        ([PLAIN, 'param_scheduler.gamma=abc'], "param_scheduler.gamma='abc': accepted is a number"),
+        ([PLAIN, 'default_hooks.checkpoint.interval=abc'], "interval='abc' of CheckpointHook"),
         ([PLAIN, 'param_scheduler.milestones=abc'], "param_scheduler.milestones=['a', 'b', 'c']"),
         ([PLAIN, 'model.head.in_channels=65'], 'model.head.in_channels=65: backbone and neck'),
         ([PLAIN, 'model.head.num_classes=-3'], 'num_classes=-3 must be a positive'),

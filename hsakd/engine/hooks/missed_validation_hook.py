@@ -1,6 +1,3 @@
-import json
-from pathlib import Path
-
 from mmengine.dist import broadcast_object_list
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
@@ -13,21 +10,22 @@ class MissedValidationHook(Hook):
     """Validates at the start of a resumed run what was interrupted before its validation.
 
     mmengine saves a checkpoint before it validates, so that a run that is interrupted in between
-    would go on, or end, without the figures of that epoch.
+    would go on, or end, without the figures of that epoch. Whether they are missing is read from
+    the logs in the work dir; where there are none of this run, nothing is done.
     """
 
     priority = 'VERY_LOW'
 
     def before_train(self, runner: Runner) -> None:
-        """Validate if the logs in the work dir have no validation at the resumed epoch."""
+        """Validate if a validation was due where the run goes on, and was not logged."""
+        if not runner._resume or runner.val_loop is None:
+            return
         loop = runner.train_loop
         by_epoch = isinstance(loop, EpochBasedTrainLoop)
-        at = runner.epoch if by_epoch else runner.iter
-        end = loop.max_epochs if by_epoch else loop.max_iters
-        due = at > 0 and (at % loop.val_interval == 0 or at == end)
-        if not (runner._resume and due and runner.val_loop is not None):
-            return
-        missed = [not _was_validated(Path(runner.work_dir), at)]
+        at, end = (loop.epoch, loop.max_epochs) if by_epoch else (loop.iter, loop.max_iters)
+        loop._decide_current_val_interval()
+        due = at >= max(1, loop.val_begin) and (at % loop.val_interval == 0 or at == end)
+        missed = [due and _logs_end_before(runner.work_dir, at)]
         broadcast_object_list(missed)
         if missed[0]:
             runner.logger.info(f'validating {"epoch" if by_epoch else "iteration"} {at} first')
@@ -35,10 +33,9 @@ class MissedValidationHook(Hook):
             runner.model.train()
 
 
-def _was_validated(work_dir: Path, at: int) -> bool:
-    for log in work_dir.glob('*/vis_data/scalars.json'):
-        for line in log.read_text().splitlines(keepends=True):
-            record = json.loads(line) if line.endswith('\n') else {}
-            if 'iter' not in record and record.get('step') == at:
-                return True
-    return False
+def _logs_end_before(work_dir: str, at: int) -> bool:
+    """Whether the last run in a work dir was last validated before epoch or iteration ``at``."""
+    from hsakd.visualization.work_dirs import find_runs  # with matplotlib, which takes a second
+
+    runs, _ = find_runs([work_dir])
+    return bool(runs) and runs[-1].validated < at

@@ -153,7 +153,7 @@ def _branch_pairs(
     for pair in pairs:
         fits = isinstance(pair, list | tuple) and len(pair) == 2
         if not (fits and pair[0] in known[0] and pair[1] in known[1]) or pairs.count(pair) > 1:
-            raise ConfigError(f'model.branch_pairs: {pair}; {accepted}')
+            raise ConfigError(f'model.branch_pairs={pairs!r}: {pair!r}; {accepted}')
     idle = sorted(set(known[0]) - {s for s, _ in pairs})
     if idle:
         raise ConfigError(

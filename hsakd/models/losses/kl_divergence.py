@@ -4,9 +4,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hsakd.registry import MODELS
+from hsakd.utils.checks import is_number
 from hsakd.utils.errors import ConfigError
-
-from .loss_weights import is_number
 
 
 @MODELS.register_module()

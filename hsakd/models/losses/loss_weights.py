@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
+from hsakd.utils.checks import is_number
 from hsakd.utils.errors import ConfigError
 
 
@@ -62,11 +63,6 @@ class LossWeights:
         if not self.weights:
             return losses
         return {term: self.of(term) * loss for term, loss in losses.items()}
-
-
-def is_number(value: object) -> bool:
-    """An integer or a float, and no truth value."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _group(term: str) -> str:

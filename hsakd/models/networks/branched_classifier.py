@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -56,6 +56,11 @@ class BranchedClassifier(ImageClassifier):
             data_preprocessor=build_preprocessor(data_preprocessor),
             init_cfg=init_cfg,
         )
+        if not isinstance(transforms, Mapping | None):
+            raise ConfigError(
+                f'transforms={transforms!r} of the network: accepted is a dict such as '
+                "dict(type='Rotation')"
+            )
         self.transforms = MODELS.build(transforms or dict(type='Rotation'))
         self.branches = None
         if branches is not None:
@@ -147,6 +152,7 @@ class BranchedClassifier(ImageClassifier):
         if (
             not isinstance(chosen, list | tuple)
             or not chosen
+            or not all(isinstance(index, int) for index in chosen)
             or not set(chosen) <= set(branches)
             or len(set(chosen)) < len(chosen)
         ):
