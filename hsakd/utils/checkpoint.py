@@ -226,7 +226,7 @@ def _counts(weights: Mapping[str, Tensor]) -> dict[str, int | None]:
     classes, joint = rows('head.fc.weight'), rows('joint_heads.0.fc.weight')
     return dict(
         classes=classes,
-        networks=len(numbers(r'^networks\.(\d+)\.')) or None,
+        networks=len(numbers(r'^networks\.(\d+)\.')) or 1,
         branches=len(numbers(r'(?:^|\.)branches\.(\d+)\.')) if classes else None,
         transforms=joint // classes if joint and classes else None,
     )
