@@ -133,7 +133,7 @@ def _check_pool_mode(pool_mode: int) -> None:
 
 HOW_TO_BUILD = (
     'MAX_JOBS=2 pip install --no-build-isolation --no-deps --force-reinstall onedl-mmcv==2.3.6 '
-    '(needs a C++ compiler, ninja, wheel and packaging; 10 to 25 minutes)'
+    '(needs a C++ compiler, ninja, wheel and packaging, and tens of minutes)'
 )
 
 
