@@ -31,7 +31,9 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--show-dir', help='folder for pictures of the predictions')
     parser.add_argument('--show', action='store_true', help='show the predictions in a window')
-    parser.add_argument('--interval', type=positive_number, default=1, help='show every n-th image')
+    parser.add_argument(
+        '--interval', type=positive_number, default=1, help='show every n-th image (classifiers)'
+    )
     parser.add_argument('--wait-time', type=float, default=2, help='seconds a window stays')
     args = parse_runner_args(parser)
     if args.out_item and not args.out:
@@ -51,7 +53,8 @@ def main() -> None:
     import mmengine
     from mmengine.evaluator import DumpResults
 
-    from hsakd.apis.running import build_runner, load_for_test, prepare_config
+    from hsakd.apis.running import build_runner, is_detection, load_for_test, prepare_config
+    from hsakd.engine.pretrained_backbone import normalise_as_trained
     from hsakd.utils.checkpoint import read_checkpoint
 
     for option in ('out', 'show_dir'):
@@ -64,13 +67,15 @@ def main() -> None:
     config.load_from, config.resume = None, False
     if args.amp:
         config.test_cfg.fp16 = True
+    if is_detection(config):
+        normalise_as_trained(config, args.checkpoint)
     if args.show or args.show_dir:
+        folder = str(Path(args.show_dir).absolute()) if args.show_dir else None
+        options = dict(enable=True, out_dir=folder)
+        if is_detection(config):  # mmdet's names; it shows every image
+            options = dict(draw=True, test_out_dir=folder)
         config.default_hooks.visualization.update(
-            enable=True,
-            show=args.show,
-            wait_time=args.wait_time,
-            out_dir=args.show_dir,
-            interval=args.interval,
+            show=args.show, wait_time=args.wait_time, interval=args.interval, **options
         )
 
     runner = build_runner(config)

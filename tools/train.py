@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Train what a config describes: baseline, teacher or student."""
+"""Train what a config describes: baseline, teacher, student or detector."""
 
 import argparse
 import sys
@@ -48,8 +48,9 @@ def main() -> None:
             workers = config[key].get('num_workers', 0) != 0
             config[key].setdefault('persistent_workers', workers)
             option = f'{key}.persistent_workers'
-            if args.no_persistent_workers and option not in (args.cfg_options or {}):
-                config[key].persistent_workers = False
+            if option not in (args.cfg_options or {}):
+                unwanted = args.no_persistent_workers or not workers
+                config[key].persistent_workers &= not unwanted
     if args.amp:
         if not (is_cuda_available() or is_npu_available() or is_musa_available()):
             raise ConfigError('--amp needs a GPU, and none was found; train without it')

@@ -7,6 +7,7 @@ import_quietly('mmpretrain.models')
 
 from .classifier import load_classifier
 from .conversion import convert_checkpoint
+from .detector import detect, holds_detector, load_detector
 from .inference import find_images, predict, readable_images
 from .online import best_network
 from .publishing import export_onnx, publish
@@ -14,9 +15,12 @@ from .publishing import export_onnx, publish
 __all__ = [
     'best_network',
     'convert_checkpoint',
+    'detect',
     'export_onnx',
     'find_images',
+    'holds_detector',
     'load_classifier',
+    'load_detector',
     'predict',
     'publish',
     'readable_images',

@@ -16,6 +16,7 @@ from hsakd.registry import DATASETS, MODELS, TRANSFORMS
 from hsakd.utils.checkpoint import describe_mismatch, network_state_dict, read_checkpoint
 from hsakd.utils.config_text import checkpoint_config, find_class
 from hsakd.utils.errors import CheckpointError, ConfigError, UserError
+from hsakd.utils.normalisation import classifier_normalisation, network_config
 
 from .running import load_config
 
@@ -51,9 +52,9 @@ def load_classifier(
         config = checkpoint_config(checkpoint, path, key)
     elif not isinstance(config, Config):
         config = load_config(config)
-    trained_config = _network_config(config, network)
+    trained_config = network_config(config, network)
     trained = _build(_Exporter(config)(MODELS, trained_config, 'model'))
-    weights = network_state_dict(_one_network(checkpoint, network), path, key)
+    weights = network_state_dict(checkpoint, path, key, network)
     mismatch = describe_mismatch(trained.state_dict(), weights)
     if mismatch:
         raise CheckpointError(
@@ -121,45 +122,6 @@ class _Exporter:
         return name if '.' in name else f'{self.scope}.{name}'
 
 
-def _network_config(config: Config, index: int | None) -> ConfigDict:
-    """Config of the network that a model predicts with."""
-    model = config.get('model')
-    if not isinstance(model, dict):
-        raise ConfigError(f'model={model!r}: accepted is the config of a classifier or distiller')
-    if 'networks' in model:
-        index = index or 0
-        if not 0 <= index < len(model.networks):
-            raise ConfigError(
-                f'network {index}: accepted are 0..{len(model.networks) - 1}, since the model has '
-                f'{len(model.networks)} networks'
-            )
-        return model.networks[index]
-    if index is not None:
-        raise ConfigError(f'network {index} of a {model.get("type")}, which has one network only')
-    network = model.get('student', model)
-    if not ('backbone' in network and 'head' in network):
-        raise ConfigError(
-            f'model.type={model.get("type")!r}: no classifier with backbone and head in it; '
-            'accepted are classifiers, and distillers with a student or networks'
-        )
-    return network
-
-
-def _one_network(checkpoint: Mapping, index: int | None) -> Mapping:
-    """The checkpoint of network ``index`` alone; None keeps all."""
-    weights = checkpoint.get('state_dict') if isinstance(checkpoint, Mapping) else None
-    if index is None or not isinstance(weights, Mapping):
-        return checkpoint
-    prefix = f'networks.{index}.'
-    return dict(
-        state_dict={
-            str(name).removeprefix(prefix): value
-            for name, value in weights.items()
-            if str(name).startswith(prefix)
-        }
-    )
-
-
 def _build(config: dict) -> nn.Module:
     try:
         return MODELS.build(config)
@@ -172,11 +134,8 @@ def _build(config: dict) -> nn.Module:
 def _classifier_config(config: Config, network: ConfigDict) -> Config:
     """Config of the plain classifier, for ``mmpretrain.get_model`` and its inferencer."""
     exporter = _Exporter(config)
-    pipeline, in_memory = _test_pipeline(config, exporter)
-    normalisation = network.get('data_preprocessor') or config.model.get('data_preprocessor')
-    normalisation = normalisation or config.get('data_preprocessor') or {}
-    # Files are read as BGR; images of a data set in memory have the network's order already.
-    to_rgb = normalisation.get('to_rgb', False) or in_memory
+    pipeline = _test_pipeline(config, exporter)
+    normalisation = classifier_normalisation(config, network)
     model = dict(
         type='mmpretrain.ImageClassifier',
         **{
@@ -186,9 +145,9 @@ def _classifier_config(config: Config, network: ConfigDict) -> Config:
         },
         data_preprocessor=dict(
             type='mmpretrain.ClsDataPreprocessor',
-            mean=normalisation.get('mean'),
-            std=normalisation.get('std'),
-            to_rgb=to_rgb,
+            mean=list(normalisation.mean) or None,
+            std=list(normalisation.std) or None,
+            to_rgb=normalisation.rgb,
         ),
     )
     dataset = dict(type='mmpretrain.CustomDataset', pipeline=pipeline)
@@ -202,8 +161,8 @@ def _classifier_config(config: Config, network: ConfigDict) -> Config:
     )
 
 
-def _test_pipeline(config: Config, exporter: _Exporter) -> tuple[list[dict], bool]:
-    """The test pipeline for files, and whether the data set's images were in memory."""
+def _test_pipeline(config: Config, exporter: _Exporter) -> list[dict]:
+    """The test pipeline for files."""
     dataset = _test_dataset(config)
     key = 'test_dataloader.dataset.pipeline'
     if 'pipeline' not in dataset:
@@ -213,7 +172,6 @@ def _test_pipeline(config: Config, exporter: _Exporter) -> tuple[list[dict], boo
         for step in dataset.pipeline
         if not issubclass(find_class(TRANSFORMS, step.type, exporter.scope, key), LoadImageFromFile)
     ]
-    in_memory = len(steps) == len(dataset.pipeline)
     pipeline = exporter(TRANSFORMS, steps, key)
     if not any('Resize' in step['type'] or 'Crop' in step['type'] for step in pipeline):
         name = str(dataset.get('type')).split('.')[-1]
@@ -229,7 +187,7 @@ def _test_pipeline(config: Config, exporter: _Exporter) -> tuple[list[dict], boo
             dict(type='mmpretrain.CenterCrop', crop_size=size),
         ]
     # The inferencer replaces the step of this name by its own loading.
-    return [dict(type='LoadImageFromFile'), *pipeline], in_memory
+    return [dict(type='LoadImageFromFile'), *pipeline]
 
 
 def _dataset_meta(checkpoint: dict, source: str, config: Config, num_classes: int) -> dict:

@@ -55,7 +55,7 @@ def readable_images(images: Iterable[Path]) -> tuple[list[Path], dict[Path, Data
     good, bad = [], {}
     for image in images:
         try:
-            _read(image)
+            read_image(image)
             good.append(image)
         except DataError as error:
             bad[image] = error
@@ -90,7 +90,7 @@ def predict(
     names = inferencer.classes or [str(i) for i in range(classifier.head.num_classes)]
     for start in range(0, len(images), batch_size):
         paths = images[start : start + batch_size]
-        arrays = [_read(path) for path in paths]
+        arrays = [read_image(path) for path in paths]
         (batch,) = inferencer.preprocess(arrays, batch_size=len(arrays))
         samples = inferencer.forward(batch)
         for path, array, sample in zip(paths, arrays, samples, strict=True):
@@ -101,9 +101,19 @@ def predict(
             yield Prediction(path, [names[i] for i in labels], scores.tolist())
 
 
-def _read(path: Path) -> np.ndarray:
-    """The image [H, W, 3], uint8, BGR."""
+def read_image(path: Path) -> np.ndarray:
+    """The image [H, W, 3], uint8, BGR.
+
+    Raises:
+        DataError: It cannot be decoded.
+    """
     return LoadImage().transform(dict(img_path=str(path)))['img']
+
+
+def enlargement(image: np.ndarray) -> float:
+    """By how much to enlarge an image so that text on it can be read; 1 for large ones."""
+    short, long = sorted(image.shape[:2])
+    return max(1, min(_ENLARGED[0] / short, _ENLARGED[1] / long))
 
 
 def _draw(
@@ -113,15 +123,13 @@ def _draw(
     classes: Sequence[str] | None,
     file: Path,
 ) -> None:
-    short, long = sorted(image.shape[:2])
-    scale = max(1, min(_ENLARGED[0] / short, _ENLARGED[1] / long))
     try:
         visualizer.visualize_cls(
             image[..., ::-1],
             sample,
             classes=classes,
             draw_gt=False,
-            resize=round(short * scale),
+            resize=round(min(image.shape[:2]) * enlargement(image)),
             out_file=str(file),
         )
     except OSError as error:

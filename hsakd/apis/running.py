@@ -16,16 +16,23 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import OPTIMIZERS
 from mmengine.runner import Runner
 
+from hsakd.engine.pretrained_backbone import KEY, prepare_pretrained_backbone
 from hsakd.engine.runner import DistillationRunner
-from hsakd.utils.checkpoint import describe_mismatch, load_network, read_checkpoint
+from hsakd.utils.checkpoint import (
+    checkpoint_weights,
+    describe_mismatch,
+    load_network,
+    read_checkpoint,
+)
 from hsakd.utils.checks import is_number
 from hsakd.utils.errors import CheckpointError, ConfigError, UserError
+from hsakd.utils.third_party import import_mmdet
 
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 #: What each launcher sets in the environment of its processes.
 _LAUNCHED_BY = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID', 'mpi': 'OMPI_COMM_WORLD_RANK'}
 #: Data sets that take ``skip_bad_images``.
-_OF_FILES = ('ImageFolder', 'ImageNet', 'TinyImageNet')
+_OF_FILES = ('ImageFolder', 'ImageNet', 'TinyImageNet', 'VOCDataset', 'CocoDataset')
 
 
 def load_config(path: str, options: dict | None = None) -> Config:
@@ -86,7 +93,8 @@ def prepare_config(args: argparse.Namespace) -> Config:
         _skip_bad_images(config)
     for key in _LOADERS:
         if config.get(key):
-            config[key].setdefault('collate_fn', ConfigDict(type='default_collate'))
+            if not is_detection(config):  # images of one size
+                config[key].setdefault('collate_fn', ConfigDict(type='default_collate'))
             config[key].setdefault('pin_memory', is_cuda_available())
             if args.no_pin_memory and f'{key}.pin_memory' not in (args.cfg_options or {}):
                 config[key].pin_memory = False
@@ -106,8 +114,14 @@ def build_runner(config: Config, train: bool = False) -> Runner:
     """
     import hsakd  # noqa: F401  registers hsakd's types
 
+    if is_detection(config):
+        import_mmdet()
+    with _building(KEY):
+        notice = prepare_pretrained_backbone(config) if train and KEY in config else None
     with _building('the config'):
         runner = DistillationRunner.from_cfg(config)
+    if notice:
+        runner.logger.log(*notice)
     if train:
         _build_training(runner, config)
     else:
@@ -179,16 +193,32 @@ def _in_one_line(error: Exception) -> str:
     return f'{type(error).__name__}: {" ".join(str(message).split())}'
 
 
+def is_detection(config: Config) -> bool:
+    """Whether a config is one of mmdet's or made from one."""
+    return config.get('default_scope') == 'mmdet'
+
+
+def _datasets(dataset: dict) -> Iterator[dict]:
+    """The data sets in wrappers such as FewShotSubset and ConcatDataset."""
+    if 'dataset' in dataset:
+        yield from _datasets(dataset['dataset'])
+    elif 'datasets' in dataset:
+        for part in dataset['datasets']:
+            yield from _datasets(part)
+    elif dataset:
+        yield dataset
+
+
 def _skip_bad_images(config: Config) -> None:
-    datasets = []
-    for key in _LOADERS:
-        dataset = (config.get(key) or {}).get('dataset', {})
-        while 'dataset' in dataset:  # a wrapper such as FewShotSubset
-            dataset = dataset.dataset
-        datasets.append(dataset)
-    of_files = [d for d in datasets if d.get('type', '').removeprefix('hsakd.') in _OF_FILES]
+    loaders = [config[key] for key in _LOADERS if config.get(key)]
+    datasets = [part for loader in loaders for part in _datasets(loader.get('dataset', {}))]
+    scope = config.get('default_scope') or 'hsakd'
+    accepted = [f'hsakd.{name}' for name in _OF_FILES]
+    of_files = [
+        d for d in datasets if (d.type if '.' in d.type else f'{scope}.{d.type}') in accepted
+    ]
     if not of_files:
-        found = sorted({dataset.type for dataset in datasets if dataset})
+        found = sorted({dataset.type for dataset in datasets})
         raise ConfigError(
             f'--skip-bad-images is for {", ".join(_OF_FILES)}; the config has {found}'
         )
@@ -197,20 +227,26 @@ def _skip_bad_images(config: Config) -> None:
 
 
 def load_for_test(runner: Runner, path: str) -> None:
-    """Load a checkpoint whole into what is tested: a network, a student, or all that learn online.
+    """Load a checkpoint whole into what is tested.
+
+    That is a network, a student, all networks that learn online, or a detector.
 
     Raises:
         CheckpointError: It does not fit.
     """
+    from hsakd.models import BranchedClassifier
+
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    if not hasattr(model, 'networks'):
-        load_network(getattr(model, 'student', model), path, 'checkpoint')
+    network = getattr(model, 'student', model)
+    if isinstance(network, BranchedClassifier):
+        load_network(network, path, 'checkpoint')
         return
-    weights = read_checkpoint(path, 'checkpoint').get('state_dict', {})
+    weights = checkpoint_weights(read_checkpoint(path, 'checkpoint'))
     mismatch = describe_mismatch(model.state_dict(), weights)
     if mismatch:
+        what = f'{len(model.networks)} networks' if hasattr(model, 'networks') else 'model'
         raise CheckpointError(
-            f'checkpoint={str(path)!r} does not fit the {len(model.networks)} networks of the '
-            f'config: {mismatch}'
+            f'checkpoint={str(path)!r} does not fit the {what} of the config, a '
+            f'{type(model).__name__}: {mismatch}'
         )
     model.load_state_dict(weights)

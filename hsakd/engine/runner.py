@@ -18,6 +18,8 @@ from hsakd.utils.checkpoint import (
 )
 from hsakd.utils.errors import CheckpointError
 
+from .pretrained_backbone import KEY, RANDOM, load_pretrained_backbone
+
 # What mmengine says of its own internals.
 _NOISE = (
     '"FileClient" will be deprecated',
@@ -32,7 +34,8 @@ def _for_terminal(record: logging.LogRecord) -> bool:
     message = record.getMessage()
     if message.startswith(_NOISE):
         return False
-    return record.levelno >= logging.WARNING or message.count('\n') < 3
+    table = '+---' in message or 'Average Precision' in message  # of a metric of mmdet
+    return record.levelno >= logging.WARNING or message.count('\n') < 3 or table
 
 
 class DistillationRunner(Runner):
@@ -63,6 +66,15 @@ class DistillationRunner(Runner):
         if on_cpu and model_wrapper_cfg is None:
             return MMDistributedDataParallel(module=model, broadcast_buffers=False)
         return super().wrap_model(model_wrapper_cfg, model)
+
+    def _init_model_weights(self) -> None:
+        """mmengine's, and then the backbone that ``pretrained_backbone`` names."""
+        super()._init_model_weights()
+        source = self.cfg.get(KEY)
+        if source and source != RANDOM:
+            model = self.model.module if is_model_wrapper(self.model) else self.model
+            network = self.cfg.get('pretrained_network')
+            self.logger.info(load_pretrained_backbone(model, source, network))
 
     def resume(self, filename: str, *args, **kwargs) -> None:
         """Go on from a checkpoint.

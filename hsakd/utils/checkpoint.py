@@ -78,7 +78,9 @@ def read_checkpoint(path: str | Path, key: str) -> dict:
         raise CheckpointError(_broken(key, path)) from error
 
 
-def network_state_dict(checkpoint: Mapping, path: str | Path, key: str) -> dict[str, Tensor]:
+def network_state_dict(
+    checkpoint: Mapping, path: str | Path, key: str, network: int | None = None
+) -> dict[str, Tensor]:
     """The state dict of one network (``backbone.*``, ``head.*``, ...) in a checkpoint.
 
     Args:
@@ -88,12 +90,19 @@ def network_state_dict(checkpoint: Mapping, path: str | Path, key: str) -> dict[
             ``layer1.*``, ..., ``fc.*``), which mmpretrain's ``ResNet`` and ``ResNeXt`` take.
         path: Where it came from, for messages.
         key: The config key or option that named it, for messages.
+        network: Which network of an online distiller; the first by default.
 
     Raises:
         CheckpointError: There is none.
     """
     weights = checkpoint_weights(checkpoint)
-    for prefix in _PREFIXES:
+    if network is not None and not any(n.startswith(f'networks.{network}.') for n in weights):
+        found = sorted({name.split('.')[1] for name in weights if name.startswith('networks.')})
+        raise CheckpointError(
+            f'{key}={str(path)!r}: no network {network} in it; accepted are '
+            f'{", ".join(found) or "checkpoints of several networks that learned online"}'
+        )
+    for prefix in _PREFIXES if network is None else (f'networks.{network}.',):
         if any(name.startswith(f'{prefix}backbone.') for name in weights):
             return {
                 name.removeprefix(prefix): value
@@ -101,7 +110,7 @@ def network_state_dict(checkpoint: Mapping, path: str | Path, key: str) -> dict[
                 if name.startswith(prefix)
             }
     weights = {name.removeprefix('module.'): value for name, value in weights.items()}
-    if _is_torchvision_resnet(weights):
+    if is_torchvision_resnet(weights):
         return _from_torchvision(weights)
     found = ', '.join(map(str, list(checkpoint)[:4])) if isinstance(checkpoint, Mapping) else ''
     raise CheckpointError(
@@ -119,8 +128,9 @@ def checkpoint_weights(checkpoint: object) -> dict[str, Tensor]:
     return {str(name): value for name, value in weights.items() if isinstance(value, Tensor)}
 
 
-def _is_torchvision_resnet(weights: Mapping[str, Tensor]) -> bool:
+def is_torchvision_resnet(weights: Mapping[str, Tensor]) -> bool:
     """Tell torchvision's from the ResNets for 32x32 images of others, which share some keys."""
+    weights = {name.removeprefix('module.'): value for name, value in weights.items()}
     stem = weights.get('conv1.weight')
     return 'layer4.0.conv1.weight' in weights and stem is not None and stem.shape[2:] == (7, 7)
 

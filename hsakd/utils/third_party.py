@@ -8,13 +8,16 @@ import warnings
 
 from mmengine.logging import MMLogger
 
+from .errors import ConfigError
+
 
 def import_quietly(name: str) -> None:
     """Import a module of the OpenMMLab family without its notes on absent compiled operators.
 
     mmpretrain imports mmdet where that is installed, and mmdet warns that an operator for lane
-    detection is not compiled; mmcv warns of one for deformable attention; mmpretrain prints that a
-    closed-source package is absent. No network here needs them.
+    detection is not compiled, and of a faster COCO metric that is absent; mmcv warns of an operator
+    for deformable attention; both print that a closed-source package is absent. Nothing here needs
+    them.
     """
 
     def keep(record: logging.LogRecord) -> bool:
@@ -25,6 +28,26 @@ def import_quietly(name: str) -> None:
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.filterwarnings('ignore', 'Fail to import ``MultiScaleDeformableAttention``')
+            warnings.filterwarnings('ignore', 'faster_coco_eval is not installed')
             importlib.import_module(name)
     finally:
         logger.removeFilter(keep)
+
+
+def import_mmdet() -> None:
+    """Import what detection needs.
+
+    Raises:
+        ConfigError: mmdet is not installed.
+    """
+    try:
+        import_quietly('mmdet.evaluation')
+        import_quietly('mmdet.engine')
+        import_quietly('mmdet.visualization')
+    except ModuleNotFoundError as error:
+        if error.name != 'mmdet':
+            raise
+        raise ConfigError(
+            'detection needs mmdet, which is not installed; accepted is an environment made by '
+            '`make env`, or pip install -r requirements/detection.txt'
+        ) from error

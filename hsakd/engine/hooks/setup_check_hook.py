@@ -99,9 +99,11 @@ def _networks(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def _num_classes(model: nn.Module) -> int | None:
-    """Classes of the networks under training, where they are classifiers."""
+    """Classes of the networks or the detector under training, where there is a head with some."""
     network = next(iter(_networks(_unwrapped(model)).values()))
-    return getattr(getattr(network, 'head', None), 'num_classes', None)
+    network = getattr(network, 'roi_head', network)  # of detectors with two stages
+    head = getattr(network, 'head', None) or getattr(network, 'bbox_head', None)
+    return getattr(head, 'num_classes', None)
 
 
 def _check_batches(dataloader: DataLoader) -> None:
@@ -155,6 +157,8 @@ def _check_features(model: nn.Module, data_batch: dict) -> None:
 
 
 def _check_batch_norm(model: nn.Module, dataloader: DataLoader) -> None:
+    if hasattr(_unwrapped(model), 'with_bbox'):  # a detector, whose maps have more than one pixel
+        return
     if not any(isinstance(module, _BatchNorm) and module.training for module in model.modules()):
         return
     if dataloader.batch_size == 1:

@@ -1,0 +1,18 @@
+_base_ = ['mmdet::_base_/default_runtime.py']
+
+# What the backbone starts from: a checkpoint of tools/train.py, a published student, a classifier
+# of mmpretrain or a ResNet of torchvision; 'random' trains from scratch. Of an online checkpoint,
+# pretrained_network says which of its networks.
+pretrained_backbone = None
+pretrained_network = None
+
+default_hooks = dict(
+    checkpoint=dict(max_keep_ckpts=1, save_best='auto'),
+)
+custom_hooks = [
+    dict(type='hsakd.SetupCheckHook'),
+    dict(type='hsakd.MissedValidationHook'),
+    dict(type='hsakd.NonFiniteLossHook'),
+    dict(type='hsakd.ProgressHook'),
+]
+randomness = dict(seed=0)

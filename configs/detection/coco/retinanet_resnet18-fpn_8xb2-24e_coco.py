@@ -1,0 +1,9 @@
+_base_ = [
+    '../../_base_/models/retinanet_resnet18-fpn.py',
+    '../../_base_/datasets/coco_detection.py',
+    'mmdet::_base_/schedules/schedule_2x.py',
+    '../../_base_/detection_runtime.py',
+]
+
+optim_wrapper = dict(optimizer=dict(lr=0.01))
+pretrained_backbone = 'work_dirs/hsakd-offline_resnet34_resnet18_8xb32-100e_imagenet/epoch_100.pth'

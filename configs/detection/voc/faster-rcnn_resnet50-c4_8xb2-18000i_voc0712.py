@@ -1,0 +1,10 @@
+_base_ = [
+    '../../_base_/models/faster-rcnn_resnet50-c4.py',
+    '../../_base_/datasets/voc0712_detection_ms.py',
+    '../../_base_/schedules/voc_18000i.py',
+    '../../_base_/detection_runtime.py',
+]
+
+model = dict(roi_head=dict(bbox_head=dict(num_classes=20)))
+default_hooks = dict(checkpoint=dict(by_epoch=False, interval=3000))
+log_processor = dict(by_epoch=False)

@@ -1,0 +1,277 @@
+"""Detectors out of checkpoints of training, and what they find in images."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import mmcv
+import numpy as np
+from mmcv.transforms import LoadAnnotations, LoadImageFromFile
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import DefaultScope, Registry
+from mmengine.structures import InstanceData
+from torch import nn
+
+from hsakd.registry import MODELS, TASK_UTILS, TRANSFORMS
+from hsakd.utils.checkpoint import checkpoint_weights, describe_mismatch, read_checkpoint
+from hsakd.utils.config_text import checkpoint_config, find_class
+from hsakd.utils.errors import CheckpointError, ConfigError, DataError
+from hsakd.utils.third_party import import_mmdet, import_quietly
+
+from .classifier import _build, _dataset_meta
+from .inference import Prediction, enlargement, read_image
+from .running import is_detection
+
+if TYPE_CHECKING:  # mmdet is imported when a detector is met, since classifiers do without
+    from mmdet.models import BaseDetector
+    from mmdet.visualization import DetLocalVisualizer
+
+#: Keys of a config that only say where initial weights come from.
+_INITIAL_WEIGHTS = ('init_cfg', 'pretrained')
+#: Parts of mmdet that are registered and yet load other files, or evaluate text of the config.
+_UNSAFE_MODULES = (
+    'mmdet.datasets.transforms.text_transformers',
+    'mmdet.models.dense_heads.atss_vlfusion_head',
+    'mmdet.models.detectors.kd_one_stage',
+    'mmdet.models.detectors.lad',
+    'mmdet.models.language_models',
+    'mmdet.models.task_modules.tracking',
+)
+
+
+@dataclass(frozen=True)
+class Detections(Prediction):
+    """What was found in one image, best first; of each its class, score and box.
+
+    A box is x1, y1, x2, y2 in pixels of the image.
+    """
+
+    boxes: list[tuple[float, float, float, float]]
+
+
+def holds_detector(path: str | Path, key: str = 'checkpoint') -> bool:
+    """Whether a checkpoint is a detector's, by the config in it.
+
+    Args:
+        path: A checkpoint of tools/train.py, or a published student.
+        key: The option that named it, for messages.
+
+    Raises:
+        CheckpointError: The file is missing or broken, or has no config.
+    """
+    return is_detection(checkpoint_config(read_checkpoint(path, key), path, key))
+
+
+def load_detector(path: str | Path, key: str = 'checkpoint') -> BaseDetector:
+    """The detector of a checkpoint, as mmdet's ``init_detector`` gives it.
+
+    What the config names is built only where it is registered, and no other weights are loaded.
+    Its ``cfg`` has the test pipeline without annotations, for ``mmdet.apis.inference_detector``.
+
+    Args:
+        path: A checkpoint of tools/train.py.
+        key: The option that named it, for messages.
+
+    Raises:
+        CheckpointError: The file is missing or broken, or does not fit its config.
+        ConfigError: The config describes no detector, or mmdet is not installed.
+    """
+    checkpoint = read_checkpoint(path, key)
+    config = checkpoint_config(checkpoint, path, key)
+    if not is_detection(config):
+        raise ConfigError(
+            f'{key}={str(path)!r}: default_scope={config.get("default_scope")!r} in its config; '
+            "accepted are detectors, with 'mmdet'"
+        )
+    import_mmdet()
+    import_quietly('mmdet.apis')
+    from mmdet.models import BaseDetector
+
+    scope = config.default_scope
+    model = _checked(config.get('model'), (MODELS, TASK_UTILS), scope, 'model')
+    pipeline = _test_pipeline(config)
+    with DefaultScope.overwrite_default_scope(scope):
+        detector = _build(model)
+    if not isinstance(detector, BaseDetector):
+        raise ConfigError(f'model.type={config.model.type!r}: accepted are detectors of mmdet')
+    weights = checkpoint_weights(checkpoint)
+    mismatch = describe_mismatch(detector.state_dict(), weights)
+    if mismatch:
+        raise CheckpointError(
+            f'{key}={str(path)!r} does not fit its config, a {type(detector).__name__}: {mismatch}'
+        )
+    detector.load_state_dict(weights)
+    detector.dataset_meta = _dataset_meta(
+        checkpoint, f'{key}={str(path)!r}', config, _num_classes(detector)
+    )
+    detector.cfg = Config(dict(test_dataloader=dict(dataset=dict(pipeline=pipeline))))
+    return detector.eval()
+
+
+def detect(
+    detector: BaseDetector,
+    images: Sequence[Path],
+    score_thr: float = 0.3,
+    topk: int | None = None,
+    pictures: Mapping[Path, Path] | None = None,
+) -> Iterator[Detections]:
+    """Find objects in images of any size, each through the test pipeline of the detector's config.
+
+    Args:
+        detector: As :func:`load_detector` gives it, on any device.
+        images: Files.
+        score_thr: Only what has a higher score is told.
+        topk: At most so many of each image; all by default.
+        pictures: Files (.png) to draw each image and what is in it to. Folders are made, and
+            earlier pictures replaced.
+
+    Yields:
+        The detections of one image, in order.
+
+    Raises:
+        DataError: An image cannot be decoded or resized, or a picture cannot be written.
+    """
+    from mmdet.apis import inference_detector
+    from mmdet.visualization import DetLocalVisualizer
+
+    visualizer = DetLocalVisualizer()
+    names = detector.dataset_meta.get('classes')
+    for path in images:
+        image = read_image(path)
+        try:
+            with DefaultScope.overwrite_default_scope('mmdet'):
+                found = inference_detector(detector, image).pred_instances.cpu()
+        except cv2.error as error:
+            raise DataError(
+                f'{path}: {image.shape[1]}x{image.shape[0]} pixels are too narrow for the test '
+                'pipeline of the detector; leave this image out'
+            ) from error
+        found = found[found.scores > score_thr]
+        found = found[found.scores.argsort(descending=True)[:topk]]
+        labels = found.labels.tolist()
+        classes = [names[label] if names else str(label) for label in labels]
+        if pictures is not None:
+            _draw(visualizer, image, found, classes, pictures[path])
+        boxes = [tuple(box) for box in found.bboxes.tolist()]
+        yield Detections(path, classes, found.scores.tolist(), boxes)
+
+
+def _checked(value: object, registries: Sequence[Registry], scope: str, key: str) -> object:
+    """Copy part of a config without initial weights.
+
+    Args:
+        value: What is at ``key`` of the config.
+        registries: One of them has to know each ``type`` in it.
+        scope: Of types without one.
+        key: Where it is, for messages.
+
+    Raises:
+        ConfigError: A type is not registered, or its class is one that is not safe to build.
+    """
+    if isinstance(value, list | tuple):
+        return type(value)(
+            _checked(v, registries, scope, f'{key}.{i}') for i, v in enumerate(value)
+        )
+    if not isinstance(value, dict):
+        return value
+    scope = value.get('_scope_', scope)
+    if 'type' in value:
+        _check_type(value['type'], registries, scope, key)
+    return ConfigDict(
+        {
+            k: _checked(v, registries, scope, f'{key}.{k}')
+            for k, v in value.items()
+            if k not in _INITIAL_WEIGHTS
+        }
+    )
+
+
+def _check_type(name: str, registries: Sequence[Registry], scope: str, key: str) -> None:
+    from mmcv import ops
+
+    # NMS and RoIAlign are not registered: mmdet takes the latter from this module by name, and
+    # mmcv evaluates the name of the former as Python.
+    if MODELS in registries and name in ops.__all__:
+        return
+    for registry in registries:
+        try:
+            found = find_class(registry, name, scope, key)
+        except ConfigError as error:
+            refused = error
+            continue
+        if found.__module__.startswith(_UNSAFE_MODULES):
+            raise ConfigError(
+                f'{key}.type={name!r} is refused, since it loads other files or evaluates text '
+                'when it is built; accepted are detectors that need nothing but their own weights'
+            )
+        return
+    raise refused
+
+
+def _test_pipeline(config: Config) -> list[dict]:
+    """The test pipeline after loading, without annotations."""
+    from mmdet.utils import get_test_pipeline_cfg
+
+    key = 'test_dataloader.dataset.pipeline'
+    try:
+        pipeline = get_test_pipeline_cfg(config)
+    except (AttributeError, TypeError, IndexError, RuntimeError) as error:
+        raise ConfigError(
+            f'{key} is missing; accepted is the pipeline that images are tested with'
+        ) from error
+    pipeline = _checked(pipeline, (TRANSFORMS,), config.default_scope, key)
+    loading = LoadImageFromFile, LoadAnnotations
+    # mmdet's ``inference_detector`` replaces the first step by its own loading.
+    return [
+        dict(type='LoadImageFromFile'),
+        *(
+            step
+            for step in pipeline
+            if not issubclass(find_class(TRANSFORMS, step.type, config.default_scope, key), loading)
+        ),
+    ]
+
+
+def _num_classes(detector: BaseDetector) -> int:
+    head = getattr(getattr(detector, 'roi_head', detector), 'bbox_head', None)
+    head = head[-1] if isinstance(head, nn.ModuleList) else head  # of a cascade
+    if not hasattr(head, 'num_classes'):
+        raise ConfigError(
+            f'model: a {type(detector).__name__} without bbox_head; accepted are detectors that '
+            'give boxes'
+        )
+    return head.num_classes
+
+
+def _draw(
+    visualizer: DetLocalVisualizer,
+    image: np.ndarray,
+    found: InstanceData,
+    classes: list[str],
+    file: Path,
+) -> None:
+    from mmdet.structures import DetDataSample
+
+    scale = enlargement(image)
+    image = mmcv.imrescale(image, scale)
+    shown = InstanceData(
+        bboxes=found.bboxes * scale, labels=found.labels, scores=found.scores, label_names=classes
+    )
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings('ignore', '.*out of bounds')  # boxes at the border
+            visualizer.add_datasample(
+                'image',
+                image[..., ::-1],
+                DetDataSample(pred_instances=shown),
+                draw_gt=False,
+                pred_score_thr=-1,
+                out_file=str(file),
+            )
+    except OSError as error:
+        raise DataError(f'{str(file)!r} cannot be written: {error.strerror}') from error

@@ -1,0 +1,149 @@
+"""Trainings by tools/train.py, for tools that need several: done, under way, or left to do."""
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+
+from hsakd.engine.pretrained_backbone import KEY, prepare_pretrained_backbone
+from hsakd.utils.errors import ConfigError, UserError
+from hsakd.visualization import find_runs
+from hsakd.visualization.work_dirs import LoggedRun, comparable_settings
+
+from .running import load_config
+
+_TOOLS = Path(__file__).resolve().parents[2] / 'tools'
+
+
+@dataclass
+class TrainingRun:
+    """One training.
+
+    Attributes:
+        config: Its config file.
+        checkpoint: What it ends with, in its work dir.
+        options: Its ``--cfg-options``, as typed.
+    """
+
+    config: Path
+    checkpoint: Path
+    options: Sequence[str] = ()
+
+    @property
+    def work_dir(self) -> Path:
+        """Where it writes."""
+        return self.checkpoint.parent
+
+
+def load_with_options(config: Path, options: Sequence[str]) -> Config:
+    """Read a config file and apply ``--cfg-options`` as typed.
+
+    Raises:
+        ConfigError: An option is not KEY=VALUE; or as :func:`~hsakd.apis.running.load_config`.
+    """
+    if not options:
+        return load_config(str(config))
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    try:
+        parsed = parser.parse_args(['--cfg-options', *options])
+    except ValueError as error:
+        raise ConfigError(
+            f'--cfg-options {shlex.join(options)}: accepted are KEY=VALUE ...'
+        ) from error
+    return load_config(str(config), parsed.cfg_options)
+
+
+def last_checkpoint(config: Config, work_dir: Path) -> Path:
+    """The checkpoint that a training ends with."""
+    by_epoch = 'max_epochs' in config.train_cfg
+    length = config.train_cfg['max_epochs' if by_epoch else 'max_iters']
+    return work_dir / f'{"epoch" if by_epoch else "iter"}_{length}.pth'
+
+
+def is_done(run: TrainingRun) -> bool:
+    """Its checkpoint is there, was validated, and is of the settings that are asked for.
+
+    Raises:
+        UserError: What is there was trained with other settings.
+    """
+    there = _logged(run)
+    if there is None:  # a checkpoint without logs was put there by somebody
+        return run.checkpoint.is_file()
+    content = load_with_options(run.config, run.options)
+    if content.get(KEY) is not None:
+        prepare_pretrained_backbone(content)  # as tools/train.py does before it logs the config
+    config = content.to_dict()
+    wanted = comparable_settings(config) | {'randomness.seed': config['randomness'].get('seed')}
+    found = there.settings | {'randomness.seed': there.seed}
+    found.pop('GPUs', None)
+    differing = sorted(key for key in {*wanted, *found} if wanted.get(key) != found.get(key))
+    if differing:
+        shown = ', '.join(f'{k} is {found.get(k)!r} and not {wanted.get(k)!r}' for k in differing)
+        raise UserError(
+            f'{run.work_dir} holds a training with other settings than {run.config} and the '
+            f'options ask for: {shown}; accepted are the same settings, and moving the folder away'
+        )
+    return run.checkpoint.is_file() and there.finished
+
+
+def _logged(run: TrainingRun) -> LoggedRun | None:
+    """What the logs in its work dir say of the last training there."""
+    if not any(run.work_dir.glob('*/vis_data/scalars.json')):
+        return None
+    runs, left_out = find_runs([run.work_dir])
+    if not runs:
+        raise UserError(f'{run.work_dir}: {left_out[0].reason}; accepted is a folder of one config')
+    return runs[-1]
+
+
+def train(run: TrainingRun, label: str, dry_run: bool = False) -> None:
+    """Train, unless that was done; go on with what was under way.
+
+    Args:
+        run: What.
+        label: What the terminal calls it.
+        dry_run: Show the command, and run nothing.
+
+    Raises:
+        UserError: As :func:`is_done`; or the training ended without what makes it done.
+        SystemExit: The training failed; with its status.
+    """
+    if is_done(run):
+        print(f'{label}: done, {run.checkpoint}', flush=True)
+        return
+    resume = (run.work_dir / 'last_checkpoint').is_file()
+    command = [os.path.relpath(run.config), '--work-dir', str(run.work_dir)]
+    command += ['--resume'] if resume else []
+    command += ['--cfg-options', *run.options] if run.options else []
+    call('train.py', command, label, dry_run)
+    if not dry_run and not is_done(run):
+        raise UserError(
+            f'{label} left no {run.checkpoint} or no validation of it: accepted are configs that '
+            'save and validate their last epoch'
+        )
+
+
+def call(tool: str, arguments: Sequence[str], label: str, dry_run: bool = False) -> None:
+    """Show the command of a tool, and run it.
+
+    Raises:
+        SystemExit: It failed; with its status.
+    """
+    command = [os.path.relpath(_TOOLS / tool), *arguments]
+    print(f'{label}: python {shlex.join(command)}', flush=True)
+    if dry_run:
+        return
+    status = subprocess.run([sys.executable, *command], check=False).returncode
+    if status:
+        print(
+            f'{label} stopped with status {status}; the same command as before goes on from there',
+            file=sys.stderr,
+        )
+        sys.exit(status)

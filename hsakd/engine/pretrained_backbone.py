@@ -1,0 +1,181 @@
+"""``pretrained_backbone``: the config key that says what the backbone of a detector starts from."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from mmengine.config import Config
+from torch import nn
+
+from hsakd.utils.checkpoint import (
+    checkpoint_weights,
+    describe_mismatch,
+    network_state_dict,
+    read_checkpoint,
+)
+from hsakd.utils.config_text import parse_config
+from hsakd.utils.errors import CheckpointError, ConfigError
+from hsakd.utils.normalisation import (
+    Normalisation,
+    checkpoint_normalisation,
+    detector_normalisation,
+    network_config,
+)
+
+KEY = 'pretrained_backbone'
+#: The value of the key for training from scratch.
+RANDOM = 'random'
+_ACCEPTED = (
+    'accepted are a checkpoint of tools/train.py, a published student, a classifier of mmpretrain '
+    f"or a ResNet of torchvision, and '{RANDOM}' for training from scratch, as in --cfg-options "
+    f'{KEY}=FILE'
+)
+
+
+def prepare_pretrained_backbone(config: Config) -> tuple[int, str]:
+    """Check the key and set up the detector for what it names.
+
+    The detector gets the normalisation that the backbone was trained with, where the checkpoint
+    tells, and no other initial weights of the backbone.
+
+    Args:
+        config: With the key ``pretrained_backbone``. Changed in place.
+
+    Returns:
+        A logging level and what to say of the normalisation.
+
+    Raises:
+        CheckpointError: The file is missing or broken, or of other settings than shapes can tell.
+        ConfigError: The value of the key is none of those accepted.
+    """
+    source, preprocessor = config[KEY], config.model.data_preprocessor
+    if source is None:
+        raise ConfigError(f'{KEY}=None: training needs to know what to start from; {_ACCEPTED}')
+    if not isinstance(source, str):
+        raise ConfigError(f'{KEY}={source!r}: {_ACCEPTED}')
+    backbone = config.model.backbone
+    for part in (backbone, config.model.get('roi_head', {}).get('shared_head')):
+        if part:
+            part.pop('init_cfg', None)  # mmdet's own way, by which half a checkpoint may load
+    if source == RANDOM:
+        if backbone.get('frozen_stages', -1) >= 0:
+            raise ConfigError(
+                f"{KEY}='{RANDOM}' with model.backbone.frozen_stages={backbone.frozen_stages}: "
+                'random weights would stay as they are; accepted is '
+                'model.backbone.frozen_stages=-1, best with model.backbone.norm_eval=False'
+            )
+        return logging.INFO, f'normalisation: {detector_normalisation(preprocessor)}'
+    if not Path(source).expanduser().is_file():
+        raise CheckpointError(f'{KEY}={source!r}: no such file; {_ACCEPTED}')
+    checkpoint = read_checkpoint(source, KEY)
+    network = config.get('pretrained_network')
+    network_state_dict(checkpoint, source, KEY, network)  # there is one
+    _check_style(backbone, checkpoint, source, network)
+    trained = checkpoint_normalisation(checkpoint, network)
+    found = detector_normalisation(preprocessor)
+    if trained is None:
+        return logging.WARNING, (
+            f'{KEY}={source!r} does not say which normalisation it was trained with; see that it '
+            f'is that of the config, which is used: {found}'
+        )
+    _set_normalisation(preprocessor, trained)
+    instead = '' if found == trained else f', instead of that of the config: {found}'
+    return logging.INFO, f'normalisation: {trained}, as the backbone was trained with{instead}'
+
+
+def normalise_as_trained(config: Config, path: str) -> None:
+    """Give the detector of a config the normalisation that its checkpoint was trained with.
+
+    Args:
+        config: Of a detector. Changed in place.
+        path: A checkpoint of tools/train.py.
+
+    Raises:
+        CheckpointError: The file is missing or broken.
+    """
+    meta = read_checkpoint(path, 'checkpoint').get('meta')
+    text = meta.get('cfg') if isinstance(meta, Mapping) else None
+    try:
+        trained = detector_normalisation(parse_config(text).model.data_preprocessor)
+    except (SyntaxError, ValueError, TypeError, AttributeError, RecursionError):
+        return  # from elsewhere, without a config
+    _set_normalisation(config.model.data_preprocessor, trained)
+
+
+def _set_normalisation(preprocessor: dict, wanted: Normalisation) -> None:
+    preprocessor.pop('rgb_to_bgr', None)
+    preprocessor.update(
+        mean=list(wanted.mean) or None, std=list(wanted.std) or None, bgr_to_rgb=wanted.rgb
+    )
+
+
+def load_pretrained_backbone(model: nn.Module, source: str, network: int | None) -> str:
+    """Load the backbone of a classifier into a detector, whole or not at all.
+
+    Branches and heads are left out. Where the last stage of the backbone is the shared head of the
+    detector (C4), it goes there.
+
+    Args:
+        model: The detector, with a ``backbone``.
+        source: The checkpoint.
+        network: Which network of an online distiller; the first by default.
+
+    Returns:
+        How many weights were matched, and which ones were missing or unexpected.
+
+    Raises:
+        CheckpointError: A weight of the detector's backbone is missing, or has another shape.
+    """
+    checkpoint = read_checkpoint(source, KEY)
+    weights = {
+        name.removeprefix('backbone.'): value
+        for name, value in network_state_dict(checkpoint, source, KEY, network).items()
+        if name.startswith('backbone.')
+    }
+    parts = {'backbone': model.backbone}
+    if getattr(getattr(model, 'roi_head', None), 'with_shared_head', False):
+        parts['roi_head.shared_head'] = model.roi_head.shared_head
+    taken: set[str] = set()
+    for name, part in parts.items():
+        wanted = part.state_dict()
+        found = {key: weights[key] for key in wanted if key in weights}
+        mismatch = describe_mismatch(wanted, found)
+        if mismatch:
+            raise CheckpointError(
+                f'{KEY}={source!r} does not fit model.{name} of the config, a '
+                f'{type(part).__name__}: {mismatch}; of the checkpoint, '
+                f'{_names([key for key in weights if key not in wanted])} are not in it'
+            )
+        part.load_state_dict(found)
+        taken |= found.keys()
+    several = len({n.split('.')[1] for n in checkpoint_weights(checkpoint) if n[:9] == 'networks.'})
+    which = f' (network {network or 0} of {several})' if several else ''
+    return (
+        f'{KEY}={source!r}{which}: {len(taken)} weights matched ({" and ".join(parts)}), 0 '
+        f'missing, unexpected: {_names([name for name in weights if name not in taken])}'
+    )
+
+
+def _check_style(
+    backbone: Mapping, checkpoint: Mapping, source: str, network: int | None
+) -> None:
+    """Compare where the bottlenecks of ResNets stride, which no shape of a weight tells."""
+    if backbone.get('depth') is None or 'ResNe' not in backbone.type or backbone.depth < 50:
+        return
+    try:
+        trained = network_config(parse_config(checkpoint['meta']['cfg']), network)['backbone']
+    except (SyntaxError, ValueError, TypeError, KeyError, ConfigError, RecursionError):
+        trained = {}  # no config in it, as in torchvision's
+    styles = trained.get('style', 'pytorch'), backbone.get('style', 'pytorch')
+    if styles[0] != styles[1]:
+        raise CheckpointError(
+            f'{KEY}={source!r}: its backbone is of style {styles[0]!r}, that of the config of '
+            f'{styles[1]!r}, whose bottlenecks stride in another convolution; accepted is '
+            f'model.backbone.style={styles[0]} (and the same in model.roi_head.shared_head)'
+        )
+
+
+def _names(names: list[str]) -> str:
+    if not names:
+        return 'none'
+    return f'{len(names)} ({", ".join(names[:3])}{", ..." if len(names) > 3 else ""})'

@@ -1,0 +1,128 @@
+"""What images a network was trained on: mean, standard deviation and order of the channels."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mmcv.transforms import LoadImageFromFile
+from mmengine.config import Config
+
+from hsakd.registry import TRANSFORMS
+
+from .checkpoint import checkpoint_weights, is_torchvision_resnet
+from .config_text import find_class, parse_config
+from .errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """How an image with values 0..255 becomes the input of a network.
+
+    Attributes:
+        mean: Of each channel in the order that the network gets them; empty for no normalisation.
+        std: The same.
+        rgb: The channels are R, G, B, else B, G, R.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    rgb: bool
+
+    @classmethod
+    def from_preprocessor(cls, preprocessor: Mapping, rgb: bool) -> 'Normalisation':
+        """That of the ``data_preprocessor`` of a config."""
+        return cls(_numbers(preprocessor.get('mean')), _numbers(preprocessor.get('std')), rgb)
+
+    def __str__(self) -> str:
+        mean, std = (', '.join(f'{v:.6g}' for v in values) for values in (self.mean, self.std))
+        return f'mean ({mean}), std ({std}), {"RGB" if self.rgb else "BGR"}'
+
+
+IMAGENET = Normalisation((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), True)
+
+
+def classifier_normalisation(config: Config, network: Mapping) -> Normalisation:
+    """That of a network of a classifier's or a distiller's config.
+
+    Args:
+        config: The config.
+        network: Part of it; its own ``data_preprocessor`` comes before that of the model.
+    """
+    preprocessor = network.get('data_preprocessor') or config.model.get('data_preprocessor')
+    # Before mmpretrain 1.0 it was called img_norm_cfg.
+    preprocessor = preprocessor or config.get('data_preprocessor') or config.get('img_norm_cfg')
+    preprocessor = preprocessor or {}
+    # Files are read as BGR; images of a data set in memory have the network's order already.
+    rgb = preprocessor.get('to_rgb', False) or not _reads_files(config)
+    return Normalisation.from_preprocessor(preprocessor, bool(rgb))
+
+
+def detector_normalisation(preprocessor: Mapping) -> Normalisation:
+    """That of mmdet's ``DetDataPreprocessor``, whose images are files, read as BGR."""
+    return Normalisation.from_preprocessor(preprocessor, preprocessor.get('bgr_to_rgb', False))
+
+
+def checkpoint_normalisation(checkpoint: Mapping, network: int | None) -> Normalisation | None:
+    """That of a classifier's checkpoint; None if it does not tell.
+
+    torchvision's ResNets, which have no config in them, were all trained with :data:`IMAGENET`.
+    """
+    if is_torchvision_resnet(checkpoint_weights(checkpoint)):
+        return IMAGENET
+    meta = checkpoint.get('meta') if isinstance(checkpoint, Mapping) else None
+    text = meta.get('cfg') or meta.get('config') if isinstance(meta, Mapping) else None
+    try:
+        config = parse_config(text)
+        return classifier_normalisation(config, network_config(config, network))
+    except (SyntaxError, ValueError, TypeError, AttributeError, ConfigError, RecursionError):
+        return None
+
+
+def network_config(config: Config, index: int | None) -> Mapping:
+    """Config of the network that a model predicts with.
+
+    Args:
+        config: Of a classifier or distiller.
+        index: Which network of an online distiller; the first by default.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    model = config.get('model')
+    if not isinstance(model, dict):
+        raise ConfigError(f'model={model!r}: accepted is the config of a classifier or distiller')
+    if 'networks' in model:
+        index = index or 0
+        if not 0 <= index < len(model.networks):
+            raise ConfigError(
+                f'network {index}: accepted are 0..{len(model.networks) - 1}, since the model has '
+                f'{len(model.networks)} networks'
+            )
+        return model.networks[index]
+    if index is not None:
+        raise ConfigError(f'network {index} of a {model.get("type")}, which has one network only')
+    network = model.get('student', model)
+    if not ('backbone' in network and 'head' in network):
+        raise ConfigError(
+            f'model.type={model.get("type")!r}: no classifier with backbone and head in it; '
+            'accepted are classifiers, and distillers with a student or networks'
+        )
+    return network
+
+
+def _reads_files(config: Config) -> bool:
+    scope = config.get('default_scope') or 'mmpretrain'
+    dataset = (config.get('test_dataloader') or {}).get('dataset') or {}
+    if 'pipeline' not in dataset:  # an older config, or one of weights alone
+        return True
+    for step in dataset['pipeline']:
+        try:
+            kind = find_class(TRANSFORMS, step['type'], scope, 'test_dataloader.dataset.pipeline')
+        except ConfigError:  # of a package that is not here
+            continue
+        if issubclass(kind, LoadImageFromFile):
+            return True
+    return False
+
+
+def _numbers(values: Sequence[float] | None) -> tuple[float, ...]:
+    return tuple(float(value) for value in values or ())

@@ -1,0 +1,252 @@
+"""What a detector's backbone starts from, and on which images that was trained."""
+
+import logging
+
+import pytest
+import torch
+from mmdet.registry import MODELS as DETECTORS
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmpretrain import get_model
+
+from hsakd.apis import load_classifier, publish
+from hsakd.engine.pretrained_backbone import (
+    load_pretrained_backbone,
+    normalise_as_trained,
+    prepare_pretrained_backbone,
+)
+from hsakd.registry import MODELS
+from hsakd.utils.errors import CheckpointError, ConfigError
+from tests.conftest import ROOT, network_cfg
+from tests.imagenet_files import save_torchvision
+
+MEAN, STD = [120.0, 110.0, 100.0], [60.0, 50.0, 40.0]
+FILES = [
+    dict(type='LoadImage'),
+    dict(type='mmpretrain.Resize', scale=(32, 32)),
+    dict(type='mmpretrain.PackInputs'),
+]
+
+
+def resnet18(**kwargs):
+    cfg = network_cfg(num_classes=3, **kwargs)
+    cfg['backbone'] = dict(type='mmpretrain.ResNet', depth=18)
+    cfg['head']['in_channels'] = 512
+    return cfg
+
+
+def models():
+    return dict(
+        baseline=resnet18(branches=False),
+        teacher=dict(resnet18(), type='HSAKDTeacher'),
+        offline=dict(
+            type='HSAKDOffline', student=resnet18(), teacher=resnet18(), teacher_ckpt=None
+        ),
+        online=dict(type='HSAKDOnline', networks=[resnet18(), resnet18()]),
+    )
+
+
+def detector(name='faster-rcnn_resnet18-fpn_8xb2-4e_voc0712', **overrides):
+    cfg = Config.fromfile(ROOT / f'configs/detection/voc/{name}.py')
+    cfg.merge_from_dict(overrides)
+    return cfg
+
+
+def build(cfg):
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        return DETECTORS.build(cfg.model)
+
+
+def save(path, model_cfg, to_rgb=True, pipeline=FILES, dataset='ImageFolder', **backbone):
+    """What tools/train.py leaves of a model."""
+    torch.manual_seed(1)
+    model = MODELS.build(model_cfg)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.normal_(module.running_mean)
+    cfg = dict(
+        default_scope='hsakd',
+        model=model_cfg,
+        data_preprocessor=dict(mean=MEAN, std=STD, to_rgb=to_rgb),
+        test_dataloader=dict(dataset=dict(type=dataset, pipeline=pipeline)),
+    )
+    meta = dict(cfg=Config(cfg).pretty_text, dataset_meta=dict(classes=['a', 'b', 'c']))
+    torch.save(dict(meta=meta, state_dict=model.state_dict()), path)
+    return model
+
+
+def equal(backbone, wanted):
+    found = backbone.state_dict()
+    return wanted.keys() == found.keys() and all(torch.equal(found[k], wanted[k]) for k in wanted)
+
+
+def prepared(path, **overrides):
+    """The detector's config after preparation, and what was said."""
+    cfg = detector(pretrained_backbone=str(path), **overrides)
+    return cfg, *prepare_pretrained_backbone(cfg)
+
+
+@pytest.mark.parametrize(
+    'name, network', [('baseline', None), ('teacher', None), ('offline', None), ('online', None)]
+    + [('online', 1)],
+)
+def test_every_weight_lands(tmp_path, name, network):
+    trained = save(tmp_path / 'trained.pth', models()[name])
+    trained = getattr(trained, 'student', trained)
+    if name == 'online':
+        trained = trained.networks[network or 0]
+    cfg, level, notice = prepared(tmp_path / 'trained.pth', pretrained_network=network)
+    model = build(cfg)
+    report = load_pretrained_backbone(model, cfg.pretrained_backbone, cfg.pretrained_network)
+    assert equal(model.backbone, trained.backbone.state_dict())
+    assert '120 weights matched (backbone), 0 missing, unexpected: none' in report
+    assert ('(network 1 of 2)' in report) == (network == 1)
+    preprocessor = cfg.model.data_preprocessor
+    assert (preprocessor.mean, preprocessor.std, preprocessor.bgr_to_rgb) == (MEAN, STD, True)
+    assert level == logging.INFO and '120, 110, 100' in notice and '123.675' in notice
+
+
+def test_published_student(tmp_path):
+    save(tmp_path / 'trained.pth', models()['offline'], to_rgb=False)
+    classifier = load_classifier(tmp_path / 'trained.pth')
+    published, _ = publish(classifier, tmp_path / 'student')
+    cfg, *_ = prepared(published)
+    model = build(cfg)
+    load_pretrained_backbone(model, str(published), None)
+    assert equal(model.backbone, classifier.backbone.state_dict())
+    preprocessor = cfg.model.data_preprocessor
+    assert preprocessor.mean == MEAN and preprocessor.bgr_to_rgb is False  # trained on BGR
+
+
+def test_classifier_of_mmpretrain(tmp_path):
+    theirs = get_model('resnet18_8xb32_in1k')
+    torch.save(dict(state_dict=theirs.state_dict()), tmp_path / 'theirs.pth')
+    cfg, level, notice = prepared(tmp_path / 'theirs.pth')
+    assert level == logging.WARNING and 'does not say which normalisation' in notice
+    assert '123.675' in notice  # that of the config
+    torch.save(
+        dict(state_dict=theirs.state_dict(), meta=dict(cfg=theirs._config.pretty_text)),
+        tmp_path / 'theirs.pth',
+    )
+    cfg, level, notice = prepared(tmp_path / 'theirs.pth')
+    assert level == logging.INFO and 'as the backbone was trained with' in notice
+    model = build(cfg)
+    load_pretrained_backbone(model, str(tmp_path / 'theirs.pth'), None)
+    assert equal(model.backbone, theirs.backbone.state_dict())
+
+
+def test_resnet_of_torchvision(tmp_path):
+    theirs = save_torchvision(tmp_path / 'weights.pth', 'resnet50').double()
+    wrong = dict(mean=[0.0, 0, 0], std=[1.0, 1, 1], bgr_to_rgb=False)
+    cfg, _, notice = prepared(tmp_path / 'weights.pth', **{'model.data_preprocessor': wrong})
+    assert cfg.model.data_preprocessor.mean == [123.675, 116.28, 103.53]
+    assert cfg.model.data_preprocessor.bgr_to_rgb is True
+    cfg = detector('faster-rcnn_resnet50-c4_8xb2-18000i_voc0712')
+    cfg.pretrained_backbone = str(tmp_path / 'weights.pth')
+    prepare_pretrained_backbone(cfg)
+    model = build(cfg).double().eval()
+    report = load_pretrained_backbone(model, cfg.pretrained_backbone, None)
+    assert 'backbone and roi_head.shared_head' in report and 'unexpected: none' in report
+    images = torch.randn(1, 3, 64, 64, dtype=torch.float64)
+    with torch.no_grad():
+        ours = model.roi_head.shared_head(model.backbone(images)[0])
+        x = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(images))))
+        for layer in (theirs.layer1, theirs.layer2, theirs.layer3, theirs.layer4):
+            x = layer(x)
+    torch.testing.assert_close(ours, x, rtol=1e-9, atol=1e-9)
+
+
+def test_images_in_memory_are_rgb(tmp_path):
+    pipeline = [dict(type='mmpretrain.PackInputs')]
+    cfg = models()['baseline']
+    save(tmp_path / 'cifar.pth', cfg, to_rgb=False, pipeline=pipeline, dataset='CIFAR10')
+    cfg, *_ = prepared(tmp_path / 'cifar.pth', **{'model.data_preprocessor.bgr_to_rgb': False})
+    assert cfg.model.data_preprocessor.bgr_to_rgb is True
+
+
+def test_weights_without_a_place_are_reported(tmp_path):
+    save_torchvision(tmp_path / 'weights.pth')
+    cfg = detector('retinanet_resnet18-fpn_8xb2-4e_voc0712')
+    cfg.model.backbone.update(num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1))
+    cfg.model.backbone.update(out_indices=(0, 1, 2), init_cfg=None)
+    cfg.model.neck.update(in_channels=[64, 128, 256])
+    report = load_pretrained_backbone(build(cfg), str(tmp_path / 'weights.pth'), None)
+    assert 'unexpected: 30 (layer4.0.conv1.weight, ' in report
+
+
+def test_half_a_backbone_is_refused(tmp_path):
+    save_torchvision(tmp_path / 'weights.pth', 'resnet34')
+    model = build(prepared(tmp_path / 'weights.pth')[0])
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    path = tmp_path / 'weights.pth'
+    deeper = detector(**{'model.backbone.depth': 34, 'model.backbone.init_cfg': None})
+    with pytest.raises(CheckpointError, match='backbone of the config, a ResNet: .* missing'):
+        weights = torch.load(path)
+        del weights['layer3.1.bn2.running_mean']
+        torch.save(weights, tmp_path / 'part.pth')
+        load_pretrained_backbone(build(deeper), str(tmp_path / 'part.pth'), None)
+    save(tmp_path / 'small.pth', network_cfg(depth=8, num_classes=3))
+    with pytest.raises(CheckpointError, match='shape'):
+        load_pretrained_backbone(model, str(tmp_path / 'small.pth'), None)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_bottlenecks_of_another_style_are_refused(tmp_path):
+    cfg = resnet18(branches=False)
+    cfg['backbone'].update(depth=50, style='caffe')
+    cfg['head']['in_channels'] = 2048
+    save(tmp_path / 'caffe.pth', cfg)
+    cfg = detector('faster-rcnn_resnet50-fpn_8xb2-4e_voc0712')
+    cfg.pretrained_backbone = str(tmp_path / 'caffe.pth')
+    with pytest.raises(CheckpointError, match="style 'caffe'.*model.backbone.style=caffe"):
+        prepare_pretrained_backbone(cfg)
+    cfg.model.backbone.style = 'caffe'
+    prepare_pretrained_backbone(cfg)
+
+
+@pytest.mark.parametrize(
+    'value, message',
+    [
+        (None, 'pretrained_backbone=None: training needs to know'),
+        (3, 'pretrained_backbone=3: accepted'),
+        ('nowhere.pth', 'no such file.*random'),
+        ('random', 'frozen_stages=1.*would stay as they are.*norm_eval=False'),
+    ],
+)
+def test_values_that_are_refused(value, message):
+    with pytest.raises((CheckpointError, ConfigError), match=message):
+        prepare_pretrained_backbone(detector(pretrained_backbone=value))
+
+
+def test_number_of_a_network_that_is_not_there(tmp_path):
+    save(tmp_path / 'online.pth', models()['online'])
+    with pytest.raises(CheckpointError, match='no network 2 in it; accepted are 0, 1'):
+        prepared(tmp_path / 'online.pth', pretrained_network=2)
+    save_torchvision(tmp_path / 'weights.pth')
+    with pytest.raises(CheckpointError, match='several networks'):
+        prepared(tmp_path / 'weights.pth', pretrained_network=0)
+
+
+def test_random_weights_are_downloaded_from_nowhere():
+    cfg = detector(
+        pretrained_backbone='random',
+        **{'model.backbone.frozen_stages': -1, 'model.backbone.norm_eval': False},
+    )
+    prepare_pretrained_backbone(cfg)
+    model = build(cfg)
+    model.init_weights()  # mmdet's config names a checkpoint of torchvision's by its address
+    assert 'init_cfg' not in cfg.model.backbone
+
+
+def test_test_uses_the_normalisation_of_the_training(tmp_path):
+    cfg = detector()
+    cfg.model.data_preprocessor.update(mean=MEAN, std=STD, bgr_to_rgb=False)
+    torch.save(dict(meta=dict(cfg=cfg.pretty_text), state_dict={}), tmp_path / 'detector.pth')
+    other = detector()
+    normalise_as_trained(other, str(tmp_path / 'detector.pth'))
+    found = other.model.data_preprocessor
+    assert (found.mean, found.std, found.bgr_to_rgb) == (MEAN, STD, False)
+    torch.save(dict(state_dict={}), tmp_path / 'detector.pth')  # from elsewhere
+    other = detector()
+    normalise_as_trained(other, str(tmp_path / 'detector.pth'))
+    assert other.model.data_preprocessor == detector().model.data_preprocessor
