@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Classify images: a table of the best classes, and pictures with them."""
+"""Classify images, or find objects in them: a table of what is there, and pictures with it."""
 
 import argparse
 import sys
@@ -8,6 +8,16 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hsakd.utils.cli import check_out_folder, positive_number, run_tool  # noqa: E402
+
+
+def fraction(text: str) -> float:
+    """An ``argparse`` type: 0..1."""
+    try:
+        if 0 <= float(text) <= 1:
+            return float(text)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f'{text!r} is not in 0..1')
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -20,10 +30,19 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         '--model',
         required=True,
         metavar='FILE',
-        help='published student (.pth), or checkpoint of tools/train.py',
+        help='published student (.pth), or checkpoint of tools/train.py: of a classifier or a '
+        'detector',
     )
     parser.add_argument(
-        '--topk', type=positive_number, default=5, help='classes to show (default: 5)'
+        '--topk',
+        type=positive_number,
+        help='classes or objects to show of each image, best first (default: 5 classes; all objects'
+        ' above --score-thr)',
+    )
+    parser.add_argument(
+        '--score-thr',
+        type=fraction,
+        help='show objects with a higher score, 0..1; for detectors (default: 0.3)',
     )
     parser.add_argument(
         '--out',
@@ -48,9 +67,17 @@ def main(argv: list[str] | None = None) -> None:
     from rich.progress import track
     from rich.table import Table
 
-    from hsakd.apis import find_images, load_classifier, predict, readable_images
+    from hsakd.apis import (
+        detect,
+        find_images,
+        holds_detector,
+        load_classifier,
+        load_detector,
+        predict,
+        readable_images,
+    )
     from hsakd.utils.device import find_device
-    from hsakd.utils.errors import DataError
+    from hsakd.utils.errors import DataError, UserError
 
     check_out_folder(args.out, f'--out={str(args.out)!r}')
     root = Path(args.images).expanduser()
@@ -61,6 +88,12 @@ def main(argv: list[str] | None = None) -> None:
             'for images next time; accepted is a folder elsewhere'
         )
     device = find_device(args.device)
+    is_detector = holds_detector(args.model, key='--model')
+    if not is_detector and args.score_thr is not None:
+        raise UserError(
+            f'--score-thr={args.score_thr:g}: --model={args.model!r} is a classifier; accepted is '
+            '--topk, and --score-thr for detectors'
+        )
     images, bad = readable_images(images)
     if bad and not args.skip_bad_images:
         more = f' ({len(bad)} images in all)' if len(bad) > 1 else ''
@@ -69,21 +102,31 @@ def main(argv: list[str] | None = None) -> None:
         print(f'skipped, cannot be decoded: {image}', file=sys.stderr)
     if not images:
         raise DataError(f'{args.images!r}: none of {len(bad)} images can be decoded')
-    classifier = load_classifier(args.model, key='--model').to(device)
+    load = load_detector if is_detector else load_classifier
+    model = load(args.model, key='--model').to(device)
 
     folder = root if root.is_dir() else root.parent
     pictures = {image: args.out / f'{image.relative_to(folder)}.png' for image in images}
     table = Table('image', 'class', 'score')
     table.columns[0].overflow = table.columns[1].overflow = 'fold'
     table.columns[2].justify = 'right'
-    predictions = predict(classifier, images, args.topk, pictures)
+    if is_detector:
+        table.add_column('box (x1 y1 x2 y2)', justify='right', no_wrap=True)
+        threshold = 0.3 if args.score_thr is None else args.score_thr
+        predictions = detect(model, images, threshold, args.topk, pictures)
+    else:
+        predictions = predict(model, images, args.topk or 5, pictures)
     progress = track(
         predictions, 'predicting', len(images), console=Console(stderr=True), transient=True
     )
     for prediction in progress:
-        names = [str(prediction.image.relative_to(folder))] + [''] * (len(prediction.classes) - 1)
-        for row in zip(names, prediction.classes, prediction.scores, strict=True):
-            table.add_row(row[0], row[1], f'{row[2]:.3f}')
+        columns = [prediction.classes, [f'{score:.3f}' for score in prediction.scores]]
+        if is_detector:
+            columns.append([' '.join(f'{v:6.1f}' for v in box) for box in prediction.boxes])
+        rows = list(zip(*columns, strict=True)) or [(f'nothing above {threshold:g}',)]
+        names = [str(prediction.image.relative_to(folder))] + [''] * (len(rows) - 1)
+        for name, row in zip(names, rows, strict=True):
+            table.add_row(name, *row)
         table.add_section()
     Console().print(table)
     skipped = f'; {len(bad)} skipped, since they cannot be decoded' if bad else ''

@@ -53,7 +53,7 @@ def load_classifier(
     elif not isinstance(config, Config):
         config = load_config(config)
     trained_config = network_config(config, network)
-    trained = _build(_Exporter(config)(MODELS, trained_config, 'model'))
+    trained = build_network(_Exporter(config)(MODELS, trained_config, 'model'))
     weights = network_state_dict(checkpoint, path, key, network)
     mismatch = describe_mismatch(trained.state_dict(), weights)
     if mismatch:
@@ -76,7 +76,7 @@ def load_classifier(
             f'{key}={str(path)!r}: without its branches the network gives other logits, off '
             f'by {difference:.3g}; accepted are networks whose head sees the last feature map'
         )
-    classifier._dataset_meta = _dataset_meta(
+    classifier._dataset_meta = dataset_meta(
         checkpoint, f'{key}={str(path)!r}', config, classifier.head.num_classes
     )
     return classifier
@@ -122,7 +122,8 @@ class _Exporter:
         return name if '.' in name else f'{self.scope}.{name}'
 
 
-def _build(config: dict) -> nn.Module:
+def build_network(config: dict) -> nn.Module:
+    """Build a model; whatever goes wrong is a ConfigError."""
     try:
         return MODELS.build(config)
     except UserError:
@@ -190,11 +191,11 @@ def _test_pipeline(config: Config, exporter: _Exporter) -> list[dict]:
     return [dict(type='LoadImageFromFile'), *pipeline]
 
 
-def _dataset_meta(checkpoint: dict, source: str, config: Config, num_classes: int) -> dict:
+def dataset_meta(checkpoint: dict, source: str, config: Config, num_classes: int) -> dict:
     """``classes``, of the training data or else of the kind of data set, where they are known."""
     meta = checkpoint.get('meta')
-    dataset_meta = meta.get('dataset_meta') if isinstance(meta, Mapping) else None
-    classes = dataset_meta.get('classes') if isinstance(dataset_meta, Mapping) else None
+    saved = meta.get('dataset_meta') if isinstance(meta, Mapping) else None
+    classes = saved.get('classes') if isinstance(saved, Mapping) else None
     if not isinstance(classes, list | tuple):
         dataset = _test_dataset(config)
         scope = config.get('default_scope') or 'hsakd'

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import cv2
 import mmcv
 import numpy as np
+import torch
 from mmcv.transforms import LoadAnnotations, LoadImageFromFile
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope, Registry
@@ -23,7 +24,7 @@ from hsakd.utils.config_text import checkpoint_config, find_class
 from hsakd.utils.errors import CheckpointError, ConfigError, DataError
 from hsakd.utils.third_party import import_mmdet, import_quietly
 
-from .classifier import _build, _dataset_meta
+from .classifier import build_network, dataset_meta
 from .inference import Prediction, enlargement, read_image
 from .running import is_detection
 
@@ -96,7 +97,7 @@ def load_detector(path: str | Path, key: str = 'checkpoint') -> BaseDetector:
     model = _checked(config.get('model'), (MODELS, TASK_UTILS), scope, 'model')
     pipeline = _test_pipeline(config)
     with DefaultScope.overwrite_default_scope(scope):
-        detector = _build(model)
+        detector = build_network(model)
     if not isinstance(detector, BaseDetector):
         raise ConfigError(f'model.type={config.model.type!r}: accepted are detectors of mmdet')
     weights = checkpoint_weights(checkpoint)
@@ -106,7 +107,7 @@ def load_detector(path: str | Path, key: str = 'checkpoint') -> BaseDetector:
             f'{key}={str(path)!r} does not fit its config, a {type(detector).__name__}: {mismatch}'
         )
     detector.load_state_dict(weights)
-    detector.dataset_meta = _dataset_meta(
+    detector.dataset_meta = dataset_meta(
         checkpoint, f'{key}={str(path)!r}', config, _num_classes(detector)
     )
     detector.cfg = Config(dict(test_dataloader=dict(dataset=dict(pipeline=pipeline))))
@@ -257,17 +258,23 @@ def _draw(
 ) -> None:
     from mmdet.structures import DetDataSample
 
-    scale = enlargement(image)
-    image = mmcv.imrescale(image, scale)
+    enlarged = mmcv.imrescale(image, enlargement(image))
+    height, width = enlarged.shape[:2]
+    size = torch.tensor([width, height, width, height])
+    boxes = found.bboxes * size / torch.tensor(image.shape[1::-1] * 2)
+    # The visualizer would shrink the image to show a box that sticks out.
     shown = InstanceData(
-        bboxes=found.bboxes * scale, labels=found.labels, scores=found.scores, label_names=classes
+        bboxes=boxes.clamp(min=0).minimum(size),
+        labels=found.labels,
+        scores=found.scores,
+        label_names=classes,
     )
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings('ignore', '.*out of bounds')  # boxes at the border
+            warnings.filterwarnings('ignore', '.*out of bounds')  # text at the border
             visualizer.add_datasample(
                 'image',
-                image[..., ::-1],
+                enlarged[..., ::-1],
                 DetDataSample(pred_instances=shown),
                 draw_gt=False,
                 pred_score_thr=-1,

@@ -39,11 +39,19 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
         iou_threshold: A box that overlaps a better one by more is dropped.
         offset: 0, or 1 where x2 and y2 are the last pixels inside, so that width is x2 - x1 + 1.
     """
+    import torch
     from torchvision.ops import nms as torchvision_nms
 
-    # Moving x2 and y2 by the offset makes widths, heights and intersections those of mmcv.
-    boxes = boxes + boxes.new_tensor([0, 0, offset, offset])
-    return torchvision_nms(boxes, scores.to(boxes.dtype), iou_threshold)
+    # mmcv takes equal scores as this sort leaves them; torchvision's own, of what is sorted here
+    # already, is stable.
+    scores, order = scores.sort(descending=True)
+    boxes = boxes[order]
+    if offset:  # Moved x2 and y2 make widths, heights and intersections those of mmcv.
+        boxes = boxes + boxes.new_tensor([0, 0, offset, offset])
+    # As mmcv, compare with the threshold in the boxes' precision: float32 of 0.3 is above 0.3, so
+    # that torchvision's would drop boxes that overlap by just as much.
+    iou_threshold = torch.tensor(iou_threshold, dtype=boxes.dtype).item()
+    return order[torchvision_nms(boxes, scores.to(boxes.dtype), iou_threshold)]
 
 
 def roi_align_forward(

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from mmengine.config import Config
 
+from hsakd.engine.pretrained_backbone import KEY, RANDOM
 from hsakd.utils.config_text import parse_config
 from hsakd.utils.errors import ConfigError, DataError
 
@@ -39,8 +40,17 @@ _RUNTIME_KEYS = {
     'visualizer',
     'work_dir',
 }
-#: Data sets that are the same images wherever they lie; others are told apart by their data_root.
-_NAMED_DATA_SETS = {'CIFAR10', 'CIFAR100', 'ImageNet', 'STL10', 'TinyImageNet'}
+#: Data sets that are the same images wherever they lie; others, and those in the layout of one of
+#: these but with classes of their own, are told apart by their data_root.
+_NAMED_DATA_SETS = {
+    'CIFAR10',
+    'CIFAR100',
+    'CocoDataset',
+    'ImageNet',
+    'STL10',
+    'TinyImageNet',
+    'VOCDataset',
+}
 #: How names of published files end.
 _PUBLISHED = r'-[0-9a-f]{8}$'
 #: Hooks and metrics that watch a run and leave it as it is.
@@ -341,23 +351,33 @@ def _flatten(
         wrapped = value
         while isinstance(wrapped.get('dataset'), Mapping):  # FewShotSubset hands its own down
             wrapped = wrapped['dataset']
-        kind = str(wrapped.get('type', '')).rsplit('.')[-1]
+        kind = _type_name(wrapped)
+        named = kind in _NAMED_DATA_SETS and 'classes' not in (wrapped.get('metainfo') or {})
         for name, item in value.items():
-            if name == 'data_root' and (not kind or kind in _NAMED_DATA_SETS):
+            if name == 'data_root' and (not kind or named):
                 continue
             if name not in _RUNTIME_KEYS:
                 yield from _flatten(item, f'{key}.{name}' if key else str(name), followed)
     elif isinstance(value, list | tuple):
         if any(isinstance(item, Mapping) for item in value):
-            kept = [i for i in value if not (isinstance(i, Mapping) and i.get('type') in _WATCHERS)]
+            kept = [i for i in value if not (isinstance(i, Mapping) and _type_name(i) in _WATCHERS)]
             for index, item in enumerate(kept):
                 yield from _flatten(item, f'{key}.{index}', followed)
         else:
             yield key, list(value)
-    elif isinstance(value, str) and (last.endswith('_ckpt') or last in ('checkpoint', 'load_from')):
+    elif isinstance(value, str) and value != RANDOM and _names_checkpoint(last):
         yield key, checkpoint_origin(value, followed)
     else:
         yield key, value
+
+
+def _type_name(config: Mapping) -> str:
+    """Its type without the prefix of a scope; empty if it has none."""
+    return str(config.get('type', '')).rsplit('.')[-1]
+
+
+def _names_checkpoint(key: str) -> bool:
+    return key.endswith('_ckpt') or key in ('checkpoint', 'load_from', KEY)
 
 
 def _config_names(folder: Path) -> list[str]:

@@ -1,7 +1,10 @@
 """torchvision's operators behind mmcv's, where mmcv has no compiled ones."""
 
+import importlib.util
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +16,12 @@ import hsakd  # noqa: F401  offers the operators
 from hsakd.utils import mmcv_ext
 from tests.conftest import ROOT
 
+TOOL = 'tools/benchmarks/mmcv_operators.py'
+COMPILED = os.environ.get('HSAKD_COMPILED_MMCV')
+needs_compiled = pytest.mark.skipif(
+    not COMPILED, reason=f'HSAKD_COMPILED_MMCV names no folder with mmcv/_ext*.so, see {TOOL}'
+)
+
 
 @pytest.fixture(scope='module')
 def ops():
@@ -21,9 +30,17 @@ def ops():
     return mmcv.ops
 
 
+@pytest.fixture(scope='module')
+def benchmark_tool():
+    spec = importlib.util.spec_from_file_location('mmcv_operators', ROOT / TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def greedy_nms(boxes: np.ndarray, scores: np.ndarray, threshold: float, offset: int) -> list[int]:
-    """The definition, box by box."""
-    order = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
+    """The definition, box by box; equal scores in the order of torch's sort, as in mmcv."""
+    order = torch.tensor(scores).sort(descending=True).indices.tolist()
     area = np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2] + offset, 0), axis=1)
     kept = []
     for i in order:
@@ -58,6 +75,63 @@ def test_nms_is_the_greedy_one(found, threshold, offset):
     boxes, scores = found
     kept = mmcv_ext.nms(torch.tensor(boxes), torch.tensor(scores), threshold, offset)
     assert kept.tolist() == greedy_nms(boxes, scores, threshold, offset)
+
+
+@pytest.mark.parametrize(('inside', 'of', 'threshold'), [(3, 10, 0.3), (6, 10, 0.6), (1, 2, 0.5)])
+def test_boxes_that_overlap_by_just_the_threshold_stay(inside, of, threshold):
+    # float32(0.3) > 0.3, so that torchvision by itself drops the second box
+    boxes = torch.tensor([[0.0, 0, of, 1], [0, 0, inside, 1]])
+    scores = torch.tensor([0.9, 0.8])
+    assert mmcv_ext.nms(boxes, scores, threshold, 0).tolist() == [0, 1]
+    assert mmcv_ext.nms(boxes, scores, threshold - 1e-6, 0).tolist() == [0]
+
+
+def test_equal_scores_are_taken_in_the_order_of_torchs_sort():
+    boxes = torch.arange(400.0)[:, None] * 10 + torch.tensor([0.0, 0, 1, 1])  # none overlap
+    scores = torch.randint(3, (400,)).float()
+    assert torch.equal(mmcv_ext.nms(boxes, scores, 0.5, 0), scores.sort(descending=True).indices)
+
+
+@settings(max_examples=100, deadline=None)
+@given(detections(), st.sampled_from([0.3, 0.5]), st.sampled_from([0, 1]), st.randoms())
+def test_nms_of_several_classes_is_the_greedy_one_of_each(ops, found, threshold, offset, random):
+    from mmdet.models.layers import multiclass_nms
+
+    boxes, _ = found
+    n, cfg = len(boxes), dict(type='nms', iou_threshold=threshold, offset=offset)
+    # every box with a score of each of 3 classes (and the background), all different
+    scores = torch.tensor(random.sample(range(1, 99), 3 * n)).reshape(n, 3) / 100
+    expected = sorted(
+        (
+            (scores[i, label].item(), label, i)
+            for label in range(3)
+            for i in greedy_nms(
+                boxes.astype(np.float32), scores[:, label].numpy(), np.float32(threshold), offset
+            )
+        ),
+        reverse=True,
+    )
+    tensor = torch.tensor(boxes, dtype=torch.float32)
+    dets, labels, kept = multiclass_nms(
+        tensor, torch.cat([scores, torch.zeros(n, 1)], dim=1), 0.0, cfg, return_inds=True
+    )
+    assert [(label, i // 3) for label, i in zip(labels.tolist(), kept.tolist(), strict=True)] == [
+        (label, i) for _, label, i in expected
+    ]
+    assert dets.shape == (len(expected), 5)
+    if n:  # mmcv's takes the maximum of the coordinates
+        classes = torch.arange(3).repeat(n)
+        dets, kept = ops.batched_nms(tensor.repeat_interleave(3, 0), scores.ravel(), classes, cfg)
+        assert kept.tolist() == [3 * i + label for _, label, i in expected]
+        assert torch.equal(dets[:, 4], scores.ravel()[kept])
+
+
+def test_nms_of_no_box(ops):
+    dets, kept = ops.nms(torch.zeros(0, 4), torch.zeros(0), 0.5)
+    assert dets.shape == (0, 5) and kept.shape == (0,) and kept.dtype == torch.long
+    cfg = dict(type='nms', iou_threshold=0.5, class_agnostic=True)
+    dets, kept = ops.batched_nms(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0), cfg)
+    assert dets.shape == (0, 5) and kept.shape == (0,)
 
 
 def test_mmcvs_nms_runs_on_it(ops):
@@ -144,3 +218,47 @@ def test_mmdets_faster_rcnn_learns_and_predicts(ops):
     assert torch.isfinite(total) and model.backbone.layer2[0].conv1.weight.grad.any()
     found = model.eval()(inputs, [sample], mode='predict')[0].pred_instances
     assert found.bboxes.shape == (len(found.scores), 4)
+
+
+@needs_compiled
+def test_results_are_those_of_compiled_operators(benchmark_tool):
+    cpu = torch.device('cpu')
+    operators = dict(
+        torchvision=mmcv_ext, compiled=benchmark_tool.load_compiled(Path(COMPILED), cpu)
+    )
+    for row in benchmark_tool.compare_nms(operators, cpu, draws=4):
+        assert row['other_order'] == row['other_boxes'] == 0, row
+    for row in benchmark_tool.compare_roi_align(operators, cpu, draws=2):
+        assert row['result_difference'] <= 1e-6 * row['largest_result'], row
+        assert row['gradient_difference'] <= 1e-6 * row['largest_gradient'], row
+
+
+def test_benchmark_times_in_turns(benchmark_tool, ops):
+    # with torchvision's on both sides, of which one is told by what it was asked
+    asked = []
+
+    class Other:
+        def nms(self, *args, **kwargs):
+            asked.append(len(args[0]))
+            return mmcv_ext.nms(*args, **kwargs)
+
+    operators = dict(torchvision=mmcv_ext, compiled=Other())
+    cpu = torch.device('cpu')
+    run = benchmark_tool.single_operators((64, 64), cpu)['nms']
+    seconds = benchmark_tool.time_in_turns(operators, run, lambda round_: None, 3, cpu)
+    assert asked == [2000] * (3 + benchmark_tool.WARM_UP)
+    assert [len(s) for s in seconds.values()] == [3, 3] and min(map(min, seconds.values())) > 0
+    figures = benchmark_tool.summarise(dict(torchvision=[0.2, 0.1, 0.4], compiled=[0.1, 0.2, 0.1]))
+    assert figures['quartiles_ms']['torchvision'] == pytest.approx([150, 200, 300])
+    assert figures['ratio_of_medians'] == pytest.approx(2)
+    assert figures['ratios_of_pairs'] == pytest.approx([1.25, 2, 3])
+
+
+def test_benchmark_without_compiled_operators_says_how_to_build_them(in_process, tmp_path):
+    (tmp_path / 'mmcv').mkdir()
+    status, error = in_process(TOOL, '--compiled', tmp_path)
+    assert status == 1 and error.startswith('error: --compiled: no mmcv/_ext*.so in ')
+    assert f'pip install --no-build-isolation --no-deps --target {tmp_path} onedl-mmcv' in error
+    (tmp_path / 'mmcv/_ext.cpython-311.so').write_bytes(b'no library')
+    status, error = in_process(TOOL, '--compiled', tmp_path)
+    assert status == 1 and 'does not work on cpu' in error and error.count('\n') == 1

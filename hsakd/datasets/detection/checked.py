@@ -1,0 +1,99 @@
+import os
+from collections import Counter
+from collections.abc import Iterable
+
+from hsakd.datasets.image_folder import drop_bad_images
+from hsakd.utils.errors import ConfigError, DataError
+
+from .boxes import AnnotationReport
+
+
+class CheckedAnnotations:
+    """What the checked data sets share, to be mixed into one of mmdet's.
+
+    Args:
+        skip_bad_images: Leave out and count images that are missing, cannot be decoded (each is
+            decoded once at the start), or have a broken annotation. By default they are an error.
+        ignore_other_classes: Leave out and count boxes of classes that ``metainfo.classes`` lacks,
+            to train on a subset. By default they are an error.
+        **kwargs: Of mmdet's data set.
+    """
+
+    def __init__(
+        self, skip_bad_images: bool = False, ignore_other_classes: bool = False, **kwargs
+    ) -> None:
+        self.skip_bad_images = skip_bad_images
+        self.ignore_other_classes = ignore_other_classes
+        super().__init__(**kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """mmdet's, of annotations that are sound.
+
+        Raises:
+            ConfigError: ``metainfo.classes`` is no list of different names.
+            DataError: The annotation file is missing, broken or empty; an image is missing or its
+                annotation broken; a class is not in ``metainfo.classes``.
+        """
+        classes = self._metainfo['classes']
+        if isinstance(classes, str) or len(set(classes)) < len(classes):
+            raise ConfigError(
+                f'dataset.metainfo.classes={classes!r}; accepted is a tuple of different names, '
+                "('name',) for a single one"
+            )
+        if not os.path.isfile(self.ann_file):
+            raise DataError(
+                f'dataset.ann_file={self.ann_file!r} does not exist; accepted is {self.ANN_FILE}'
+            )
+        data_list = self.load_checked()
+        return drop_bad_images(data_list, self.data_root) if self.skip_bad_images else data_list
+
+    def new_report(self) -> AnnotationReport:
+        """For the annotations of this split."""
+        return AnnotationReport(self.ann_file, tuple(self._metainfo['classes']))
+
+    def close_report(self, report: AnnotationReport, num_images: int) -> None:
+        """See :meth:`AnnotationReport.close`."""
+        report.close(num_images, self.skip_bad_images, self.ignore_other_classes)
+
+    def check_different(self, names: Iterable[object], what: str) -> None:
+        """See that none comes twice.
+
+        Raises:
+            DataError: One does.
+        """
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise DataError(
+                f'{self.ann_file}: {what} {twice[0]!r} is listed more than once ({len(twice)} such '
+                'in all); accepted are different ones'
+            )
+
+    def filter_data(self) -> list[dict]:
+        """mmdet's, by ``filter_cfg``.
+
+        Raises:
+            DataError: No image is left.
+        """
+        kept = super().filter_data()
+        if not kept:
+            min_size = self.filter_cfg.get('min_size', 0)
+            small = sum(min(info['width'], info['height']) < min_size for info in self.data_list)
+            empty = sum(not info['instances'] for info in self.data_list)
+            raise DataError(
+                f'{self.ann_file}: dataset.filter_cfg={dict(self.filter_cfg)} leaves none of its '
+                f'{len(self.data_list)} images: {empty} have no box of '
+                f'{", ".join(map(repr, self._metainfo["classes"]))} (filter_empty_gt), {small} a '
+                f'side below min_size={min_size}'
+            )
+        return kept
+
+
+class Folders(dict):
+    """Names of the files in a folder, listed when first asked for.
+
+    A look at each of COCO's files takes minutes on a network's disk.
+    """
+
+    def __missing__(self, folder: str) -> set[str]:
+        self[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+        return self[folder]

@@ -1,0 +1,168 @@
+import contextlib
+import io
+import json
+import math
+import os
+
+from mmdet.datasets import CocoDataset as MMDetCocoDataset
+from mmdet.datasets.api_wrappers import COCO
+
+from hsakd.registry import DATASETS
+from hsakd.utils.checks import is_number
+from hsakd.utils.errors import DataError
+
+from .boxes import AnnotationReport
+from .checked import CheckedAnnotations, Folders
+
+_KEYS = {
+    'categories': {'id', 'name'},
+    'images': {'id', 'file_name', 'width', 'height'},
+    'annotations': {'id', 'image_id', 'category_id', 'bbox', 'area'},
+}
+
+
+@DATASETS.register_module()
+class CocoDataset(CheckedAnnotations, MMDetCocoDataset):
+    """COCO, or data in its layout, as mmdet reads it but checked.
+
+    Labels are positions in ``metainfo.classes`` whatever the order of the categories in the file.
+    mmdet's ``CocoMetric`` goes by the file's order if it is given an ``ann_file``; leave that out
+    where the orders differ.
+
+    Boxes are clipped to 0..width and 0..height, and dropped where a side is shorter than one pixel
+    (mmdet's rule) or ``area`` is not positive.
+
+    Args:
+        skip_bad_images: See :class:`CheckedAnnotations`.
+        ignore_other_classes: See :class:`CheckedAnnotations`; here it is the file's categories that
+            count, with or without boxes.
+        **kwargs: Of mmdet's ``CocoDataset``; images lie in ``data_prefix.img``, by default
+            ``data_root``.
+    """
+
+    ANN_FILE = "COCO's JSON, such as annotations/instances_train2017.json"
+
+    def load_checked(self) -> list[dict]:
+        """See :class:`CheckedAnnotations`."""
+        self.data_prefix.setdefault('img', self.data_root)
+        return MMDetCocoDataset.load_data_list(self)
+
+    def COCOAPI(self, path: str) -> COCO:
+        """What mmdet reads the annotation file with, here of its checked and cleaned content."""
+        content = self._read(path)
+        report = self.new_report()
+        categories = self._own_categories(content['categories'], report)
+        self._check_images(content['images'], report)
+        annotations = self._clean(content, report)
+        self.close_report(report, len(content['images']))
+
+        api = COCO()
+        api.dataset = {
+            # mmdet numbers the classes in this order.
+            'categories': categories,
+            'images': [i for i in content['images'] if i['id'] not in report.bad_images],
+            'annotations': [a for a in annotations if a['image_id'] not in report.bad_images],
+        }
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints that it does
+            api.createIndex()
+        api.img_ann_map, api.cat_img_map = api.imgToAnns, api.catToImgs
+        return api
+
+    def _read(self, path: str) -> dict[str, list[dict]]:
+        try:
+            with open(path, encoding='utf-8') as file:
+                content = json.load(file)
+        except ValueError as error:  # with line and column
+            raise DataError(f'{path}: is no JSON ({error}); accepted is {self.ANN_FILE}') from error
+        for kind, keys in _KEYS.items():
+            entries = content.get(kind) if isinstance(content, dict) else None
+            if not isinstance(entries, list):
+                raise DataError(f'{path}: has no list {kind!r}; accepted is {self.ANN_FILE}')
+            for position, entry in enumerate(entries):
+                missing = keys - entry.keys() if isinstance(entry, dict) else keys
+                if missing:
+                    raise DataError(
+                        f'{path}: {kind}[{position}] lacks {", ".join(sorted(missing))}; accepted '
+                        f'has {", ".join(sorted(keys))}'
+                    )
+            self.check_different((entry['id'] for entry in entries), f'id of {kind}')
+        self.check_different((entry['name'] for entry in content['categories']), 'category')
+        if not content['images']:
+            raise DataError(f'{path}: lists no image; accepted is {self.ANN_FILE}')
+        return content
+
+    def _own_categories(self, categories: list[dict], report: AnnotationReport) -> list[dict]:
+        """Those of the config, in its order; the others are reported."""
+        by_name = {entry['name']: entry for entry in categories}
+        missing = [name for name in report.classes if name not in by_name]
+        if missing:
+            raise DataError(
+                f'{self.ann_file}: has no category for {", ".join(map(repr, missing))} of '
+                f'metainfo.classes; accepted are {", ".join(map(repr, by_name))}'
+            )
+        for name in by_name:
+            if name not in report.classes:
+                report.other_boxes[name] = 0
+                report.other_files[name] = self.ann_file
+        return [by_name[name] for name in report.classes]
+
+    def _check_images(self, images: list[dict], report: AnnotationReport) -> None:
+        folders = Folders()
+        for image in images:
+            path = os.path.join(self.data_prefix['img'], image['file_name'])
+            folder, name = os.path.split(path)
+            size = (image['width'], image['height'])
+            if name not in folders[folder]:
+                report.bad_images[image['id']] = f'{path} does not exist'
+            elif not all(_is_finite(side) and side >= 1 for side in size):
+                report.bad_images[image['id']] = (
+                    f'{self.ann_file}: width and height of {image["file_name"]} are {size}; '
+                    'accepted are positive numbers'
+                )
+
+    def _clean(self, content: dict[str, list[dict]], report: AnnotationReport) -> list[dict]:
+        """Annotations with boxes to use, of the classes of the config."""
+        names = {entry['id']: entry['name'] for entry in content['categories']}
+        images = {image['id']: image for image in content['images']}
+        kept = []
+        for entry in content['annotations']:
+            image_id, category, box = entry['image_id'], entry['category_id'], entry['bbox']
+            if image_id not in images:
+                raise DataError(
+                    f'{self.ann_file}: annotation {entry["id"]!r}: image_id {image_id!r}; accepted '
+                    'are the ids of images'
+                )
+            found = ''
+            if category not in names:
+                found = f'category_id {category!r} is of no category; accepted are {[*names]}'
+            elif not (isinstance(box, list) and len(box) == 4 and all(map(_is_finite, box))):
+                found = f'bbox is {box!r}; accepted is [x, y, width, height] in numbers'
+            elif not _is_finite(entry['area']):
+                found = f'area is {entry["area"]!r}; accepted is a number'
+            if found:
+                reason = f'{self.ann_file}: annotation {entry["id"]!r}: {found}'
+                report.bad_images.setdefault(image_id, reason)
+            # mmdet does not read those with 'ignore'.
+            if image_id in report.bad_images or entry.get('ignore'):
+                continue
+            image = images[image_id]
+            x, y, width, height = box
+            corners = (x, y, x + width, y + height)
+            cleaned = report.add_box(
+                names[category],
+                corners,
+                image['width'],
+                image['height'],
+                image['file_name'],
+                drop=entry['area'] <= 0,
+            )
+            if cleaned == corners:
+                kept.append(entry)
+            elif cleaned:
+                x1, y1, x2, y2 = cleaned
+                kept.append({**entry, 'bbox': [x1, y1, x2 - x1, y2 - y1]})
+        return kept
+
+
+def _is_finite(value: object) -> bool:
+    return is_number(value) and math.isfinite(value)

@@ -1,0 +1,167 @@
+import math
+import os
+from xml.etree import ElementTree
+
+from mmdet.datasets import VOCDataset as MMDetVOCDataset
+from PIL import Image, ImageOps
+
+from hsakd.datasets.image_folder import IMAGE_EXTENSIONS
+from hsakd.registry import DATASETS
+from hsakd.utils.errors import ConfigError, DataError
+
+from .boxes import AnnotationReport, Box
+from .checked import CheckedAnnotations, Folders
+
+_SUFFIXES = [form for suffix in ('.jpg', *IMAGE_EXTENSIONS) for form in (suffix, suffix.upper())]
+
+
+@DATASETS.register_module()
+class VOCDataset(CheckedAnnotations, MMDetVOCDataset):
+    """PASCAL VOC, or data in its layout, as mmdet reads it but checked.
+
+    Below ``data_prefix.sub_data_root`` (``data_root`` if not given) are ``JPEGImages/NAME.jpg`` (or
+    another suffix), ``Annotations/NAME.xml``, and NAMEs a line in ``ann_file``, such as
+    ``ImageSets/Main/trainval.txt``.
+
+    VOC's coordinates are pixels counted from 1, the last one included, so mmdet subtracts 1 from
+    all four. A box is inside the image if then 0 <= x1, x2 <= width - 1 (and so for y): VOC's
+    boxes, 1..width, are never changed. Others are clipped. Training takes x2 - x1 for the width, so
+    boxes of a single pixel's width or height have no area; they are dropped, in test splits too.
+
+    Args:
+        skip_bad_images: See :class:`CheckedAnnotations`.
+        ignore_other_classes: See :class:`CheckedAnnotations`.
+        **kwargs: Of mmdet's ``VOCDataset``.
+    """
+
+    ANN_FILE = 'a list of image names, one a line, such as ImageSets/Main/trainval.txt'
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(**kwargs)
+        if tuple(self._metainfo['classes']) != self.METAINFO['classes']:
+            # With a type mmdet's metric would print VOC's class names.
+            self._metainfo['dataset_type'] = None
+
+    @property
+    def sub_data_root(self) -> str:
+        """The folder of ``JPEGImages`` and ``Annotations``."""
+        return self.data_prefix.get('sub_data_root', self.data_root)
+
+    def load_checked(self) -> list[dict]:
+        """See :class:`CheckedAnnotations`."""
+        if self.test_mode and self.bbox_min_size is not None:
+            raise ConfigError(
+                f'dataset.filter_cfg.bbox_min_size={self.bbox_min_size}; accepted in training only'
+            )
+        names = self._image_names()
+        folders = Folders()
+        report = self.new_report()
+        data_list = []
+        for name in names:
+            try:
+                data_list.append(self._read_image(name, folders, report))
+            except DataError as error:
+                report.bad_images[name] = str(error)
+        self.close_report(report, len(names))
+        return data_list
+
+    def _image_names(self) -> list[str]:
+        try:
+            with open(self.ann_file, encoding='utf-8-sig') as file:
+                names = [line.strip() for line in file if line.strip()]
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f'{self.ann_file}: is no text ({error}); accepted is {self.ANN_FILE}'
+            ) from error
+        if not names:
+            raise DataError(f'{self.ann_file} is empty; accepted is {self.ANN_FILE}')
+        self.check_different(names, 'image')
+        return names
+
+    def _read_image(self, name: str, folders: Folders, report: AnnotationReport) -> dict:
+        path = os.path.join(self.sub_data_root, self.img_subdir, name)
+        folder, stem = os.path.split(path)
+        suffix = next((form for form in _SUFFIXES if stem + form in folders[folder]), None)
+        if suffix is None:
+            raise DataError(
+                f'{path}.jpg does not exist, nor with another suffix; accepted are '
+                f'{", ".join(IMAGE_EXTENSIONS)}'
+            )
+        xml_path = os.path.join(self.sub_data_root, self.ann_subdir, f'{name}.xml')
+        width, height, objects = read_voc_xml(xml_path)
+        if not (width and height):
+            width, height = _image_size(path + suffix)
+        instances = []
+        for class_name, difficult, box in objects:
+            box = report.add_box(class_name, box, width - 1, height - 1, xml_path)
+            if box is None:
+                continue
+            small = min(box[2] - box[0], box[3] - box[1]) < (self.bbox_min_size or 0)
+            instances.append(
+                dict(
+                    bbox=list(box),
+                    bbox_label=self._metainfo['classes'].index(class_name),
+                    ignore_flag=int(difficult or small),
+                )
+            )
+        return dict(
+            img_path=path + suffix,
+            img_id=name,
+            xml_path=xml_path,
+            height=height,
+            width=width,
+            instances=instances,
+        )
+
+
+def read_voc_xml(path: str) -> tuple[int, int, list[tuple[str, bool, Box]]]:
+    """Read an annotation of one image.
+
+    Returns:
+        Width, height (0 where it has none), and of each object the class, whether it is difficult,
+        and the box in whole pixels from 0 (VOC's minus 1).
+
+    Raises:
+        DataError: It is missing, no XML, or lacks a number.
+    """
+    try:
+        root = ElementTree.parse(path).getroot()
+    except OSError as error:
+        raise DataError(
+            f'{path}: {error.strerror}; accepted is an annotation in XML for each image'
+        ) from error
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # with line and column
+        raise DataError(f'{path}: is no well-formed XML ({error})') from error
+    width, height = (_number(root, f'size/{key}', path, default='0') for key in ('width', 'height'))
+    objects = []
+    for position, element in enumerate(root.findall('object'), 1):
+        name = element.findtext('name', '').strip()
+        where = f'{path}, object {position} ({name!r})'
+        if not name:
+            raise DataError(f'{where}: has no name; accepted is the name of a class')
+        difficult = _number(element, 'difficult', where, default='0')
+        keys = ('xmin', 'ymin', 'xmax', 'ymax')
+        box = tuple(_number(element, f'bndbox/{key}', where) - 1 for key in keys)
+        objects.append((name, bool(difficult), box))
+    return max(width, 0), max(height, 0), objects
+
+
+def _number(element: ElementTree.Element, key: str, where: str, default: str | None = None) -> int:
+    text = element.findtext(key, default)
+    try:
+        number = float(text)
+        if math.isfinite(number):
+            return int(number)  # as mmdet
+    except (TypeError, ValueError):
+        pass
+    found = 'is missing' if text is None else f'is {text.strip()!r}'
+    raise DataError(f'{where}: {key} {found}; accepted is a number')
+
+
+def _image_size(path: str) -> tuple[int, int]:
+    """Width and height of an image as it will be loaded."""
+    try:
+        with Image.open(path) as image:
+            return ImageOps.exif_transpose(image).size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f'{path}: cannot be decoded ({error})') from error

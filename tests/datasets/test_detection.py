@@ -1,0 +1,538 @@
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mmdet import registry as mmdet_registry
+from mmdet.datasets import CocoDataset as MMDetCoco
+from mmdet.datasets import VOCDataset as MMDetVOC
+from mmengine.logging import MMLogger
+from mmengine.registry import DefaultScope
+from PIL import Image
+
+from hsakd.datasets.detection import CocoDataset, VOCDataset
+from hsakd.datasets.detection.boxes import clean_box
+from hsakd.registry import DATASETS
+from hsakd.utils.errors import ConfigError, DataError
+from tests.conftest import ROOT
+from tests.detection_files import CLASSES, voc_xml, write_coco, write_voc
+
+BCCD = ROOT.parent / 'shared' / 'data' / 'bccd_voc.tar.xz'
+LIST = 'ImageSets/Main/train.txt'
+COCO_JSON = 'annotations/instances_train.json'
+
+
+def voc(root, split='train', classes=CLASSES, **kwargs):
+    return VOCDataset(
+        data_root=str(root),
+        ann_file=f'ImageSets/Main/{split}.txt',
+        metainfo=dict(classes=classes),
+        **kwargs,
+    )
+
+
+def coco(root, split='train', classes=CLASSES, **kwargs):
+    return CocoDataset(
+        data_root=str(root),
+        ann_file=f'annotations/instances_{split}.json',
+        data_prefix=dict(img=split),
+        metainfo=dict(classes=classes),
+        **kwargs,
+    )
+
+
+@pytest.fixture
+def voc_root(tmp_path):
+    return write_voc(tmp_path / 'voc', {'train': 4, 'test': 2})
+
+
+@pytest.fixture
+def coco_root(tmp_path):
+    return write_coco(tmp_path / 'coco', {'train': 4, 'test': 2})
+
+
+@pytest.fixture
+def warnings(monkeypatch):
+    """What is logged as a warning."""
+    messages = []
+    monkeypatch.setattr(MMLogger.get_current_instance(), 'warning', messages.append)
+    return messages
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def edit_xml(*changes):
+    """A change of the first training annotation of VOC."""
+
+    def spoil(root):
+        edit(root / 'Annotations' / '000001.xml', *changes)
+
+    return spoil
+
+
+def edit_json(change, split='train'):
+    """A change of the content of a JSON of COCO."""
+
+    def spoil(root):
+        path = root / 'annotations' / f'instances_{split}.json'
+        content = json.loads(path.read_text())
+        change(content)
+        path.write_text(json.dumps(content))
+
+    return spoil
+
+
+def set_shapes(root, *shapes, name='000001', size=(64, 48)):
+    """Make an annotation of VOC hold (class, box) with x1, y1 from 0 and x2, y2 excluded."""
+    (root / 'Annotations' / f'{name}.xml').write_text(voc_xml(name, size, shapes))
+
+
+coordinates = st.integers(-100, 200) | st.floats(-1e4, 1e4)
+
+
+@given(
+    st.tuples(coordinates, coordinates, coordinates, coordinates),
+    st.integers(1, 100),
+    st.integers(1, 100),
+)
+def test_cleaned_box_is_in_the_image_and_in_the_box(box, max_x, max_y):
+    cleaned = clean_box(box, max_x, max_y)
+    inside = 0 <= box[0] and 0 <= box[1] and box[2] <= max_x and box[3] <= max_y
+    large = box[2] - box[0] >= 1 and box[3] - box[1] >= 1
+    if inside and large:
+        assert cleaned == box
+    if not large:
+        assert cleaned is None or min(cleaned[2] - cleaned[0], cleaned[3] - cleaned[1]) > 0.999
+    if cleaned is not None:
+        x1, y1, x2, y2 = cleaned
+        assert 0 <= x1 < x2 <= max_x and 0 <= y1 < y2 <= max_y
+        assert x1 >= box[0] and y1 >= box[1] and x2 <= box[2] and y2 <= box[3]
+
+
+@given(st.data())
+def test_only_boxes_that_hardly_meet_the_image_are_dropped(data):
+    """A box with a point one pixel deep in the image is kept, if it reaches that far."""
+    x, y = data.draw(st.integers(0, 62)), data.draw(st.integers(0, 46))
+    far = st.integers(0, 500)
+    box = (x - data.draw(far), y - data.draw(far), x + 1 + data.draw(far), y + 1 + data.draw(far))
+    x1, y1, x2, y2 = clean_box(box, 63, 47)
+    assert x1 <= x < x + 1 <= x2 and y1 <= y < y + 1 <= y2
+
+
+def test_voc_as_mmdet_reads_it(voc_root):
+    ours = voc(voc_root)
+    theirs = MMDetVOC(
+        data_root=str(voc_root),
+        ann_file='ImageSets/Main/train.txt',
+        data_prefix=dict(sub_data_root=''),
+        metainfo=dict(classes=CLASSES),
+    )
+    assert len(ours) == len(theirs) == 4
+    for a, b in zip(ours, theirs, strict=True):
+        assert a['instances']
+        b['img_path'] = str(voc_root / 'JPEGImages' / f'{b["img_id"]}.jpg')
+        assert a == b
+    assert ours.metainfo['classes'] == CLASSES
+
+
+def test_coco_as_mmdet_reads_it(coco_root):
+    ours = coco(coco_root, test_mode=True)
+    theirs = MMDetCoco(
+        data_root=str(coco_root),
+        ann_file=COCO_JSON,
+        data_prefix=dict(img='train'),
+        metainfo=dict(classes=CLASSES),
+        test_mode=True,
+    )
+    assert [*ours] == [*theirs]
+    assert len(ours) == 4
+
+
+def test_built_from_a_config_of_mmdet(voc_root):
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        dataset = mmdet_registry.DATASETS.build(
+            dict(
+                type='hsakd.VOCDataset',
+                data_root=str(voc_root),
+                ann_file=LIST,
+                metainfo=dict(classes=CLASSES),
+                pipeline=[
+                    dict(type='LoadImageFromFile'),
+                    dict(type='LoadAnnotations', with_bbox=True),
+                    dict(type='PackDetInputs'),
+                ],
+            )
+        )
+    sample = dataset[0]
+    assert sample['inputs'].shape == (3, 48, 64)
+    assert len(sample['data_samples'].gt_instances.bboxes) == 2
+
+
+def test_labels_are_positions_in_the_classes_of_the_config(coco_root, voc_root):
+    """mmdet's go by the order of the file, whatever the config's."""
+    given, turned = coco(coco_root), coco(coco_root, classes=CLASSES[::-1])
+    for a, b in zip(given, turned, strict=True):
+        for one, other in zip(a['instances'], b['instances'], strict=True):
+            assert one['bbox_label'] == 1 - other['bbox_label']
+            assert one['bbox'] == other['bbox']
+    assert voc(voc_root, classes=CLASSES[::-1])[0]['instances'][0]['bbox_label'] == 1
+
+
+def test_boxes_of_voc_are_never_changed_and_others_clipped(voc_root, warnings):
+    set_shapes(voc_root, ('disc', (0, 0, 64, 48)), ('disc', (63 - 1, 0, 64, 48)))
+    boxes = [instance['bbox'] for instance in voc(voc_root)[0]['instances']]
+    assert boxes == [[0, 0, 63, 47], [62, 0, 63, 47]]
+    assert not warnings
+
+    set_shapes(voc_root, ('disc', (-3, 5, 20, 60)), ('square', (1, 2, 20, 30)))
+    boxes = [instance['bbox'] for instance in voc(voc_root)[0]['instances']]
+    assert boxes == [[0, 5, 19, 47], [1, 2, 19, 29]]
+    (message,) = warnings
+    assert '1 clipped to the image (' in message and 'dropped' not in message
+    assert str(voc_root / 'Annotations' / '000001.xml') in message
+
+
+@pytest.mark.parametrize('test_mode', [False, True])
+@pytest.mark.parametrize(
+    'box',
+    [
+        (9, 9, 10, 20),  # one pixel wide: no width in training
+        (20, 5, 10, 15),
+        (64, 5, 70, 15),
+        (-9, 5, 1, 15),
+    ],
+)
+def test_degenerate_boxes_are_dropped(voc_root, warnings, box, test_mode):
+    set_shapes(voc_root, ('disc', (1, 2, 20, 30)), ('square', box), ('disc', box))
+    (instance,) = voc(voc_root, test_mode=test_mode)[0]['instances']
+    assert instance['bbox'] == [1, 2, 19, 29]
+    (message,) = warnings
+    assert '2 dropped' in message and 'clipped' not in message
+    assert message.count('000001.xml') == 1
+
+
+def test_boxes_of_coco_are_clipped_and_dropped(coco_root, warnings):
+    boxes = [[-4, 1, 20, 20], [0, 0, 64, 48], [60, 40, 4.004, 8], [5, 5, 0, 9], [64, 5, 9, 9]]
+
+    def change(content):
+        content['annotations'] = [
+            dict(id=i, image_id=1, category_id=1 + i % 2, bbox=box, area=1)
+            for i, box in enumerate(boxes, 1)
+        ]
+        content['annotations'].append({**content['annotations'][1], 'id': 9, 'area': 0})
+
+    edit_json(change)(coco_root)
+    dataset = coco(coco_root)
+    boxes = [instance['bbox'] for instance in dataset[0]['instances']]
+    assert boxes == [[0, 1, 16, 21], [0, 0, 64, 48], [60, 40, 64, 48]]
+    (message,) = warnings  # rounding is not told
+    assert '1 clipped to the image (000001.jpg)' in message
+    assert '3 dropped' in message and 'of 6 boxes' in message
+    # Images whose boxes were all dropped are empty for the filter too.
+    assert len(coco(coco_root, filter_cfg=dict(filter_empty_gt=True))) == 1
+
+
+def test_ignored_and_crowd_boxes_of_coco_are_as_in_mmdet(coco_root):
+    first('annotations', ignore=1)(coco_root)
+    edit_json(lambda content: content['annotations'][1].update(iscrowd=1))(coco_root)
+    assert [i['ignore_flag'] for i in coco(coco_root)[0]['instances']] == [1]
+
+
+@pytest.mark.parametrize(
+    'old, new',
+    [
+        ('<width>64</width>', '<width>0</width>'),
+        ('<height>48</height>', ''),
+        ('<size>', '<sizes/><size-of-another>'),
+    ],
+)
+def test_size_that_the_annotation_lacks_is_that_of_the_image(voc_root, old, new):
+    spoil = edit_xml(old, new)
+    spoil(voc_root)
+    if 'another' in new:
+        edit_xml('</size>', '</size-of-another>')(voc_root)
+    info = voc(voc_root)[0]
+    assert (info['width'], info['height']) == (64, 48)
+
+
+@pytest.mark.parametrize('suffix', ['.png', '.JPG', '.jpeg'])
+def test_other_image_suffixes(voc_root, suffix):
+    image = voc_root / 'JPEGImages' / '000001.jpg'
+    Image.open(image).save(image.with_suffix(suffix))
+    image.unlink()
+    assert voc(voc_root)[0]['img_path'] == str(image.with_suffix(suffix))
+
+
+def test_difficult_and_small_boxes_are_ignored_in_training(voc_root):
+    edit_xml('<difficult>0', '<difficult>1')(voc_root)
+    flags = [instance['ignore_flag'] for instance in voc(voc_root)[0]['instances']]
+    assert flags == [1, 0]
+    dataset = voc(voc_root, filter_cfg=dict(bbox_min_size=17))
+    flags = [instance['ignore_flag'] for instance in dataset[0]['instances']]
+    assert flags == [1, 1]  # 17 x 17 and 16 x 16
+    with pytest.raises(ConfigError, match='bbox_min_size=17; accepted in training only'):
+        voc(voc_root, filter_cfg=dict(bbox_min_size=17), test_mode=True)
+
+
+def test_filter(voc_root):
+    set_shapes(voc_root)
+    assert len(voc(voc_root, filter_cfg=dict(filter_empty_gt=True))) == 3
+    assert len(voc(voc_root, filter_cfg=dict(filter_empty_gt=True), test_mode=True)) == 4
+    words = r'train.txt: dataset.filter_cfg=.* leaves none of its 4 images: 1 have no box of '
+    with pytest.raises(DataError, match=words + r"'disc', 'square' .*, 4 a side below min_size=50"):
+        voc(voc_root, filter_cfg=dict(filter_empty_gt=True, min_size=50))
+
+
+def remove(*names):
+    return lambda root: [(root / name).unlink() for name in names]
+
+
+def write(name, text):
+    return lambda root: (root / name).write_bytes(text)
+
+
+XML = 'Annotations/000001.xml'
+BAD_VOC = [
+    (edit_xml('</annotation>', ''), r'Annotations/000001.xml: is no well-formed XML \(.*line 3\d'),
+    (write(XML, b''), r'000001.xml: is no well-formed XML \(no element found: line 1'),
+    (
+        edit_xml('<xmin>45</xmin>', ''),
+        r"xml, object 1 \('disc'\): bndbox/xmin is missing; accepted",
+    ),
+    (
+        edit_xml('<ymax>19<', '<ymax>low<'),
+        r"object 1 \('disc'\): bndbox/ymax is 'low'; accepted is",
+    ),
+    (edit_xml('<ymax>19<', '<ymax>nan<'), "bndbox/ymax is 'nan'; accepted is a number"),
+    (edit_xml('<ymax>41<', '<ymax><'), r"object 2 \('disc'\): bndbox/ymax is ''; accepted is"),
+    (edit_xml('<width>64', '<width>wide'), "000001.xml: size/width is 'wide'"),
+    (edit_xml('<name>disc</name>', ''), 'object 1 .*: has no name'),
+    (edit_xml('<difficult>0', '<difficult>no'), r"object 1 .*: difficult is 'no'"),
+    (remove(XML), r'Annotations/000001.xml: No such file .*; accepted is an annotation in XML'),
+    (remove('JPEGImages/000001.jpg'), r'JPEGImages/000001.jpg does not exist, nor .*accepted are'),
+]
+
+
+@pytest.mark.parametrize('spoil, words', BAD_VOC)
+@pytest.mark.parametrize('test_mode', [False, True])
+def test_bad_image_of_voc_is_named_or_skipped(voc_root, warnings, spoil, words, test_mode):
+    spoil(voc_root)
+    words = rf'{words}.*\(of 4 images in .*train.txt, 1 are missing or have a broken'
+    with pytest.raises(DataError, match=words):
+        voc(voc_root, test_mode=test_mode)
+    dataset = voc(voc_root, test_mode=test_mode, skip_bad_images=True)
+    assert [info['img_id'] for info in dataset] == ['000002', '000003', '000004']
+    (message,) = warnings
+    assert 'skipped 1 of 4 images' in message and '000001' in message
+
+
+def test_missing_images_are_counted(voc_root, coco_root):
+    names = [f'{i:06d}.jpg' for i in range(1, 5)]
+    remove(*(f'JPEGImages/{name}' for name in names[1:]))(voc_root)
+    remove(*(f'train/{name}' for name in names[1:]))(coco_root)
+    with pytest.raises(DataError, match=r'000002.jpg does not exist.* 3 are missing or have a br'):
+        voc(voc_root)
+    with pytest.raises(DataError, match=r'000002.jpg does not exist.* 3 are missing or have a br'):
+        coco(coco_root)
+    assert len(voc(voc_root, skip_bad_images=True)) == 1
+    assert len(coco(coco_root, skip_bad_images=True)) == 1
+    remove(f'JPEGImages/{names[0]}')(voc_root)
+    remove(f'train/{names[0]}')(coco_root)
+    with pytest.raises(DataError, match='train.txt: no image is left of 4'):
+        voc(voc_root, skip_bad_images=True)
+    with pytest.raises(DataError, match='instances_train.json: no image is left of 4'):
+        coco(coco_root, skip_bad_images=True)
+
+
+def test_images_that_cannot_be_decoded_are_skipped(voc_root):
+    image = voc_root / 'JPEGImages' / '000001.jpg'
+    image.write_bytes(image.read_bytes()[:300])
+    assert len(voc(voc_root)) == 4
+    assert len(voc(voc_root, skip_bad_images=True)) == 3
+
+
+@pytest.mark.parametrize(
+    'spoil, words',
+    [
+        (remove(LIST), r"ann_file='.*train.txt' does not exist; accepted is a list of image names"),
+        (write(LIST, b'\n'), 'train.txt is empty; accepted is a list of image names'),
+        (write(LIST, b'\xff\xfe0\x00'), 'train.txt: is no text'),
+        (write(LIST, b'000001\n000002\n000001\n'), "image '000001' is listed more than once"),
+    ],
+)
+def test_bad_list_of_voc(voc_root, spoil, words):
+    spoil(voc_root)
+    with pytest.raises(DataError, match=words):
+        voc(voc_root)
+
+
+def without(kind, key=None):
+    def change(content):
+        if key:
+            del content[kind][0][key]
+        else:
+            del content[kind]
+
+    return edit_json(change)
+
+
+def first(kind, **values):
+    return edit_json(lambda content: content[kind][0].update(values))
+
+
+def again(kind, **values):
+    return edit_json(lambda content: content[kind].append({**content[kind][0], **values}))
+
+
+@pytest.mark.parametrize(
+    'spoil, words',
+    [
+        (remove(COCO_JSON), r"ann_file='.*train.json' does not exist; accepted is COCO's JSON"),
+        (write(COCO_JSON, b'{"images": [1, }'), r'train.json: is no JSON \(.*line 1 column 16'),
+        (write(COCO_JSON, b'\xff'), 'train.json: is no JSON'),
+        (write(COCO_JSON, b'[]'), "has no list 'categories'; accepted is COCO's JSON"),
+        (without('images'), "has no list 'images'"),
+        (without('annotations'), "has no list 'annotations'"),
+        (
+            without('images', 'width'),
+            r'images\[0\] lacks width; accepted has file_name, height, id',
+        ),
+        (without('annotations', 'area'), r'annotations\[0\] lacks area'),
+        (
+            edit_json(lambda content: content['images'].append(7)),
+            r'images\[4\] lacks file_name, height, id, width',
+        ),
+        (without('categories', 'name'), r'categories\[0\] lacks name'),
+        (edit_json(lambda content: content['images'].clear()), 'train.json: lists no image'),
+        (again('images'), 'id of images 1 is listed more than once'),
+        (again('annotations'), 'id of annotations 1 is listed more than once'),
+        (again('categories', id=7), "category 'disc' is listed more than once"),
+        (first('annotations', image_id=99), 'annotation 1: image_id 99; accepted are the ids of'),
+    ],
+)
+def test_bad_file_of_coco(coco_root, spoil, words):
+    spoil(coco_root)
+    for skip_bad_images in (False, True):
+        with pytest.raises(DataError, match=words):
+            coco(coco_root, skip_bad_images=skip_bad_images)
+
+
+@pytest.mark.parametrize(
+    'spoil, words',
+    [
+        (first('annotations', bbox=[1, 2, 3]), r'annotation 1: bbox is \[1, 2, 3\]; accepted is'),
+        (first('annotations', bbox=[1, 2, 3, '4']), 'annotation 1: bbox is'),
+        (first('annotations', bbox=[1, 2, 3, float('nan')]), 'bbox is .*nan'),
+        (first('annotations', bbox=None), 'bbox is None'),
+        (first('annotations', area='big'), "annotation 1: area is 'big'; accepted is a number"),
+        (first('annotations', category_id=9), r'category_id 9 is of no category; accepted .*1, 2'),
+        (first('images', width=0), r'width and height of 000001.jpg are \(0, 48\); accepted are'),
+        (remove('train/000001.jpg'), 'train/000001.jpg does not exist'),
+    ],
+)
+@pytest.mark.parametrize('test_mode', [False, True])
+def test_bad_image_of_coco_is_named_or_skipped(coco_root, warnings, spoil, words, test_mode):
+    spoil(coco_root)
+    with pytest.raises(DataError, match=rf'{words}.* 1 are missing or have a broken annotation'):
+        coco(coco_root, test_mode=test_mode)
+    dataset = coco(coco_root, test_mode=test_mode, skip_bad_images=True)
+    assert [info['img_id'] for info in dataset] == [2, 3, 4]
+    assert 'skipped 1 of 4 images' in warnings[0]
+
+
+def test_other_classes_of_voc(voc_root, warnings):
+    words = (
+        r"classes that are not in metainfo.classes: 'square' \(\d boxes, e.g. in "
+        r".*Annotations/000002.xml\); accepted are 'disc', or any with ignore_other_classes=True"
+    )
+    for test_mode in (False, True):
+        with pytest.raises(DataError, match=words):
+            voc(voc_root, classes=('disc',), test_mode=test_mode)
+    dataset = voc(voc_root, classes=('disc',), ignore_other_classes=True)
+    both = voc(voc_root)
+    for info, whole in zip(dataset, both, strict=True):
+        discs = [i['bbox'] for i in whole['instances'] if i['bbox_label'] == 0]
+        assert [i['bbox'] for i in info['instances']] == discs
+    assert not warnings
+    voc(voc_root, classes=(*CLASSES, 'star'))
+    assert warnings == [f"{voc_root}/ImageSets/Main/train.txt: no box of 'star'"]
+
+
+def test_other_classes_of_coco(coco_root, warnings):
+    words = r"metainfo.classes: 'disc' \(\d boxes, e.g. in .*\); accepted are 'square', or any"
+    with pytest.raises(DataError, match=words):
+        coco(coco_root, classes=('square',))
+    dataset = coco(coco_root, classes=('square',), ignore_other_classes=True)
+    for info, whole in zip(dataset, coco(coco_root), strict=True):
+        squares = [i['bbox'] for i in whole['instances'] if i['bbox_label'] == 1]
+        assert [i['bbox'] for i in info['instances']] == squares
+        assert all(i['bbox_label'] == 0 for i in info['instances'])
+    words = r"has no category for 'star' of metainfo.classes; accepted are 'disc', 'square'"
+    with pytest.raises(DataError, match=words):
+        coco(coco_root, classes=(*CLASSES, 'star'))
+    edit_json(lambda content: content['categories'].append(dict(id=3, name='star')))(coco_root)
+    with pytest.raises(DataError, match=r"classes that are not .*: 'star' \(0 boxes"):
+        coco(coco_root)
+    assert not warnings
+    coco(coco_root, classes=(*CLASSES, 'star'))
+    assert "no box of 'star'" in warnings[0]
+
+
+@pytest.mark.parametrize('classes', ['disc', ('disc', 'disc')])
+def test_classes_that_are_no_list_of_names(voc_root, coco_root, classes):
+    with pytest.raises(ConfigError, match='metainfo.classes=.*accepted is a tuple of different'):
+        DATASETS.build(
+            dict(
+                type='VOCDataset',
+                data_root=str(voc_root),
+                ann_file=LIST,
+                metainfo=dict(classes=classes),
+            )
+        )
+
+
+def test_names_of_voc_are_used_for_its_own_classes_only(tmp_path):
+    root = write_voc(tmp_path / 'VOC2007', {'train': 2}, classes=('cat', 'dog'))
+    prefix = dict(data_prefix=dict(sub_data_root='VOC2007'), ann_file=f'VOC2007/{LIST}')
+    own = VOCDataset(data_root=str(root.parent), **prefix)
+    assert own.metainfo['dataset_type'] == 'VOC2007'
+    subset = VOCDataset(data_root=str(root.parent), metainfo=dict(classes=('cat', 'dog')), **prefix)
+    assert subset.metainfo['dataset_type'] is None
+
+
+def test_writers(tmp_path):
+    """Same pictures and boxes in both layouts, and from split to split other ones."""
+    a = voc(write_voc(tmp_path / 'voc', {'train': 4, 'test': 4}))
+    b = coco(write_coco(tmp_path / 'coco', {'train': 4, 'test': 4}))
+    for one, other in zip(a, b, strict=True):
+        assert Path(one['img_path']).read_bytes() == Path(other['img_path']).read_bytes()
+        for left, right in zip(one['instances'], other['instances'], strict=True):
+            x1, y1, x2, y2 = left['bbox']
+            assert right['bbox'] == [x1, y1, x2 + 1, y2 + 1]
+            image = np.asarray(Image.open(one['img_path']))
+            pixel = image[(y1 + y2) // 2, (x1 + x2) // 2]
+            assert pixel.argmax() == (0, 2)[left['bbox_label']]  # red discs, blue squares
+    test = voc(tmp_path / 'voc', 'test')
+    assert {info['img_id'] for info in test}.isdisjoint(info['img_id'] for info in a)
+    pictures = {Path(info['img_path']).read_bytes() for info in [*a, *test]}
+    assert len(pictures) == 8
+
+
+@pytest.mark.skipif(not BCCD.is_file(), reason=f'{BCCD} is absent')
+def test_bccd(tmp_path, warnings):
+    with tarfile.open(BCCD) as archive:
+        archive.extractall(tmp_path, filter='data')
+    classes = ('WBC', 'RBC', 'Platelets')
+    dataset = voc(tmp_path / 'BCCD', 'trainval', classes)
+    assert len(dataset) == 292
+    assert sum(len(info['instances']) for info in dataset) == 3941
+    (message,) = warnings
+    assert 'of 3943 boxes 2 dropped' in message
+    assert 'BloodImage_00338.xml' in message and 'BloodImage_00343.xml' in message

@@ -1,0 +1,325 @@
+"""Detectors fine-tuned from several initialisations, side by side."""
+
+import json
+import os
+import re
+import runpy
+import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.logging import MessageHub, MMLogger
+from PIL import Image
+
+import hsakd  # noqa: F401  puts torchvision's operators where mmdet looks for mmcv's
+from tests.conftest import ROOT, run_tool
+from tests.detection_files import CLASSES, write_voc
+
+TOOL = 'tools/compare_detection.py'
+CONFIG = ROOT / 'configs/detection/bccd/faster-rcnn_resnet18-fpn_1xb4-6e_bccd.py'
+
+
+@pytest.fixture(scope='module')
+def tool():
+    """What the module of the tool defines."""
+    return SimpleNamespace(**runpy.run_path(str(ROOT / TOOL)))
+
+
+@pytest.fixture(scope='module')
+def files(tmp_path_factory):
+    """A small detector's config, its data, and a backbone for it (plain.pth)."""
+    from mmdet.models import ResNet
+
+    folder = tmp_path_factory.mktemp('compare')
+    write_voc(folder / 'data', dict(train=8, val=4, test=6))
+    config = Config.fromfile(CONFIG)
+    model = config.model
+    model.backbone.update(base_channels=8)
+    model.neck.update(in_channels=[8, 16, 32, 64], out_channels=16)
+    model.rpn_head.update(in_channels=16, feat_channels=16)
+    model.roi_head.bbox_roi_extractor.out_channels = 16
+    model.roi_head.bbox_head.update(in_channels=16, fc_out_channels=16, num_classes=2)
+    for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        config[key].update(num_workers=0, persistent_workers=False)
+        dataset = config[key].dataset
+        dataset.update(data_root=f'{folder}/data/', metainfo=dict(classes=CLASSES))
+        for transform in dataset.pipeline:
+            if transform.type == 'Resize':
+                transform.scale = (64, 48)
+    config.train_cfg.update(max_epochs=2, val_interval=1)
+    config.default_hooks.checkpoint.max_keep_ckpts = -1
+    config.dump(folder / 'mini.py')
+    weights = ResNet(depth=18, base_channels=8).state_dict()
+    torch.save(
+        dict(state_dict={f'backbone.{key}': value for key, value in weights.items()}),
+        folder / 'plain.pth',
+    )
+    return folder
+
+
+def arguments(files, *more):
+    plain = f'plain={files}/plain.pth'
+    return [TOOL, files / 'mini.py', '--init', 'random', plain, '--images', 2, *more]
+
+
+def compare(files, cwd, *more):
+    """Run the tool, and those that it calls, in this process: their command lines."""
+    from mmdet.visualization import DetLocalVisualizer
+
+    commands = []
+
+    def run(arguments):
+        for managed in (MMLogger, MessageHub, DetLocalVisualizer):  # named by the second
+            managed._instance_dict.clear()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, 'argv', [str(ROOT / arguments[0]), *map(str, arguments[1:])])
+            runpy.run_path(sys.argv[0], run_name='__main__')
+
+    def call(command, check):
+        commands.append([Path(command[1]).name, *command[2:]])
+        run([Path(command[1]).resolve(), *command[2:]])
+        return SimpleNamespace(returncode=0)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(cwd)
+        patch.setattr('hsakd.apis.training_runs.subprocess', SimpleNamespace(run=call))
+        run(arguments(files, *more))
+    return commands
+
+
+@pytest.fixture(scope='module')
+def compared(files, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('compared')
+    commands = compare(files, folder)
+    assert [command[0] for command in commands] == ['train.py', 'test.py'] * 2
+    return folder
+
+
+@pytest.fixture
+def copy(compared, tmp_path, monkeypatch):
+    shutil.copytree(compared / 'work_dirs', tmp_path / 'work_dirs')  # with the times of files
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / 'work_dirs/mini'
+
+
+def contents(folder):
+    """Times of the files that training and tests wrote."""
+    return {p: p.stat().st_mtime_ns for p in folder.glob('*/**/*') if p.is_file()}
+
+
+def test_trains_and_tests_each_and_writes_tables_and_pictures(compared):
+    folder = compared / 'work_dirs/mini'
+    for name in ('random', 'plain'):
+        assert (folder / name / 'seed-0/epoch_2.pth').is_file()
+        (metrics,) = folder.glob(f'{name}/seed-0/test/*/*.json')
+        measured = json.loads(metrics.read_text())
+        content = json.loads((folder / 'comparison.json').read_text())
+        of_seed = content['initialisations'][name]['by_seed']['0']
+        assert of_seed['voc_area/mAP'] == 100 * measured['voc_area/mAP']
+    assert content['partial'] is None
+    assert len(content['initialisations']['plain']['sha256']) == 64
+    text = (folder / 'comparison.md').read_text()
+    assert '| initialisation | seeds | voc_area/mAP | voc_11points/mAP |' in text
+    assert '| plain | 1 | ' in text
+    for name in ('precision_recall.png', 'predictions.png'):
+        with Image.open(folder / name) as image:
+            assert min(image.size) > 300
+
+
+def test_what_is_done_is_skipped(files, copy, in_process):
+    before = contents(copy)
+    (copy / 'comparison.md').unlink()
+    assert in_process(*arguments(files)) == (0, '')
+    assert contents(copy) == before
+    assert (copy / 'comparison.md').is_file()
+
+
+def test_a_lost_test_is_done_again(files, copy):
+    shutil.rmtree(copy / 'random/seed-0/test')
+    before = contents(copy)
+    done = run_tool(*arguments(files), cwd=copy.parents[1])
+    assert done.returncode == 0, done.stderr
+    assert contents(copy).items() >= before.items()
+    lines = [line for line in done.stdout.splitlines() if re.match(r'\[\d/2\] ', line)]
+    done_or_not = ['python' not in line for line in lines]
+    assert done_or_not == [True, False, True, True]
+    assert '[1/2] random, seed 0, test: python' in lines[1]
+    assert len(list(copy.glob('random/seed-0/test/*/*.json'))) == 1
+
+
+def test_an_interrupted_training_goes_on(files, copy):
+    interrupted = copy / 'plain/seed-0'
+    (interrupted / 'epoch_2.pth').unlink()
+    (interrupted / 'last_checkpoint').write_text(str(interrupted / 'epoch_1.pth'))
+    train, test = compare(files, copy.parents[1])
+    assert train[0] == 'train.py' and '--resume' in train
+    assert test[:3] == [
+        'test.py',
+        str(files / 'mini.py'),
+        'work_dirs/mini/plain/seed-0/epoch_2.pth',
+    ]
+    logs = sorted(interrupted.glob('*/vis_data/scalars.json'))
+    resumed = [json.loads(line) for line in logs[-1].read_text().splitlines()]
+    assert {record['step'] for record in resumed if 'voc_area/mAP' in record} == {2}
+
+
+def test_other_test_options_test_again(files, copy):
+    commands = compare(files, copy.parents[1], '--cfg-options', 'test_evaluator.0.iou_thrs=[0.3]')
+    assert [command[0] for command in commands] == ['test.py'] * 2
+    content = json.loads((copy / 'comparison.json').read_text())
+    assert 'voc_area/AP30' in content['initialisations']['plain']['by_seed']['0']
+
+
+def test_a_failing_run_ends_it_with_a_partial_table(files, copy, in_process):
+    shutil.rmtree(copy / 'plain')
+    options = ['--cfg-options', 'default_hooks.logger.type=Nothing']  # no setting of a training
+    status, error = in_process(*arguments(files, *options))
+    assert status == 1
+    assert '[2/2] plain, seed 0 stopped with status 1; the same command' in error
+    text = (copy / 'comparison.md').read_text()
+    assert 'A partial comparison: plain lacks seed 0.' in text
+    assert '| plain | 0 of 1 | – | – |' in text
+
+
+def test_another_file_of_the_same_name_is_refused(files, copy, in_process):
+    other = copy / 'plain.pth'
+    weights = torch.load(files / 'plain.pth')
+    weights['state_dict']['backbone.bn1.bias'] += 1
+    torch.save(weights, other)
+    status, error = in_process(TOOL, files / 'mini.py', '--init', f'plain={other}')
+    assert status == 1
+    assert re.search('plain/seed-0 holds a training with other settings.*pretrained_sha256', error)
+
+
+@pytest.mark.parametrize(
+    'options, words',
+    [
+        (['--init', 'a b=x.pth'], '--init a b=x.pth: accepted are random, and NAME=FILE'),
+        (['--init', '../a=x.pth'], r'--init \.\./a=x.pth: accepted are'),
+        (['--init', 'plain'], '--init plain: accepted are random'),
+        (['--init', 'random', 'random'], '--init random: random is there twice'),
+        (['--init', 'random', 'plain=nowhere.pth'], "--init plain='nowhere.pth': no such file"),
+        (['--init', 'plain=broken.pth'], "--init plain='broken.pth': not a readable checkpoint"),
+        (['--init', 'plain=a,b.pth'], r"reads this as \['a', 'b.pth'\]; accepted is a path"),
+        (['--init', 'plain=small.pth'], 'small.pth.* does not fit model.backbone'),
+        (['--reference', 'plain'], '--reference plain: accepted are random'),
+        (['--cfg-options', 'randomness.seed=1'], 'randomness.seed: each run has its own'),
+        (['--cfg-options', 'model.backbone.frozen_stages=1'], 'model.backbone.frozen_stages=-1'),
+        (['--cfg-options', 'rubbish'], 'accepted are KEY=VALUE'),
+    ],
+)
+def test_what_cannot_be_compared_is_named_before_training(
+    files, tmp_path, monkeypatch, in_process, options, words
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'broken.pth').write_bytes(b'')
+    shutil.copy(files / 'plain.pth', 'a,b.pth')
+    weights = torch.load(files / 'plain.pth')
+    del weights['state_dict']['backbone.bn1.bias']
+    torch.save(weights, 'small.pth')
+    init = [] if '--init' in options else ['--init', 'random']
+    status, error = in_process(TOOL, files / 'mini.py', *init, *options)
+    assert status == 1
+    assert re.search(words, error), error
+    assert not os.path.exists('work_dirs')
+
+
+def test_classifiers_are_refused(in_process):
+    config = ROOT / 'configs/baseline/wrn-10-1_1xb64-80e_digits.py'
+    status, error = in_process(TOOL, config, '--init', 'random')
+    assert status == 1
+    assert "default_scope='hsakd'; accepted are detectors" in error
+
+
+def test_tables_hold_means_spreads_and_paired_differences(tool):
+    measured = dict(
+        random={0: {'voc/mAP': 50.0}, 1: {'voc/mAP': 54.0}},
+        plain={0: {'voc/mAP': 60.0}, 1: {'voc/mAP': 66.0}},
+        distilled={1: {'voc/mAP': 70.0}},
+    )
+    (_, header, rows), (title, _, differences) = tool.tables(measured, [0, 1], 'random')
+    assert header == ['initialisation', 'seeds', 'voc/mAP']
+    assert rows == [
+        ['random', '2', '52.00 ± 2.83'],
+        ['plain', '2', '63.00 ± 4.24'],
+        ['distilled', '1 of 2', '70.00'],
+    ]
+    assert 'random' in title
+    assert differences == [['plain', '2', '+11.00 ± 1.41'], ['distilled', '1', '+16.00']]
+    assert tool.lacking(measured, [0, 1]) == 'A partial comparison: distilled lacks seed 0.'
+
+
+def test_a_metric_that_repeats_another_one_rounded_is_left_out(tool):
+    one = {'voc/mAP': 51.24, 'voc/AP50': 51.2, 'coco/bbox_mAP': 31.2, 'coco/bbox_mAP_50': 51.2}
+    assert tool.metric_keys({'a': {0: one}}) == ['voc/mAP', 'coco/bbox_mAP', 'coco/bbox_mAP_50']
+    two = {**one, 'voc/AP50': 60.1}  # several thresholds
+    assert 'voc/AP50' in tool.metric_keys({'a': {0: one, 1: two}})
+
+
+def sample(path='a.jpg', boxes=(), scores=(), truth=()):
+    """A prediction of class 0 as tools/test.py --out writes it."""
+
+    def instances(boxes, **more):
+        count = len(boxes)
+        boxes = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+        return dict(bboxes=boxes, labels=torch.zeros(count, dtype=torch.long), **more)
+
+    return dict(
+        img_path=path,
+        pred_instances=instances(boxes, scores=torch.tensor(scores)),
+        gt_instances=instances(truth),
+        ignored_instances=instances([]),
+    )
+
+
+def test_precision_and_recall_follow_the_scores():
+    from hsakd.visualization.detection import precision_recall
+
+    right, wrong = [0, 0, 10, 10], [20, 20, 30, 30]
+    samples = [
+        sample('a.jpg', [wrong, right], [0.9, 0.8], [right]),
+        sample('b.jpg', [right], [0.7], [right]),
+    ]
+    found, none = precision_recall(samples, 2, legacy=False)
+    assert found['num_gts'] == 2 and none['num_gts'] == 0
+    assert found['recall'] == pytest.approx([0, 0.5, 1])
+    assert found['precision'] == pytest.approx([0, 1 / 2, 2 / 3])
+    assert found['ap'] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    'paths, words',
+    [(('a.jpg', 'b.jpg'), 'of other images'), (('gone.jpg', 'gone.jpg'), "'gone.jpg'")],
+)
+def test_predictions_of_no_common_images_are_refused(paths, words):
+    from hsakd.utils.errors import DataError
+    from hsakd.visualization.detection import draw_predictions
+
+    predictions = {name: [sample(path)] for name, path in zip('xy', paths, strict=True)}
+    with pytest.raises(DataError, match=words):
+        draw_predictions(predictions, ['cat'], 1, 0.5, 'title')
+
+
+def test_settings_of_detectors_are_those_that_can_change_the_outcome():
+    from hsakd.visualization.work_dirs import comparable_settings
+
+    def settings(**dataset):
+        dataset = dict(type='hsakd.VOCDataset', **dataset)
+        hooks = [dict(type='hsakd.SetupCheckHook'), dict(type='hsakd.OtherHook')]
+        return comparable_settings(
+            dict(
+                train_dataloader=dict(dataset=dict(type='RepeatDataset', dataset=dataset)),
+                custom_hooks=hooks,
+                pretrained_backbone='random',
+            )
+        )
+
+    assert settings(data_root='here/') == settings(data_root='there/')  # VOC, wherever it lies
+    own = dict(metainfo=dict(classes=('cat',)))
+    assert settings(data_root='here/', **own) != settings(data_root='there/', **own)
+    assert settings()['custom_hooks.0.type'] == 'hsakd.OtherHook'
+    assert settings()['pretrained_backbone'] == 'random'

@@ -1,0 +1,234 @@
+"""Detectors from start to end, as a user runs them: train, resume, test, predict."""
+
+import json
+
+import pytest
+import torch
+from mmengine.config import Config
+
+import hsakd  # noqa: F401  offers the operators of mmcv
+from tests.conftest import ROOT, run_tool
+from tests.detection_files import write_coco, write_voc
+from tests.imagenet_files import save_torchvision
+
+# Small pictures, a narrow detector, and an optimiser that needs few steps.
+COMMON = """
+train_dataloader = dict(num_workers=0, persistent_workers=False)
+train_cfg = dict(max_epochs=2)
+optim_wrapper = dict(optimizer=dict(_delete_=True, type='AdamW', lr=0.002))
+param_scheduler = [dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=10)]
+pretrained_backbone = 'random'
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='Resize', scale=(64, 48), keep_ratio=True),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackDetInputs'),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(64, 48), keep_ratio=True),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(
+        type='PackDetInputs',
+        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+    ),
+]
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=0,
+    persistent_workers=False,
+    dataset=dict(
+        _delete_=True,
+        type='RepeatDataset',
+        times=4,
+        dataset=dict(TYPE, TRAIN, pipeline=train_pipeline),
+    ),
+)
+val_dataloader = dict(
+    num_workers=0,
+    persistent_workers=False,
+    dataset=dict(TYPE, TEST, pipeline=test_pipeline, test_mode=True),
+)
+test_dataloader = val_dataloader
+"""
+VOC = """
+_base_ = ['CONFIGS/bccd/faster-rcnn_resnet18-fpn_1xb4-6e_bccd.py']
+model = dict(
+    backbone=dict(base_channels=16),
+    neck=dict(in_channels=[16, 32, 64, 128], out_channels=32),
+    rpn_head=dict(
+        in_channels=32,
+        feat_channels=32,
+        anchor_generator=dict(scales=[4], ratios=[0.9, 1.1]),
+    ),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=32),
+        bbox_head=dict(in_channels=32, fc_out_channels=64, num_classes=2),
+    ),
+    train_cfg=dict(rpn_proposal=dict(max_per_img=50), rcnn=dict(sampler=dict(num=32))),
+    test_cfg=dict(rpn=dict(max_per_img=50)),
+)
+"""
+COCO = """
+_base_ = ['CONFIGS/coco/retinanet_resnet18-fpn_8xb2-12e_coco.py']
+model = dict(
+    backbone=dict(base_channels=16, frozen_stages=-1, norm_eval=False),
+    neck=dict(in_channels=[16, 32, 64, 128], out_channels=32, start_level=0),
+    bbox_head=dict(
+        num_classes=2,
+        in_channels=32,
+        feat_channels=32,
+        stacked_convs=1,
+        anchor_generator=dict(strides=[4, 8, 16, 32, 64], scales_per_octave=1, ratios=[0.9, 1.1]),
+    ),
+)
+val_evaluator = dict(ann_file='DATA/annotations/instances_val2017.json')
+test_evaluator = val_evaluator
+"""
+
+
+def write_config(folder, data, specific, type_, train, test):
+    text = specific + COMMON.replace('TYPE', type_).replace('TRAIN', train).replace('TEST', test)
+    configs = ROOT / 'configs/detection'
+    text = text.replace('CONFIGS', str(configs)).replace('DATA', str(data))
+    path = folder / 'mini.py'
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture(scope='module')
+def voc(tmp_path_factory):
+    """A config for a small VOC, and the work dir of a training that was interrupted once."""
+    folder = tmp_path_factory.mktemp('voc')
+    data = write_voc(folder / 'data', dict(train=60, test=20))
+    kind = "type='hsakd.VOCDataset', data_root='DATA', metainfo=dict(classes=('disc', 'square'))"
+    split = "ann_file='ImageSets/Main/{}.txt'"
+    config = write_config(folder, data, VOC, kind, split.format('train'), split.format('test'))
+    untrained = folder / 'untrained'
+    save_untrained(config, untrained)
+    work_dir = folder / 'work'
+    first = run_tool(
+        'tools/train.py', config, '--work-dir', work_dir, '--cfg-options', 'train_cfg.max_epochs=1'
+    )
+    assert first.returncode == 0, first.stderr
+    last = run_tool('tools/train.py', config, '--work-dir', work_dir, '--resume')
+    assert last.returncode == 0, last.stderr
+    return config, work_dir, first, last
+
+
+def save_untrained(config, path):
+    from mmdet.registry import MODELS
+    from mmengine.registry import DefaultScope
+
+    cfg = Config.fromfile(config)
+    cfg.model.backbone.pop('init_cfg', None)
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = MODELS.build(cfg.model)
+    model.init_weights()
+    torch.save(dict(state_dict=model.state_dict()), path)
+
+
+def average_precision(config, checkpoint, key, folder, *options):
+    """As tools/test.py tells it."""
+    result = run_tool(
+        'tools/test.py', config, checkpoint, '--work-dir', folder / 'test',
+        '--out', folder / 'metrics.json', '--out-item', 'metrics', *options,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    # mmdet's COCO metric has no figures for a detector that found nothing.
+    return json.loads((folder / 'metrics.json').read_text()).get(key, 0.0)
+
+
+def test_voc_is_learned_in_two_sessions(voc, tmp_path):
+    config, work_dir, first, last = voc
+    assert '+----' in last.stdout + last.stderr  # the table of classes
+    assert 'resumed epoch: 1' in last.stdout + last.stderr
+    assert 'Warning' not in first.stderr and 'OneDL' not in first.stdout + first.stderr
+    pictures = tmp_path / 'pictures'
+    show = ('--show-dir', pictures)
+    key = 'voc_area/AP50'
+    trained = average_precision(config, work_dir / 'epoch_2.pth', key, tmp_path, *show)
+    assert len(list(pictures.glob('*.jpg'))) == 20
+    untrained = average_precision(config, config.parent / 'untrained', key, tmp_path)
+    assert trained > 0.5 > 0.2 > untrained
+
+
+def test_predicts_with_what_it_learned(voc, tmp_path):
+    config, work_dir, *_ = voc
+    images = config.parent / 'data/JPEGImages'
+    result = run_tool(
+        'tools/predict.py', images / '000061.jpg', '--model', work_dir / 'epoch_2.pth',
+        '--out', tmp_path / 'out',
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert 'disc' in result.stdout or 'square' in result.stdout
+    assert (tmp_path / 'out/000061.jpg.png').is_file()
+
+
+def test_coco_is_learned(tmp_path):
+    data = write_coco(tmp_path / 'data', dict(train2017=60, val2017=20))
+    kind = "type='hsakd.CocoDataset', data_root='DATA', metainfo=dict(classes=('disc', 'square'))"
+    split = "ann_file='annotations/instances_{0}.json', data_prefix=dict(img='{0}/')"
+    config = write_config(
+        tmp_path, data, COCO, kind, split.format('train2017'), split.format('val2017')
+    )
+    save_untrained(config, tmp_path / 'untrained')
+    result = run_tool('tools/train.py', config, '--work-dir', tmp_path / 'work')
+    assert result.returncode == 0, result.stderr
+    assert 'Average Precision' in result.stdout + result.stderr
+    key = 'coco/bbox_mAP_50'
+    trained = average_precision(config, tmp_path / 'work/epoch_2.pth', key, tmp_path)
+    untrained = average_precision(config, tmp_path / 'untrained', key, tmp_path)
+    assert trained > 0.5 > 0.2 > untrained
+
+
+def test_torchvisions_resnet_starts_a_detector_by_one_option(voc, tmp_path, in_process):
+    config, *_ = voc
+    save_torchvision(tmp_path / 'weights.pth')
+    options = ('--cfg-options', f'pretrained_backbone={tmp_path / "weights.pth"}')
+    status, error = in_process(
+        'tools/train.py', config, '--work-dir', tmp_path / 'work', *options
+    )
+    assert status == 1 and 'Traceback' not in error
+    assert 'does not fit model.backbone' in error and 'instead of (16, 3, 7, 7)' in error
+
+
+@pytest.mark.parametrize(
+    'option, message',
+    [
+        ('pretrained_backbone=None', 'training needs to know what to start from'),
+        ('train_dataloader.dataset.dataset.ann_file=nowhere.txt', 'nowhere.txt.* does not exist'),
+        ('model.roi_head.bbox_head.num_classes=3', '2 classes, the model 3'),
+        (
+            "train_dataloader.dataset.dataset.metainfo.classes=('disc',)",
+            "classes that are not in metainfo.classes: 'square'",
+        ),
+    ],
+)
+def test_what_is_wrong_is_told_before_training(voc, tmp_path, in_process, option, message):
+    import re
+
+    status, error = in_process(
+        'tools/train.py', voc[0], '--work-dir', tmp_path / 'work', '--cfg-options', option
+    )
+    assert status == 1 and 'Traceback' not in error and re.search(message, error)
+    assert not list((tmp_path / 'work').glob('*.pth'))
+
+
+def test_skips_bad_images_where_asked_to(tmp_path, in_process):
+    data = write_voc(tmp_path / 'data', dict(train=6, test=2))
+    kind = "type='hsakd.VOCDataset', data_root='DATA', metainfo=dict(classes=('disc', 'square'))"
+    split = "ann_file='ImageSets/Main/{}.txt'"
+    config = write_config(tmp_path, data, VOC, kind, split.format('train'), split.format('test'))
+    (data / 'Annotations/000002.xml').write_text('<annotation>')
+    args = ('tools/train.py', config, '--work-dir', tmp_path / 'work')
+    status, error = in_process(*args)
+    assert status == 1 and '000002.xml' in error and 'well-formed' in error
+    status, error = in_process(
+        *args, '--skip-bad-images', '--cfg-options', 'train_cfg.max_epochs=1',
+        'train_dataloader.dataset.times=1',
+    )  # fmt: skip
+    log = next((tmp_path / 'work').glob('*/*.log')).read_text()
+    assert status == 0 and 'skipped 1 of 6 images' in log
