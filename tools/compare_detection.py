@@ -10,6 +10,7 @@ checkpoint. WORK_DIR gets comparison.md and .json, precision_recall.png and pred
 import argparse
 import hashlib
 import json
+import math
 import pickle
 import re
 import sys
@@ -246,7 +247,7 @@ def metrics(fine_tuning: FineTuning, args: argparse.Namespace) -> dict[str, floa
     if older or _test_settings(tested) != _test_settings(wanted):
         return None
     return {
-        key: 100 * value
+        key: round(100 * value, 6)
         for key, value in json.loads(files[-1].read_text()).items()
         if '/' in key and isinstance(value, int | float) and value >= 0  # COCO's -1: no such boxes
     }
@@ -292,20 +293,20 @@ def tables(
 
 
 def metric_keys(measured: Measured) -> list[str]:
-    """Metrics in the order of the tests, without what only repeats another one, rounded.
+    """Metrics in the order of the tests, without VOC's AP50 where that is mAP, rounded.
 
-    So is mmdet's AP50 beside mAP, where 0.5 is the only threshold.
+    It is where 0.5 is the only threshold.
     """
     results = [metrics for by_seed in measured.values() for metrics in by_seed.values()]
-    keys = list(dict.fromkeys(key for metrics in results for key in metrics))
+    keys = dict.fromkeys(key for metrics in results for key in metrics)
 
-    def repeats(key: str, other: str) -> bool:
-        same_group = key.rsplit('/', 1)[0] == other.rsplit('/', 1)[0]
-        return same_group and all(
-            key in m and other in m and m[key] == round(m[other], 1) != m[other] for m in results
+    def is_rounded(key: str) -> bool:
+        mean = re.sub(r'/AP\d+$', '/mAP', key)
+        return mean != key and all(
+            key in m and mean in m and math.isclose(m[key], round(m[mean], 1)) for m in results
         )
 
-    return [key for key in keys if not any(repeats(key, other) for other in keys)]
+    return [key for key in keys if not is_rounded(key)]
 
 
 def paired_differences(

@@ -156,6 +156,24 @@ def test_resnet_of_torchvision(tmp_path):
     torch.testing.assert_close(ours, x, rtol=1e-9, atol=1e-9)
 
 
+def test_backbone_of_another_family(tmp_path):
+    cfg = network_cfg(num_classes=3)
+    cfg['backbone'] = dict(type='mmpretrain.MobileNetV2')
+    cfg['head']['in_channels'] = 1280
+    trained = save(tmp_path / 'trained.pth', cfg)
+    cfg = detector()
+    out_indices = (1, 2, 4, 6)  # as in docs/detection.md
+    cfg.model.backbone = dict(type='mmpretrain.MobileNetV2', out_indices=out_indices)
+    cfg.model.neck.in_channels = [24, 32, 96, 320]
+    cfg.pretrained_backbone = str(tmp_path / 'trained.pth')
+    prepare_pretrained_backbone(cfg)
+    model = build(cfg).eval()
+    report = load_pretrained_backbone(model, cfg.pretrained_backbone, None)
+    assert equal(model.backbone, trained.backbone.state_dict()) and 'unexpected: none' in report
+    strides = [64 // x.shape[-1] for x in model.extract_feat(torch.randn(1, 3, 64, 64))]
+    assert strides[:4] == [4, 8, 16, 32]
+
+
 def test_images_in_memory_are_rgb(tmp_path):
     pipeline = [dict(type='mmpretrain.PackInputs')]
     cfg = models()['baseline']

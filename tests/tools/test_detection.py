@@ -184,6 +184,18 @@ def test_coco_is_learned(tmp_path):
     assert trained > 0.5 > 0.2 > untrained
 
 
+def test_classes_in_another_order_than_the_metrics_file(tmp_path, in_process):
+    data = write_coco(tmp_path / 'data', dict(train2017=4, val2017=4))
+    kind = "type='hsakd.CocoDataset', data_root='DATA', metainfo=dict(classes=('square', 'disc'))"
+    split = "ann_file='annotations/instances_{0}.json', data_prefix=dict(img='{0}/')"
+    config = write_config(
+        tmp_path, data, COCO, kind, split.format('train2017'), split.format('val2017')
+    )
+    status, error = in_process('tools/train.py', config, '--work-dir', tmp_path / 'work')
+    assert status == 1 and 'Traceback' not in error
+    assert "val_evaluator.ann_file has its categories in the order ['disc', 'square']" in error
+
+
 def test_torchvisions_resnet_starts_a_detector_by_one_option(voc, tmp_path, in_process):
     config, *_ = voc
     save_torchvision(tmp_path / 'weights.pth')

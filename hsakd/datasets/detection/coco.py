@@ -25,9 +25,8 @@ _KEYS = {
 class CocoDataset(CheckedAnnotations, MMDetCocoDataset):
     """COCO, or data in its layout, as mmdet reads it but checked.
 
-    Labels are positions in ``metainfo.classes`` whatever the order of the categories in the file.
-    mmdet's ``CocoMetric`` goes by the file's order if it is given an ``ann_file``; leave that out
-    where the orders differ.
+    Labels are positions in ``metainfo.classes`` whatever the order of the categories in the file;
+    mmdet's ``CocoMetric`` goes by the order of its own file, with which SetupCheckHook compares.
 
     Boxes are clipped to 0..width and 0..height, and dropped where a side is shorter than one pixel
     (mmdet's rule) or ``area`` is not positive.

@@ -54,12 +54,12 @@ class SetupCheckHook(Hook):
 
     def before_val(self, runner: Runner) -> None:
         """Check validation data and metrics."""
-        _check_topk(runner.val_evaluator, runner.val_dataloader.dataset, 'val_evaluator')
+        _check_metrics(runner.val_evaluator, runner.val_dataloader.dataset, 'val_evaluator')
 
     def before_test(self, runner: Runner) -> None:
         """Check test data and metrics."""
         self._check_classes(runner.model, runner.test_dataloader.dataset, 'test_dataloader')
-        _check_topk(runner.test_evaluator, runner.test_dataloader.dataset, 'test_evaluator')
+        _check_metrics(runner.test_evaluator, runner.test_dataloader.dataset, 'test_evaluator')
 
     def _check_classes(self, model: nn.Module, dataset: Dataset, key: str) -> None:
         classes = _classes(dataset)
@@ -180,11 +180,21 @@ def _check_batch_norm(model: nn.Module, dataloader: DataLoader) -> None:
         )
 
 
-def _check_topk(evaluator: Evaluator, dataset: Dataset, key: str) -> None:
+def _check_metrics(evaluator: Evaluator, dataset: Dataset, key: str) -> None:
     classes = _classes(dataset)
-    for metric in evaluator.metrics:
-        if classes and isinstance(metric, Accuracy) and max(metric.topk) > len(classes):
+    for metric in evaluator.metrics if classes else ():
+        if isinstance(metric, Accuracy) and max(metric.topk) > len(classes):
             raise ConfigError(
                 f'{key}: topk={tuple(metric.topk)} of {len(classes)} classes; accepted is at most '
                 f'{len(classes)}, e.g. --cfg-options {key}.0.topk="(1,)"'
+            )
+        categories = getattr(metric, '_coco_api', None)  # of mmdet's CocoMetric with an ann_file
+        if categories is None:
+            continue
+        names = [c['name'] for c in categories.dataset['categories'] if c['name'] in classes]
+        if names != list(classes):
+            raise ConfigError(
+                f'{key}.ann_file has its categories in the order {names}, and the data set '
+                f'{list(classes)}: the metric would take one for another; accepted are '
+                'metainfo.classes in the order of the file'
             )
