@@ -10,7 +10,6 @@ checkpoint. WORK_DIR gets comparison.md and .json, precision_recall.png and pred
 import argparse
 import hashlib
 import json
-import math
 import pickle
 import re
 import sys
@@ -303,7 +302,7 @@ def metric_keys(measured: Measured) -> list[str]:
     def is_rounded(key: str) -> bool:
         mean = re.sub(r'/AP\d+$', '/mAP', key)
         return mean != key and all(
-            key in m and mean in m and math.isclose(m[key], round(m[mean], 1)) for m in results
+            key in m and mean in m and abs(m[key] - m[mean]) < 0.0501 for m in results
         )
 
     return [key for key in keys if not is_rounded(key)]

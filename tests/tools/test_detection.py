@@ -1,6 +1,9 @@
 """Detectors from start to end, as a user runs them: train, resume, test, predict."""
 
 import json
+import os
+import socket
+import subprocess
 
 import pytest
 import torch
@@ -153,6 +156,41 @@ def test_voc_is_learned_in_two_sessions(voc, tmp_path):
     assert len(list(pictures.glob('*.jpg'))) == 20
     untrained = average_precision(config, config.parent / 'untrained', key, tmp_path)
     assert trained > 0.5 > 0.2 > untrained
+
+
+def test_two_processes_train_and_test(voc, tmp_path):
+    config, work_dir, *_ = voc
+    options = ('--cfg-options', 'train_dataloader.dataset.times=1', 'train_cfg.max_epochs=1')
+
+    def run(script, *args):
+        result = subprocess.run(
+            ['bash', ROOT / 'tools' / script, *map(str, args)],
+            env={**os.environ, 'PORT': str(free_port()), 'OMP_NUM_THREADS': '1'},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 0, result.stderr
+        return result.stdout + result.stderr
+
+    output = run('dist_train.sh', config, 2, '--work-dir', tmp_path / 'work', *options)
+    assert (tmp_path / 'work/epoch_1.pth').is_file()
+    assert '[8/8]' in output  # 60 images in batches of 4 on 2 processes
+    metrics = []
+    for processes in (1, 2):
+        out = tmp_path / f'metrics{processes}.json'
+        run(
+            'dist_test.sh', config, work_dir / 'epoch_2.pth', processes,
+            '--work-dir', tmp_path / 'test', '--out', out, '--out-item', 'metrics',
+        )  # fmt: skip
+        metrics.append(json.loads(out.read_text()))
+    assert metrics[0] == metrics[1]
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(('127.0.0.1', 0))
+        return found.getsockname()[1]
 
 
 def test_predicts_with_what_it_learned(voc, tmp_path):
