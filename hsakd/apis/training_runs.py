@@ -11,7 +11,6 @@ from pathlib import Path
 
 from mmengine.config import Config, DictAction
 
-from hsakd.engine.pretrained_backbone import KEY, prepare_pretrained_backbone
 from hsakd.utils.errors import ConfigError, UserError
 from hsakd.visualization import find_runs
 from hsakd.visualization.work_dirs import LoggedRun, comparable_settings
@@ -76,10 +75,7 @@ def is_done(run: TrainingRun) -> bool:
     there = _logged(run)
     if there is None:  # a checkpoint without logs was put there by somebody
         return run.checkpoint.is_file()
-    content = load_with_options(run.config, run.options)
-    if content.get(KEY) is not None:
-        prepare_pretrained_backbone(content)  # as tools/train.py does before it logs the config
-    config = content.to_dict()
+    config = load_with_options(run.config, run.options).to_dict()
     wanted = comparable_settings(config) | {'randomness.seed': config['randomness'].get('seed')}
     found = there.settings | {'randomness.seed': there.seed}
     found.pop('GPUs', None)

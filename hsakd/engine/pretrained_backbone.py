@@ -124,7 +124,8 @@ def load_pretrained_backbone(model: nn.Module, source: str, network: int | None)
         How many weights were matched, and which ones were missing or unexpected.
 
     Raises:
-        CheckpointError: A weight of the detector's backbone is missing, or has another shape.
+        CheckpointError: A weight of the detector's backbone is missing or has another shape, or
+            stages of the checkpoint have more layers.
     """
     checkpoint = read_checkpoint(source, KEY)
     weights = {
@@ -146,8 +147,18 @@ def load_pretrained_backbone(model: nn.Module, source: str, network: int | None)
                 f'{type(part).__name__}: {mismatch}; of the checkpoint, '
                 f'{_names([key for key in weights if key not in wanted])} are not in it'
             )
-        part.load_state_dict(found)
+        # A deeper network has all the weights of a shallower one, and more in the same stages.
+        stages = {key.split('.')[0] for key in wanted}
+        more = [key for key in weights if key not in wanted and key.split('.')[0] in stages]
+        if more:
+            raise CheckpointError(
+                f'{KEY}={source!r}: model.{name} of the config, a {type(part).__name__}, is only a '
+                f'part of its backbone: {_names(more)} would be left out; accepted is a '
+                'checkpoint of the same depth, or another depth in the config'
+            )
         taken |= found.keys()
+    for part in parts.values():
+        part.load_state_dict({k: weights[k] for k in part.state_dict()})
     several = len({n.split('.')[1] for n in checkpoint_weights(checkpoint) if n[:9] == 'networks.'})
     which = f' (network {network or 0} of {several})' if several else ''
     return (

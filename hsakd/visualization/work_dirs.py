@@ -51,6 +51,11 @@ _NAMED_DATA_SETS = {
     'TinyImageNet',
     'VOCDataset',
 }
+#: What follows from pretrained_backbone, see hsakd.engine.pretrained_backbone.
+_OF_PRETRAINED_BACKBONE = (
+    r'model\.(backbone|roi_head\.shared_head)\.init_cfg\b|'
+    r'model\.data_preprocessor\.(mean|std|bgr_to_rgb|rgb_to_bgr)$'
+)
 #: How names of published files end.
 _PUBLISHED = r'-[0-9a-f]{8}$'
 #: Hooks and metrics that watch a run and leave it as it is.
@@ -239,6 +244,8 @@ def comparable_settings(
         config = {key: value for key, value in config.items() if key != 'load_from'}
     settings = dict(_flatten(config, '', followed))
     settings.pop('randomness.seed', None)
+    if 'pretrained_backbone' in config:  # it decides these
+        settings = {k: v for k, v in settings.items() if not re.match(_OF_PRETRAINED_BACKBONE, k)}
     return {k: v for k, v in settings.items() if v is not None and v is not False}
 
 

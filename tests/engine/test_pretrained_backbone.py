@@ -197,6 +197,8 @@ def test_half_a_backbone_is_refused(tmp_path):
     model = build(prepared(tmp_path / 'weights.pth')[0])
     before = {k: v.clone() for k, v in model.state_dict().items()}
     path = tmp_path / 'weights.pth'
+    with pytest.raises(CheckpointError, match='part of its backbone.*layer1.2.conv1.weight'):
+        load_pretrained_backbone(model, str(path), None)
     deeper = detector(**{'model.backbone.depth': 34, 'model.backbone.init_cfg': None})
     with pytest.raises(CheckpointError, match='backbone of the config, a ResNet: .* missing'):
         weights = torch.load(path)
