@@ -132,11 +132,13 @@ class LoggedRun:
         return {key for record in self.records for key in record}
 
     def curve(self, key: str) -> dict[int, float]:
-        """Means of ``key`` by epoch, or its values by iteration."""
+        """Means of ``key`` by epoch, or its values by iteration; average precision in percent."""
+        # mmdet logs it as a fraction, where mmpretrain's accuracies are percent.
+        scale = 100 if re.search(r'/\w*AP(\d+|_\w+)?$', key) else 1
         values: dict[int, list[float]] = {}
         for at, record in self._positions():
             if key in record:
-                values.setdefault(at, []).append(record[key])
+                values.setdefault(at, []).append(scale * record[key])
         return {at: float(np.mean(values[at])) for at in sorted(values)}
 
     def final(self, key: str) -> float | None:

@@ -10,6 +10,7 @@ import torch
 from mmengine.config import Config
 
 import hsakd  # noqa: F401  offers the operators of mmcv
+from hsakd.visualization.work_dirs import find_runs
 from tests.conftest import ROOT, run_tool
 from tests.detection_files import write_coco, write_voc
 from tests.imagenet_files import save_torchvision
@@ -156,6 +157,13 @@ def test_voc_is_learned_in_two_sessions(voc, tmp_path):
     assert len(list(pictures.glob('*.jpg'))) == 20
     untrained = average_precision(config, config.parent / 'untrained', key, tmp_path)
     assert trained > 0.5 > 0.2 > untrained
+
+
+def test_its_results_are_collected_in_percent(voc):
+    (run,), left_out = find_runs([voc[1]])
+    assert 50 < run.final('voc_area/mAP') <= 100 and not left_out
+    assert run.settings['pretrained_backbone'] == 'random'
+    assert not [key for key in run.settings if 'init_cfg' in key]
 
 
 def test_two_processes_train_and_test(voc, tmp_path):
