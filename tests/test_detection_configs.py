@@ -11,7 +11,7 @@ from mmengine.registry import HOOKS, PARAM_SCHEDULERS, DefaultScope
 from mmengine.structures import InstanceData
 
 import hsakd  # noqa: F401  registers its types
-from hsakd.apis.running import _datasets
+from hsakd.utils.config_text import leaf_datasets
 from tests.conftest import ROOT
 
 CONFIGS = sorted(
@@ -65,7 +65,7 @@ def test_config(path):
         assert cfg.auto_scale_lr.base_batch_size == int(gpus) * int(batch_size)
 
     for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-        for dataset in _datasets(cfg[key].dataset):
+        for dataset in leaf_datasets(cfg[key].dataset):
             assert dataset.type.startswith('hsakd.') and DATASETS.get(dataset.type)
             for transform in dataset.pipeline:
                 TRANSFORMS.build(transform)

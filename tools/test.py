@@ -54,7 +54,7 @@ def main() -> None:
     from mmengine.evaluator import DumpResults
 
     from hsakd.apis.running import build_runner, is_detection, load_for_test, prepare_config
-    from hsakd.engine.pretrained_backbone import normalise_as_trained
+    from hsakd.engine.pretrained_backbone import prepare_trained_detector
     from hsakd.utils.checkpoint import read_checkpoint
 
     for option in ('out', 'show_dir'):
@@ -67,8 +67,9 @@ def main() -> None:
     config.load_from, config.resume = None, False
     if args.amp:
         config.test_cfg.fp16 = True
+    notice = None
     if is_detection(config):
-        normalise_as_trained(config, args.checkpoint)
+        notice = prepare_trained_detector(config, args.checkpoint, 'checkpoint')
     if args.show or args.show_dir:
         folder = str(Path(args.show_dir).absolute()) if args.show_dir else None
         options = dict(enable=True, out_dir=folder)
@@ -79,6 +80,8 @@ def main() -> None:
         )
 
     runner = build_runner(config)
+    if notice:
+        runner.logger.log(*notice)
     load_for_test(runner, args.checkpoint)
     if args.out and args.out_item != 'metrics':
         runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import os
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
@@ -15,8 +15,13 @@ from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.registry import OPTIMIZERS
 from mmengine.runner import Runner
+from torch.utils.data import Dataset
 
-from hsakd.engine.pretrained_backbone import KEY, prepare_pretrained_backbone
+from hsakd.engine.pretrained_backbone import (
+    KEY,
+    prepare_pretrained_backbone,
+    prepare_trained_detector,
+)
 from hsakd.engine.runner import DistillationRunner
 from hsakd.utils.checkpoint import (
     checkpoint_weights,
@@ -25,6 +30,7 @@ from hsakd.utils.checkpoint import (
     read_checkpoint,
 )
 from hsakd.utils.checks import is_number
+from hsakd.utils.config_text import leaf_datasets
 from hsakd.utils.errors import CheckpointError, ConfigError, UserError
 from hsakd.utils.third_party import import_mmdet
 
@@ -117,7 +123,7 @@ def build_runner(config: Config, train: bool = False) -> Runner:
     if is_detection(config):
         import_mmdet()
     with _building(KEY):
-        notice = prepare_pretrained_backbone(config) if train and KEY in config else None
+        notice = _prepare_detector(config) if train and is_detection(config) else None
     with _building('the config'):
         runner = DistillationRunner.from_cfg(config)
     if notice:
@@ -128,6 +134,17 @@ def build_runner(config: Config, train: bool = False) -> Runner:
         with _building('test_dataloader, test_cfg or test_evaluator'):
             runner.test_loop  # noqa: B018  built when first asked for
     return runner
+
+
+def _prepare_detector(config: Config) -> tuple[int, str] | None:
+    """Set up a detector for what its training starts from, see what they return."""
+    start = config.get('load_from')
+    last = Path(config.work_dir) / 'last_checkpoint'
+    if config.get('resume') and not start and last.is_file():
+        start = last.read_text().strip()
+    if start:
+        return prepare_trained_detector(config, start, 'resume' if config.resume else 'load_from')
+    return prepare_pretrained_backbone(config) if KEY in config else None
 
 
 def _build_training(runner: Runner, config: Config) -> None:
@@ -198,20 +215,9 @@ def is_detection(config: Config) -> bool:
     return config.get('default_scope') == 'mmdet'
 
 
-def _datasets(dataset: dict) -> Iterator[dict]:
-    """The data sets in wrappers such as FewShotSubset and ConcatDataset."""
-    if 'dataset' in dataset:
-        yield from _datasets(dataset['dataset'])
-    elif 'datasets' in dataset:
-        for part in dataset['datasets']:
-            yield from _datasets(part)
-    elif dataset:
-        yield dataset
-
-
 def _skip_bad_images(config: Config) -> None:
     loaders = [config[key] for key in _LOADERS if config.get(key)]
-    datasets = [part for loader in loaders for part in _datasets(loader.get('dataset', {}))]
+    datasets = [part for loader in loaders for part in leaf_datasets(loader.get('dataset', {}))]
     scope = config.get('default_scope') or 'hsakd'
     accepted = [f'hsakd.{name}' for name in _OF_FILES]
     of_files = [
@@ -241,7 +247,8 @@ def load_for_test(runner: Runner, path: str) -> None:
     if isinstance(network, BranchedClassifier):
         load_network(network, path, 'checkpoint')
         return
-    weights = checkpoint_weights(read_checkpoint(path, 'checkpoint'))
+    checkpoint = read_checkpoint(path, 'checkpoint')
+    weights = checkpoint_weights(checkpoint)
     mismatch = describe_mismatch(model.state_dict(), weights)
     if mismatch:
         what = f'{len(model.networks)} networks' if hasattr(model, 'networks') else 'model'
@@ -249,4 +256,19 @@ def load_for_test(runner: Runner, path: str) -> None:
             f'checkpoint={str(path)!r} does not fit the {what} of the config, a '
             f'{type(model).__name__}: {mismatch}'
         )
+    if hasattr(model, 'with_bbox'):
+        _check_trained_classes(checkpoint, runner.test_dataloader.dataset, path)
     model.load_state_dict(weights)
+
+
+def _check_trained_classes(checkpoint: Mapping, dataset: Dataset, path: str) -> None:
+    """See that labels mean to the data what they mean to the detector."""
+    meta = checkpoint.get('meta')
+    saved = meta.get('dataset_meta') if isinstance(meta, Mapping) else None
+    trained = tuple(saved.get('classes') or ()) if isinstance(saved, Mapping) else ()
+    found = tuple(dataset.metainfo.get('classes') or ())
+    if trained and found and trained != found:
+        raise ConfigError(
+            f'test_dataloader.dataset.metainfo.classes={found}: checkpoint={str(path)!r} was '
+            f'trained with {trained}; accepted are these, in this order'
+        )

@@ -25,6 +25,7 @@ from hsakd.utils.normalisation import (
 KEY = 'pretrained_backbone'
 #: The value of the key for training from scratch.
 RANDOM = 'random'
+_DETECTOR_HEADS = ('rpn_head.', 'roi_head.', 'bbox_head.')
 _ACCEPTED = (
     'accepted are a checkpoint of tools/train.py, a published student, a classifier of mmpretrain '
     f"or a ResNet of torchvision, and '{RANDOM}' for training from scratch, as in --cfg-options "
@@ -53,60 +54,94 @@ def prepare_pretrained_backbone(config: Config) -> tuple[int, str]:
         raise ConfigError(f'{KEY}=None: training needs to know what to start from; {_ACCEPTED}')
     if not isinstance(source, str):
         raise ConfigError(f'{KEY}={source!r}: {_ACCEPTED}')
-    backbone = config.model.backbone
-    for part in (backbone, config.model.get('roi_head', {}).get('shared_head')):
-        if part:
-            part.pop('init_cfg', None)  # mmdet's own way, by which half a checkpoint may load
+    network = config.get('pretrained_network')
+    _drop_initial_weights(config)
     if source == RANDOM:
-        if backbone.get('frozen_stages', -1) >= 0:
-            raise ConfigError(
-                f"{KEY}='{RANDOM}' with model.backbone.frozen_stages={backbone.frozen_stages}: "
-                'random weights would stay as they are; accepted is '
-                'model.backbone.frozen_stages=-1, best with model.backbone.norm_eval=False'
-            )
+        _check_all_learns(config, network)
         return logging.INFO, f'normalisation: {detector_normalisation(preprocessor)}'
     if not Path(source).expanduser().is_file():
         raise CheckpointError(f'{KEY}={source!r}: no such file; {_ACCEPTED}')
     checkpoint = read_checkpoint(source, KEY)
-    network = config.get('pretrained_network')
     network_state_dict(checkpoint, source, KEY, network)  # there is one
-    _check_style(backbone, checkpoint, source, network)
+    _check_style(config.model.backbone, checkpoint, source, network)
     trained = checkpoint_normalisation(checkpoint, network)
-    found = detector_normalisation(preprocessor)
-    if trained is None:
-        return logging.WARNING, (
-            f'{KEY}={source!r} does not say which normalisation it was trained with; see that it '
-            f'is that of the config, which is used: {found}'
-        )
-    _set_normalisation(preprocessor, trained)
-    instead = '' if found == trained else f', instead of that of the config: {found}'
-    return logging.INFO, f'normalisation: {trained}, as the backbone was trained with{instead}'
+    return _normalise(preprocessor, trained, f'{KEY}={source!r}')
 
 
-def normalise_as_trained(config: Config, path: str) -> None:
-    """Give the detector of a config the normalisation that its checkpoint was trained with.
+def prepare_trained_detector(config: Config, path: str, key: str) -> tuple[int, str]:
+    """Set up a detector for a whole checkpoint, with which ``pretrained_backbone`` has no effect.
+
+    It gets the normalisation that the detector of the checkpoint was trained with.
 
     Args:
         config: Of a detector. Changed in place.
         path: A checkpoint of tools/train.py.
+        key: The config key or option that named it, for messages.
+
+    Returns:
+        A logging level and what to say of the normalisation.
 
     Raises:
-        CheckpointError: The file is missing or broken.
+        CheckpointError: The file is missing or broken, or not a detector's.
     """
-    meta = read_checkpoint(path, 'checkpoint').get('meta')
-    text = meta.get('cfg') if isinstance(meta, Mapping) else None
-    try:
-        trained = detector_normalisation(parse_config(text).model.data_preprocessor)
-    except (SyntaxError, ValueError, TypeError, AttributeError, RecursionError):
-        return  # from elsewhere, without a config
-    _set_normalisation(config.model.data_preprocessor, trained)
+    checkpoint = read_checkpoint(path, key)
+    weights = checkpoint_weights(checkpoint)
+    if KEY in config and not any(name.startswith(_DETECTOR_HEADS) for name in weights):
+        raise CheckpointError(
+            f'{key}={str(path)!r} is no detector (no {", ".join(_DETECTOR_HEADS)} in it); accepted '
+            f'is a checkpoint of a detector; backbones of classifiers are what {KEY} takes'
+        )
+    _drop_initial_weights(config)
+    trained = checkpoint_normalisation(checkpoint, None)
+    return _normalise(config.model.data_preprocessor, trained, f'{key}={str(path)!r}')
 
 
-def _set_normalisation(preprocessor: dict, wanted: Normalisation) -> None:
+def _normalise(preprocessor: dict, trained: Normalisation | None, source: str) -> tuple[int, str]:
+    """Set a detector's normalisation; the logging level and the text of what to say of it."""
+    found = detector_normalisation(preprocessor)
+    if trained is None:
+        return logging.WARNING, (
+            f'{source} does not say which normalisation it was trained with; see that it is that '
+            f'of the config, which is used: {found}'
+        )
     preprocessor.pop('rgb_to_bgr', None)
     preprocessor.update(
-        mean=list(wanted.mean) or None, std=list(wanted.std) or None, bgr_to_rgb=wanted.rgb
+        mean=list(trained.mean) or None, std=list(trained.std) or None, bgr_to_rgb=trained.rgb
     )
+    instead = '' if found == trained else f', instead of that of the config: {found}'
+    return logging.INFO, f'normalisation: {trained}, as {source} was trained with{instead}'
+
+
+def _drop_initial_weights(config: Config) -> None:
+    """Leave out mmdet's own way to start, by which half a checkpoint may load."""
+    for part in (config.model, *_backbone_parts(config).values()):
+        part.pop('init_cfg', None)
+
+
+def _backbone_parts(config: Config) -> dict[str, dict]:
+    """The parts of a detector that are stages of a backbone, by key."""
+    parts = {'model.backbone': config.model.backbone}
+    shared_head = (config.model.get('roi_head') or {}).get('shared_head')
+    return parts | ({'model.roi_head.shared_head': shared_head} if shared_head else {})
+
+
+def _check_all_learns(config: Config, network: int | None) -> None:
+    """See that no random weight or statistic would stay as it is."""
+    if network is not None:
+        raise ConfigError(f"pretrained_network={network} with {KEY}='{RANDOM}'; accepted is None")
+    accepted = []
+    for key, part in _backbone_parts(config).items():
+        if part.get('frozen_stages', -1) >= 0:
+            accepted.append(f'{key}.frozen_stages=-1')
+        if part.get('norm_eval', False):
+            accepted.append(f'{key}.norm_eval=False')
+        if not (part.get('norm_cfg') or {}).get('requires_grad', True):
+            accepted.append(f'{key}.norm_cfg.requires_grad=True')
+    if accepted:
+        raise ConfigError(
+            f"{KEY}='{RANDOM}': parts of the backbone are frozen, and random weights would stay "
+            f'as they are; accepted is, for all that are compared, {" ".join(accepted)}'
+        )
 
 
 def load_pretrained_backbone(model: nn.Module, source: str, network: int | None) -> str:

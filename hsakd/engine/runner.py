@@ -68,10 +68,15 @@ class DistillationRunner(Runner):
         return super().wrap_model(model_wrapper_cfg, model)
 
     def _init_model_weights(self) -> None:
-        """mmengine's, and then the backbone that ``pretrained_backbone`` names."""
+        """mmengine's, and then the backbone that ``pretrained_backbone`` names.
+
+        That is not needed where a whole checkpoint follows.
+        """
         super()._init_model_weights()
         source = self.cfg.get(KEY)
-        if source and source != RANDOM:
+        last = Path(self.work_dir) / 'last_checkpoint'
+        follows = self._load_from or (self._resume and last.is_file())
+        if source and source != RANDOM and not follows:
             model = self.model.module if is_model_wrapper(self.model) else self.model
             network = self.cfg.get('pretrained_network')
             self.logger.info(load_pretrained_backbone(model, source, network))

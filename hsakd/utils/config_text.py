@@ -99,6 +99,17 @@ def find_class(registry: Registry, name: str, scope: str, key: str) -> type:
     return found
 
 
+def leaf_datasets(dataset: dict) -> Iterator[dict]:
+    """The data sets in wrappers such as FewShotSubset and ConcatDataset."""
+    if 'dataset' in dataset:
+        yield from leaf_datasets(dataset['dataset'])
+    elif 'datasets' in dataset:
+        for part in dataset['datasets']:
+            yield from leaf_datasets(part)
+    elif dataset:
+        yield dataset
+
+
 def _registered(registry: Registry) -> Iterator[object]:
     yield from registry.module_dict.values()
     for child in registry.children.values():

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from hsakd.registry import TRANSFORMS
 
 from .checkpoint import checkpoint_weights, is_torchvision_resnet
-from .config_text import find_class, parse_config
+from .config_text import find_class, leaf_datasets, parse_config
 from .errors import ConfigError
 
 
@@ -62,19 +62,24 @@ def detector_normalisation(preprocessor: Mapping) -> Normalisation:
 
 
 def checkpoint_normalisation(checkpoint: Mapping, network: int | None) -> Normalisation | None:
-    """That of a classifier's checkpoint; None if it does not tell.
+    """That of a checkpoint of a classifier or detector; None if it does not tell.
 
     torchvision's ResNets, which have no config in them, were all trained with :data:`IMAGENET`.
     """
-    if is_torchvision_resnet(checkpoint_weights(checkpoint)):
-        return IMAGENET
+    weights = checkpoint_weights(checkpoint)
+    if is_torchvision_resnet(weights):
+        # Backbones without a classifier have the same names and may be anybody's, such as Caffe's.
+        return IMAGENET if {'fc.weight', 'module.fc.weight'} & weights.keys() else None
     meta = checkpoint.get('meta') if isinstance(checkpoint, Mapping) else None
     text = meta.get('cfg') or meta.get('config') if isinstance(meta, Mapping) else None
     try:
         config = parse_config(text)
-        return classifier_normalisation(config, network_config(config, network))
+        if 'bgr_to_rgb' in (config.model.get('data_preprocessor') or {}):
+            return detector_normalisation(config.model.data_preprocessor)
+        found = classifier_normalisation(config, network_config(config, network))
     except (SyntaxError, ValueError, TypeError, AttributeError, ConfigError, RecursionError):
         return None
+    return found if found.mean else None  # else it is perhaps a step of the pipeline
 
 
 def network_config(config: Config, index: int | None) -> Mapping:
@@ -111,12 +116,14 @@ def network_config(config: Config, index: int | None) -> Mapping:
 
 def _reads_files(config: Config) -> bool:
     scope = config.get('default_scope') or 'mmpretrain'
-    dataset = (config.get('test_dataloader') or {}).get('dataset') or {}
-    if 'pipeline' not in dataset:  # an older config, or one of weights alone
+    loaders = [config.get(f'{name}_dataloader') for name in ('test', 'val', 'train')]
+    datasets = [dataset for each in loaders if each for dataset in leaf_datasets(each['dataset'])]
+    pipeline = next((dataset['pipeline'] for dataset in datasets if 'pipeline' in dataset), None)
+    if pipeline is None:  # an older config, or one of weights alone
         return True
-    for step in dataset['pipeline']:
+    for step in pipeline:
         try:
-            kind = find_class(TRANSFORMS, step['type'], scope, 'test_dataloader.dataset.pipeline')
+            kind = find_class(TRANSFORMS, step['type'], scope, 'dataset.pipeline')
         except ConfigError:  # of a package that is not here
             continue
         if issubclass(kind, LoadImageFromFile):

@@ -12,8 +12,8 @@ from mmpretrain import get_model
 from hsakd.apis import load_classifier, publish
 from hsakd.engine.pretrained_backbone import (
     load_pretrained_backbone,
-    normalise_as_trained,
     prepare_pretrained_backbone,
+    prepare_trained_detector,
 )
 from hsakd.registry import MODELS
 from hsakd.utils.errors import CheckpointError, ConfigError
@@ -129,7 +129,7 @@ def test_classifier_of_mmpretrain(tmp_path):
         tmp_path / 'theirs.pth',
     )
     cfg, level, notice = prepared(tmp_path / 'theirs.pth')
-    assert level == logging.INFO and 'as the backbone was trained with' in notice
+    assert level == logging.INFO and 'was trained with' in notice
     model = build(cfg)
     load_pretrained_backbone(model, str(tmp_path / 'theirs.pth'), None)
     assert equal(model.backbone, theirs.backbone.state_dict())
@@ -230,7 +230,7 @@ def test_bottlenecks_of_another_style_are_refused(tmp_path):
         (None, 'pretrained_backbone=None: training needs to know'),
         (3, 'pretrained_backbone=3: accepted'),
         ('nowhere.pth', 'no such file.*random'),
-        ('random', 'frozen_stages=1.*would stay as they are.*norm_eval=False'),
+        ('random', 'would stay as they are.*frozen_stages=-1 model.backbone.norm_eval=False'),
     ],
 )
 def test_values_that_are_refused(value, message):
@@ -258,15 +258,93 @@ def test_random_weights_are_downloaded_from_nowhere():
     assert 'init_cfg' not in cfg.model.backbone
 
 
-def test_test_uses_the_normalisation_of_the_training(tmp_path):
+def test_random_weights_learn_everywhere(tmp_path):
+    cfg = detector('faster-rcnn_resnet50-c4_8xb2-18000i_voc0712', pretrained_backbone='random')
+    with pytest.raises(ConfigError) as refused:
+        prepare_pretrained_backbone(cfg)
+    options = str(refused.value).split('compared, ')[1].split()
+    for option in options:
+        key, value = option.split('=')
+        cfg.merge_from_dict({key: eval(value)})
+    prepare_pretrained_backbone(cfg)
+    model = build(cfg).train()
+    parts = (model.backbone, model.roi_head.shared_head)
+    assert all(p.requires_grad for part in parts for p in part.parameters())
+    assert all(module.training for part in parts for module in part.modules())
+
+
+@pytest.mark.parametrize('key', ['checkpoint', 'resume', 'load_from'])
+def test_a_detectors_checkpoint_decides_the_normalisation(tmp_path, key):
     cfg = detector()
     cfg.model.data_preprocessor.update(mean=MEAN, std=STD, bgr_to_rgb=False)
-    torch.save(dict(meta=dict(cfg=cfg.pretty_text), state_dict={}), tmp_path / 'detector.pth')
-    other = detector()
-    normalise_as_trained(other, str(tmp_path / 'detector.pth'))
+    weights = {'rpn_head.rpn_cls.weight': torch.zeros(1)}
+    path = str(tmp_path / 'detector.pth')
+    torch.save(dict(meta=dict(cfg=cfg.pretty_text), state_dict=weights), path)
+    other = detector(pretrained_backbone='moved_away.pth')
+    level, notice = prepare_trained_detector(other, path, key)
     found = other.model.data_preprocessor
     assert (found.mean, found.std, found.bgr_to_rgb) == (MEAN, STD, False)
-    torch.save(dict(state_dict={}), tmp_path / 'detector.pth')  # from elsewhere
+    assert level == logging.INFO and 'BGR, as' in notice and 'instead of' in notice
+    torch.save(dict(state_dict=weights), path)  # from elsewhere
     other = detector()
-    normalise_as_trained(other, str(tmp_path / 'detector.pth'))
+    level, _ = prepare_trained_detector(other, path, key)
+    assert level == logging.WARNING
     assert other.model.data_preprocessor == detector().model.data_preprocessor
+
+
+def test_classifier_is_no_detector(tmp_path):
+    save_torchvision(tmp_path / 'weights.pth')
+    with pytest.raises(CheckpointError, match='load_from=.* is no detector.*pretrained_backbone'):
+        prepare_trained_detector(detector(), str(tmp_path / 'weights.pth'), 'load_from')
+
+
+def test_backbone_of_a_detector(tmp_path):
+    cfg = detector()
+    cfg.model.data_preprocessor.update(mean=MEAN, std=STD, bgr_to_rgb=False)
+    cfg.model.backbone.init_cfg = None
+    trained = build(cfg)
+    content = dict(meta=dict(cfg=cfg.pretty_text), state_dict=trained.state_dict())
+    torch.save(content, tmp_path / 'detector.pth')
+    cfg, *_ = prepared(tmp_path / 'detector.pth')
+    assert cfg.model.data_preprocessor.mean == MEAN
+    model = build(cfg)
+    load_pretrained_backbone(model, str(tmp_path / 'detector.pth'), None)
+    assert equal(model.backbone, trained.backbone.state_dict())
+
+
+def of(tmp_path, change):
+    """The normalisation that is read from a checkpoint whose config was changed."""
+    from hsakd.utils.checkpoint import read_checkpoint
+    from hsakd.utils.config_text import parse_config
+    from hsakd.utils.normalisation import checkpoint_normalisation
+
+    pipeline = [dict(type='mmpretrain.PackInputs')]
+    save(tmp_path / 'a.pth', models()['baseline'], False, pipeline, dataset='CIFAR10')
+    checkpoint = read_checkpoint(tmp_path / 'a.pth', 'a')
+    cfg = parse_config(checkpoint['meta']['cfg'])
+    change(cfg)
+    checkpoint['meta']['cfg'] = cfg.pretty_text
+    return checkpoint_normalisation(checkpoint, None)
+
+
+def test_wrapped_data_set_in_memory(tmp_path):
+    def wrap(cfg):
+        dataset = cfg.test_dataloader.dataset
+        cfg.test_dataloader.dataset = dict(type='RepeatDataset', times=2, dataset=dataset)
+
+    assert of(tmp_path, wrap).rgb
+
+
+def test_training_data_alone_tell(tmp_path):
+    def move(cfg):
+        cfg.train_dataloader, cfg.test_dataloader = cfg.test_dataloader, None
+
+    assert of(tmp_path, move).rgb
+
+
+def test_normalisation_elsewhere_is_not_guessed(tmp_path):
+    assert of(tmp_path, lambda cfg: cfg.pop('data_preprocessor')) is None
+    theirs = save_torchvision(tmp_path / 'whole.pth').state_dict()
+    torch.save({k: v for k, v in theirs.items() if 'fc' not in k}, tmp_path / 'weights.pth')
+    cfg, level, notice = prepared(tmp_path / 'weights.pth')  # as Caffe's come
+    assert level == logging.WARNING and 'does not say' in notice

@@ -28,10 +28,16 @@ def main() -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
     import hsakd  # noqa: F401  registers hsakd's types
-    from hsakd.apis.running import load_config
+    from hsakd.apis.running import is_detection, load_config
     from hsakd.registry import MODELS
+    from hsakd.utils.errors import ConfigError
 
     config = load_config(args.config)
+    if is_detection(config):
+        raise ConfigError(
+            f'config {args.config!r} is of a detector; accepted are classifiers and distillers, '
+            "as mmdet's own get_flops.py takes those"
+        )
     height, width = (args.shape * 2)[:2]
     model = MODELS.build(config.model).to('meta').eval()
     if hasattr(model, 'networks'):

@@ -89,7 +89,8 @@ class AnnotationReport:
             ignore_other_classes: Boxes of other classes are not an error.
 
         Raises:
-            DataError: A bad image; no image that is not bad; a class that is not in the config.
+            DataError: A bad image; no image that is not bad; a class that is not in the config; no
+                box at all.
         """
         logger = MMLogger.get_current_instance()
         if self.bad_images and not skip_bad_images:
@@ -128,6 +129,11 @@ class AnnotationReport:
         if dirty:
             total = self.boxes.total() + len(self.dropped)
             logger.warning(f'{self.source}: of {total} boxes {", ".join(dirty)}')
+        if not self.boxes:
+            raise DataError(
+                f'{self.source}: no image has a box of {", ".join(map(repr, self.classes))}; '
+                'accepted are annotations with some'
+            )
         absent = [name for name in self.classes if not self.boxes[name]]
         if absent:
             logger.warning(f'{self.source}: no box of {", ".join(map(repr, absent))}')

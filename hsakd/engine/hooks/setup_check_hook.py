@@ -188,13 +188,19 @@ def _check_metrics(evaluator: Evaluator, dataset: Dataset, key: str) -> None:
                 f'{key}: topk={tuple(metric.topk)} of {len(classes)} classes; accepted is at most '
                 f'{len(classes)}, e.g. --cfg-options {key}.0.topk="(1,)"'
             )
-        categories = getattr(metric, '_coco_api', None)  # of mmdet's CocoMetric with an ann_file
-        if categories is None:
+        coco = getattr(metric, '_coco_api', None)  # of mmdet's CocoMetric with an ann_file
+        if coco is None:
             continue
-        names = [c['name'] for c in categories.dataset['categories'] if c['name'] in classes]
+        names = [c['name'] for c in coco.dataset['categories'] if c['name'] in classes]
         if names != list(classes):
             raise ConfigError(
                 f'{key}.ann_file has its categories in the order {names}, and the data set '
                 f'{list(classes)}: the metric would take one for another; accepted are '
                 'metainfo.classes in the order of the file'
+            )
+        image = dataset.get_data_info(0).get('img_id')
+        if image not in coco.imgs:
+            raise ConfigError(
+                f'{key}.ann_file has no image of id {image!r}, which the data set has; accepted is '
+                "the data set's own annotation file"
             )
