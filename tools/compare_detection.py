@@ -152,6 +152,7 @@ def plan(args: argparse.Namespace) -> list[FineTuning]:
     """
     from hsakd.apis.running import is_detection
     from hsakd.apis.training_runs import TrainingRun, is_done, last_checkpoint, load_with_options
+    from hsakd.utils.config_text import leaf_datasets
 
     for option in args.cfg_options:
         key = option.partition('=')[0]
@@ -165,6 +166,18 @@ def plan(args: argparse.Namespace) -> list[FineTuning]:
         raise ConfigError(
             f'config {str(args.config)!r}: default_scope={config.get("default_scope")!r}; accepted '
             'are detectors (mmdet), as those of configs/detection'
+        )
+    for key in ('load_from', 'resume'):
+        if config.get(key):
+            raise ConfigError(
+                f'{key}={config[key]!r} would start every run from the same weights; accepted is '
+                'none, and --init'
+            )
+    pipeline = next(leaf_datasets(config.test_dataloader.dataset)).get('pipeline', ())
+    if not any(str(step.get('type')).endswith('LoadAnnotations') for step in pipeline):
+        raise ConfigError(
+            'test_dataloader.dataset.pipeline has no LoadAnnotations, and the pictures show the '
+            'ground truth; accepted is a pipeline with that step'
         )
     inits = initialisations(args.init)
     names = [init.name for init in inits]
@@ -463,7 +476,7 @@ def draw(runs: Sequence[FineTuning], args: argparse.Namespace) -> None:
     title = f'seed {args.seeds[0]}'
     pictures = {
         'precision_recall.png': draw_precision_recall(
-            curves, classes, f'Test images, IoU 0.5, {title}'
+            curves, classes, f'Test images, IoU 0.5, AP by area, {title}'
         ),
         'predictions.png': draw_predictions(
             predictions, classes, args.images, args.score_thr, f'Test images, {title}'

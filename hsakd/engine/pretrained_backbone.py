@@ -1,9 +1,11 @@
 """``pretrained_backbone``: the config key that says what the backbone of a detector starts from."""
 
+import inspect
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from mmengine.config import Config
 from torch import nn
 
@@ -19,12 +21,23 @@ from hsakd.utils.normalisation import (
     Normalisation,
     checkpoint_normalisation,
     detector_normalisation,
+    is_detector_preprocessor,
     network_config,
 )
 
 KEY = 'pretrained_backbone'
 #: The value of the key for training from scratch.
 RANDOM = 'random'
+# What reading the config of a checkpoint without one of ours raises.
+_NO_CONFIG = (
+    AttributeError,
+    ConfigError,
+    KeyError,
+    RecursionError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
 _DETECTOR_HEADS = ('rpn_head.', 'roi_head.', 'bbox_head.')
 _ACCEPTED = (
     'accepted are a checkpoint of tools/train.py, a published student, a classifier of mmpretrain '
@@ -68,7 +81,7 @@ def prepare_pretrained_backbone(config: Config) -> tuple[int, str]:
     return _normalise(preprocessor, trained, f'{KEY}={source!r}')
 
 
-def prepare_trained_detector(config: Config, path: str, key: str) -> tuple[int, str]:
+def prepare_trained_detector(config: Config, path: str, key: str) -> tuple[int, str] | None:
     """Set up a detector for a whole checkpoint, with which ``pretrained_backbone`` has no effect.
 
     It gets the normalisation that the detector of the checkpoint was trained with.
@@ -79,7 +92,8 @@ def prepare_trained_detector(config: Config, path: str, key: str) -> tuple[int, 
         key: The config key or option that named it, for messages.
 
     Returns:
-        A logging level and what to say of the normalisation.
+        A logging level and what to say of the normalisation; None for a model of mmdet's that
+        normalises in another way, such as those of semi-supervised training.
 
     Raises:
         CheckpointError: The file is missing or broken, or not a detector's.
@@ -91,7 +105,10 @@ def prepare_trained_detector(config: Config, path: str, key: str) -> tuple[int, 
             f'{key}={str(path)!r} is no detector (no {", ".join(_DETECTOR_HEADS)} in it); accepted '
             f'is a checkpoint of a detector; backbones of classifiers are what {KEY} takes'
         )
-    _drop_initial_weights(config)
+    if not is_detector_preprocessor(config.model.get('data_preprocessor')):
+        return None
+    if KEY in config:
+        _drop_initial_weights(config)
     trained = checkpoint_normalisation(checkpoint, None)
     return _normalise(config.model.data_preprocessor, trained, f'{key}={str(path)!r}')
 
@@ -133,7 +150,7 @@ def _check_all_learns(config: Config, network: int | None) -> None:
     for key, part in _backbone_parts(config).items():
         if part.get('frozen_stages', -1) >= 0:
             accepted.append(f'{key}.frozen_stages=-1')
-        if part.get('norm_eval', False):
+        if _setting(part, 'norm_eval'):
             accepted.append(f'{key}.norm_eval=False')
         if not (part.get('norm_cfg') or {}).get('requires_grad', True):
             accepted.append(f'{key}.norm_cfg.requires_grad=True')
@@ -142,6 +159,18 @@ def _check_all_learns(config: Config, network: int | None) -> None:
             f"{KEY}='{RANDOM}': parts of the backbone are frozen, and random weights would stay "
             f'as they are; accepted is, for all that are compared, {" ".join(accepted)}'
         )
+
+
+def _setting(part: Mapping, name: str) -> object:
+    """That of the config of a part, or else the default of its class; None where it has none."""
+    from mmdet.registry import MODELS
+
+    if name in part:
+        return part[name]
+    with MODELS.switch_scope_and_registry('mmdet') as registry:
+        kinds = inspect.getmro(registry.get(part['type']))
+    found = (inspect.signature(kind.__init__).parameters.get(name) for kind in kinds)
+    return next((parameter.default for parameter in found if parameter), None)
 
 
 def load_pretrained_backbone(model: nn.Module, source: str, network: int | None) -> str:
@@ -174,6 +203,9 @@ def load_pretrained_backbone(model: nn.Module, source: str, network: int | None)
     taken: set[str] = set()
     for name, part in parts.items():
         wanted = part.state_dict()
+        for key in wanted:  # older files lack these; batch norm with a fixed momentum reads none
+            if key.endswith('num_batches_tracked'):
+                weights.setdefault(key, torch.tensor(0))
         found = {key: weights[key] for key in wanted if key in weights}
         mismatch = describe_mismatch(wanted, found)
         if mismatch:
@@ -209,9 +241,11 @@ def _check_style(
     if backbone.get('depth') is None or 'ResNe' not in backbone.type or backbone.depth < 50:
         return
     try:
-        trained = network_config(parse_config(checkpoint['meta']['cfg']), network)['backbone']
-    except (SyntaxError, ValueError, TypeError, KeyError, ConfigError, RecursionError):
-        trained = {}  # no config in it, as in torchvision's
+        config = parse_config(checkpoint['meta']['cfg'])
+        of_detector = 'backbone' in config.model and 'head' not in config.model
+        trained = (config.model if of_detector else network_config(config, network))['backbone']
+    except _NO_CONFIG:  # as in torchvision's
+        trained = {}
     styles = trained.get('style', 'pytorch'), backbone.get('style', 'pytorch')
     if styles[0] != styles[1]:
         raise CheckpointError(

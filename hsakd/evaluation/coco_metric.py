@@ -12,7 +12,8 @@ class CocoMetric(MMDetCocoMetric):
 
     mmdet's takes all images of its file, so that those which the data set leaves out
     (``skip_bad_images``, ``indices``) count as images in which nothing was found. The boxes are
-    those of the file, also where the data set drops or clips some.
+    those of the file, also where the data set drops or clips some. A detector that finds nothing
+    at all has an average precision of 0 and not none.
     """
 
     def __init__(self, *args, **kwargs) -> None:
@@ -26,4 +27,8 @@ class CocoMetric(MMDetCocoMetric):
             results: A pair (ground truth, predictions) an image.
         """
         self.img_ids = [predictions['img_id'] for _, predictions in results]
-        return super().compute_metrics(results)
+        metrics = super().compute_metrics(results)
+        if not metrics and not self.format_only:  # mmdet leaves out what found nothing
+            items = self.metric_items or ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
+            metrics = {f'{metric}_{item}': 0.0 for metric in self.metrics for item in items}
+        return metrics

@@ -61,6 +61,11 @@ def detector_normalisation(preprocessor: Mapping) -> Normalisation:
     return Normalisation.from_preprocessor(preprocessor, preprocessor.get('bgr_to_rgb', False))
 
 
+def is_detector_preprocessor(preprocessor: Mapping | None) -> bool:
+    """Whether the ``data_preprocessor`` of a config is mmdet's for detectors."""
+    return str((preprocessor or {}).get('type')).split('.')[-1] == 'DetDataPreprocessor'
+
+
 def checkpoint_normalisation(checkpoint: Mapping, network: int | None) -> Normalisation | None:
     """That of a checkpoint of a classifier or detector; None if it does not tell.
 
@@ -74,7 +79,7 @@ def checkpoint_normalisation(checkpoint: Mapping, network: int | None) -> Normal
     text = meta.get('cfg') or meta.get('config') if isinstance(meta, Mapping) else None
     try:
         config = parse_config(text)
-        if 'bgr_to_rgb' in (config.model.get('data_preprocessor') or {}):
+        if is_detector_preprocessor(config.model.get('data_preprocessor')):
             return detector_normalisation(config.model.data_preprocessor)
         found = classifier_normalisation(config, network_config(config, network))
     except (SyntaxError, ValueError, TypeError, AttributeError, ConfigError, RecursionError):

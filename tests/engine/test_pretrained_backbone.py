@@ -222,6 +222,13 @@ def test_bottlenecks_of_another_style_are_refused(tmp_path):
         prepare_pretrained_backbone(cfg)
     cfg.model.backbone.style = 'caffe'
     prepare_pretrained_backbone(cfg)
+    content = dict(meta=dict(cfg=cfg.pretty_text), state_dict={'backbone.a': torch.zeros(1)})
+    torch.save(content, tmp_path / 'caffe_detector.pth')
+    cfg.pretrained_backbone = str(tmp_path / 'caffe_detector.pth')
+    prepare_pretrained_backbone(cfg)
+    cfg.model.backbone.style = 'pytorch'
+    with pytest.raises(CheckpointError, match="style 'caffe'"):
+        prepare_pretrained_backbone(cfg)
 
 
 @pytest.mark.parametrize(
@@ -256,6 +263,35 @@ def test_random_weights_are_downloaded_from_nowhere():
     model = build(cfg)
     model.init_weights()  # mmdet's config names a checkpoint of torchvision's by its address
     assert 'init_cfg' not in cfg.model.backbone
+
+
+def test_random_weights_under_mmdets_defaults():
+    backbone = dict(_delete_=True, type='ResNet', depth=18, norm_cfg=dict(type='BN'))
+    with pytest.raises(ConfigError, match='norm_eval=False'):  # its default is True
+        prepare_pretrained_backbone(
+            detector(pretrained_backbone='random', **{'model.backbone': backbone})
+        )
+
+
+def test_models_of_another_make_are_left_alone(tmp_path):
+    cfg = detector()
+    cfg.pop('pretrained_backbone')
+    cfg.model = dict(type='SoftTeacher', detector=cfg.model)
+    torch.save(dict(state_dict={}), tmp_path / 'weights.pth')
+    assert prepare_trained_detector(cfg, str(tmp_path / 'weights.pth'), 'checkpoint') is None
+
+
+def test_weights_without_counters(tmp_path):
+    trained = save(tmp_path / 'trained.pth', models()['baseline'])
+    content = torch.load(tmp_path / 'trained.pth')
+    counters = [k for k in content['state_dict'] if k.endswith('num_batches_tracked')]
+    for key in counters:
+        del content['state_dict'][key]
+    torch.save(content, tmp_path / 'old.pth')
+    cfg, *_ = prepared(tmp_path / 'old.pth')
+    model = build(cfg)
+    load_pretrained_backbone(model, str(tmp_path / 'old.pth'), None)
+    assert counters and equal(model.backbone, trained.backbone.state_dict())
 
 
 def test_random_weights_learn_everywhere(tmp_path):

@@ -209,6 +209,7 @@ def test_another_file_of_the_same_name_is_refused(files, copy, in_process):
         (['--reference', 'plain'], '--reference plain: accepted are random'),
         (['--cfg-options', 'randomness.seed=1'], 'randomness.seed: each run has its own'),
         (['--cfg-options', 'model.backbone.frozen_stages=1'], 'model.backbone.frozen_stages=-1'),
+        (['--cfg-options', 'load_from=plain.pth'], 'start every run from the same weights'),
         (['--cfg-options', 'rubbish'], 'accepted are KEY=VALUE'),
     ],
 )
