@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 
 import pytest
 import torch
@@ -173,7 +174,12 @@ def test_two_processes_train_and_test(voc, tmp_path):
     def run(script, *args):
         result = subprocess.run(
             ['bash', ROOT / 'tools' / script, *map(str, args)],
-            env={**os.environ, 'PORT': str(free_port()), 'OMP_NUM_THREADS': '1'},
+            env={
+                **os.environ,
+                'PATH': f'{os.path.dirname(sys.executable)}:{os.environ["PATH"]}',
+                'PORT': str(free_port()),
+                'OMP_NUM_THREADS': '1',
+            },
             capture_output=True,
             text=True,
             check=False,
