@@ -41,7 +41,7 @@ _NO_CONFIG = (
 _DETECTOR_HEADS = ('rpn_head.', 'roi_head.', 'bbox_head.')
 _ACCEPTED = (
     'accepted are a checkpoint of tools/train.py, a published student, a classifier of mmpretrain '
-    f"or a ResNet of torchvision, and '{RANDOM}' for training from scratch, as in --cfg-options "
+    f"and a ResNet of torchvision, or '{RANDOM}' for training from scratch, as in --cfg-options "
     f'{KEY}=FILE'
 )
 

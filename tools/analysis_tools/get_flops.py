@@ -35,8 +35,8 @@ def main() -> None:
     config = load_config(args.config)
     if is_detection(config):
         raise ConfigError(
-            f'config {args.config!r} is of a detector; accepted are classifiers and distillers, '
-            "as mmdet's own get_flops.py takes those"
+            f'config {args.config!r} is of a detector; accepted are classifiers and distillers; '
+            "mmdet's own get_flops.py is for detectors"
         )
     height, width = (args.shape * 2)[:2]
     model = MODELS.build(config.model).to('meta').eval()
