@@ -1,9 +1,10 @@
 """hsakd: hierarchical self-supervision augmented knowledge distillation on the OpenMMLab stack."""
 
 from . import registry
-from .utils import mmcv_ext
+from .utils import checkpoint_schemes, mmcv_ext
 from .version import __version__
 
 mmcv_ext.install()
+checkpoint_schemes.install()
 
 __all__ = ['__version__', 'registry']

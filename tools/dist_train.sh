@@ -1,15 +1,18 @@
 #!/usr/bin/env bash
-# Train on several GPUs (on processes with gloo where there is none): tools/dist_train.sh CONFIG GPUS [options of tools/train.py]
-# On several nodes, start it on each with NNODES, NODE_RANK, MASTER_ADDR and PORT in the environment.
+# Train on several GPUs, or on processes with gloo where there is none. See docs/clusters.md.
+# On several machines, start it on each with NNODES, NODE_RANK, MASTER_ADDR and PORT in the
+# environment. MAX_RESTARTS (0): how often workers start again after one died.
+# Exits with 75 where SIGTERM or SIGUSR1 made it save and stop: started again, with --resume, it
+# goes on.
 set -eu
-if [ $# -lt 2 ]; then
-    echo "usage: tools/dist_train.sh CONFIG GPUS [options of tools/train.py]" >&2
-    exit 2
-fi
+here=$(dirname "$0")
+# shellcheck source=tools/launch.sh
+. "$here/launch.sh"
+need_arguments 2 $# "tools/dist_train.sh CONFIG GPUS [options of tools/train.py]"
 config=$1
-gpus=$2
+set_torchrun "$2"
 shift 2
-exec python -m torch.distributed.run \
-    --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" --nproc_per_node="$gpus" \
-    --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}" \
-    "$(dirname "$0")/train.py" "$config" --launcher pytorch "$@"
+status=0
+run_stoppable "${TMPDIR:-/tmp}" '' \
+    "${torchrun[@]}" "$here/train.py" "$config" --launcher pytorch "$@" || status=$?
+exit "$status"

@@ -7,7 +7,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from hsakd.utils.cli import check_out_folder, positive_number, run_tool  # noqa: E402
+from hsakd.utils.cli import (  # noqa: E402
+    add_trust_option,
+    check_out_folder,
+    positive_number,
+    run_tool,
+)
 
 
 def fraction(text: str) -> float:
@@ -57,6 +62,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         action='store_true',
         help='leave out and count images that cannot be decoded',
     )
+    add_trust_option(parser)
     return parser.parse_args(argv)
 
 

@@ -36,7 +36,7 @@ def main() -> None:
     args = parse_args()
     from mmengine.device import is_cuda_available, is_musa_available, is_npu_available
 
-    from hsakd.apis.running import build_runner, prepare_config
+    from hsakd.apis.running import build_runner, prepare_config, prepare_resume
     from hsakd.utils.checkpoint import read_checkpoint
     from hsakd.utils.errors import ConfigError
 
@@ -60,17 +60,18 @@ def main() -> None:
         if 'auto_scale_lr' not in config:
             raise ConfigError('--auto-scale-lr: the config has no auto_scale_lr.base_batch_size')
         config.auto_scale_lr.enable = True
-    if args.resume:
-        config.resume = True
-        config.load_from = None if args.resume == 'auto' else args.resume
+    notice = prepare_resume(config, args.resume)
     if config.get('load_from'):  # before the data set is built
-        option = '--resume' if args.resume else 'load_from'
+        option = '--resume' if config.resume else 'load_from'
         if '://' in str(config.load_from):
             raise ConfigError(
                 f'{option}={config.load_from!r}: accepted is a file; download it first'
             )
         read_checkpoint(config.load_from, option)
-    build_runner(config, train=True).train()
+    runner = build_runner(config, train=True)
+    if notice:
+        runner.logger.warning(notice)
+    runner.train()
 
 
 if __name__ == '__main__':

@@ -16,6 +16,7 @@ custom_hooks = [
     dict(type='MissedValidationHook'),
     dict(type='NonFiniteLossHook'),
     dict(type='ProgressHook'),
+    dict(type='PreemptionHook'),
 ]
 
 env_cfg = dict(
@@ -32,3 +33,4 @@ visualizer = dict(
 log_level = 'INFO'
 load_from = None
 resume = False
+max_bad_images = 0  # in training data: so many, in each process, are replaced by others

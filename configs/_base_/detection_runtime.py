@@ -7,12 +7,14 @@ pretrained_backbone = None
 pretrained_network = None
 
 default_hooks = dict(
-    checkpoint=dict(max_keep_ckpts=1, save_best='auto'),
+    checkpoint=dict(type='hsakd.CheckpointHook', max_keep_ckpts=1, save_best='auto'),
 )
 custom_hooks = [
     dict(type='hsakd.SetupCheckHook'),
     dict(type='hsakd.MissedValidationHook'),
     dict(type='hsakd.NonFiniteLossHook'),
     dict(type='hsakd.ProgressHook'),
+    dict(type='hsakd.PreemptionHook'),
 ]
 randomness = dict(seed=0)
+max_bad_images = 0  # in training data: so many, in each process, are replaced by others

@@ -17,6 +17,7 @@ from mmengine.registry import OPTIMIZERS
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
+from hsakd.engine.checkpoint_files import POINTER, last_whole_checkpoint
 from hsakd.engine.pretrained_backbone import (
     KEY,
     prepare_pretrained_backbone,
@@ -37,6 +38,10 @@ from hsakd.utils.third_party import import_mmdet
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 #: What each launcher sets in the environment of its processes.
 _LAUNCHED_BY = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID', 'mpi': 'OMPI_COMM_WORLD_RANK'}
+#: How often a launcher started the process again.
+_RESTARTED = ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT')
+#: Seconds without a batch after which a loader with workers is taken for stuck.
+LOADER_TIMEOUT = 600
 #: Data sets that take ``skip_bad_images``.
 _OF_FILES = ('ImageFolder', 'ImageNet', 'TinyImageNet', 'VOCDataset', 'CocoDataset')
 
@@ -102,6 +107,8 @@ def prepare_config(args: argparse.Namespace) -> Config:
             if not is_detection(config):  # images of one size
                 config[key].setdefault('collate_fn', ConfigDict(type='default_collate'))
             config[key].setdefault('pin_memory', is_cuda_available())
+            if config[key].get('num_workers', 0):
+                config[key].setdefault('timeout', LOADER_TIMEOUT)
             if args.no_pin_memory and f'{key}.pin_memory' not in (args.cfg_options or {}):
                 config[key].pin_memory = False
     return config
@@ -136,12 +143,48 @@ def build_runner(config: Config, train: bool = False) -> Runner:
     return runner
 
 
+def prepare_resume(config: Config, option: str | None) -> str:
+    """Settle which checkpoint to go on from, and take its seed where the config has none.
+
+    A process that torchrun or Slurm started again goes on by itself.
+
+    Args:
+        config: With ``work_dir``; ``resume`` and ``load_from`` are set.
+        option: Of ``--resume``: a file, 'auto' for the last checkpoint, or None.
+
+    Returns:
+        What the user has to know of it; empty if nothing.
+
+    Raises:
+        CheckpointError: There are checkpoints, and none is whole.
+    """
+    start, notice = config.get('load_from'), ''
+    again = any(int(os.environ.get(name) or 0) > 0 for name in _RESTARTED)
+    if option == 'auto' or (again and (Path(config.work_dir) / POINTER).is_file()):
+        found, notice = last_whole_checkpoint(config.work_dir)
+    elif option is not None:
+        found = option
+    elif config.get('resume') and not start:  # mmengine's way in a config
+        found, notice = last_whole_checkpoint(config.work_dir)
+    elif config.get('resume'):
+        found, start = start, None
+    else:
+        return ''
+    config.resume = found is not None
+    config.load_from = str(found) if found else start
+    if not found:
+        start = start or 'scratch'
+        return f'--resume: no checkpoint in {config.work_dir}; training starts from {start}'
+    if '://' not in config.load_from and config.get('randomness', {}).get('seed') is None:
+        meta = read_checkpoint(config.load_from, '--resume').get('meta')
+        if isinstance(meta, Mapping):
+            config.randomness = dict(config.get('randomness', {}), seed=meta.get('seed'))
+    return notice
+
+
 def _prepare_detector(config: Config) -> tuple[int, str] | None:
     """Set up a detector for what its training starts from, see what they return."""
     start = config.get('load_from')
-    last = Path(config.work_dir) / 'last_checkpoint'
-    if config.get('resume') and not start and last.is_file():
-        start = last.read_text().strip()
     if start:
         return prepare_trained_detector(config, start, 'resume' if config.resume else 'load_from')
     return prepare_pretrained_backbone(config) if KEY in config else None

@@ -1,4 +1,8 @@
+import contextlib
 import os
+import re
+import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,8 +18,11 @@ from hsakd.utils.errors import DataError
 #: Of what is taken for an image.
 IMAGE_EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
 
+#: Most pixels of an image by default: Pillow's own limit, of 256 MiB in RGB.
+MAX_PIXELS = 1024**3 // 4 // 3
+
 # What Pillow raises for files that it cannot decode.
-_DECODE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+_DECODE_ERRORS = (OSError, SyntaxError, ValueError)
 
 
 @TRANSFORMS.register_module()
@@ -23,20 +30,26 @@ class LoadImage(LoadImageFromFile):
     """mmcv's ``LoadImageFromFile`` by Pillow, which notices truncated files, with a clear error.
 
     Grey images of 16 bits are scaled to 8, where Pillow alone would make all above 255 white.
+
+    Args:
+        max_pixels: An image that says it has more is an error, and not decoded.
+        **kwargs: Of mmcv's ``LoadImageFromFile``.
     """
 
-    def __init__(self, **kwargs) -> None:
+    def __init__(self, max_pixels: int = MAX_PIXELS, **kwargs) -> None:
+        self.max_pixels = max_pixels
         super().__init__(**{'imdecode_backend': 'pillow', **kwargs})
 
     def transform(self, results: dict) -> dict:
         """Add ``img`` [H, W, 3] (uint8, BGR) of ``img_path``.
 
         Raises:
-            DataError: The file is missing, cannot be decoded, or has pixels of an unknown range.
+            DataError: The file is missing, cannot be decoded, or has too many pixels or pixels of
+                an unknown range.
         """
         path = results['img_path']
         try:
-            with Image.open(path) as image:
+            with open_image(path, self.max_pixels) as image:
                 _check_mode(image, path)
                 grey = _grey(image) if image.mode.startswith('I;16') else None
             results = super().transform(results)
@@ -51,6 +64,42 @@ class LoadImage(LoadImageFromFile):
         if grey is not None:
             results['img'][...] = grey[..., None] if results['img'].ndim == 3 else grey
         return results
+
+
+@contextlib.contextmanager
+def open_image(path: str, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+    """Pillow's image of a file, of which only the header is read.
+
+    Args:
+        path: The file.
+        max_pixels: Height times width may be so much.
+
+    Raises:
+        DataError: It is more.
+        OSError, SyntaxError, ValueError: Pillow's, of a file that it cannot read.
+    """
+    # Pillow warns above its own limit, and refuses twice that.
+    Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, max_pixels)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('error', Image.DecompressionBombWarning)
+            image = Image.open(path)
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        pixels = re.search(r'\d+', str(error))
+        raise DataError(_too_large(path, int(pixels[0]), max_pixels)) from error
+    with image:
+        pixels = image.width * image.height
+        if pixels > max_pixels:
+            raise DataError(_too_large(path, pixels, max_pixels))
+        yield image
+
+
+def _too_large(path: str, pixels: int, max_pixels: int) -> str:
+    return (
+        f'{path}: not decoded, since it says that it has {pixels:,} pixels; accepted are '
+        f'{max_pixels:,} at most (max_pixels); remove it, or skip such images with '
+        '--skip-bad-images'
+    )
 
 
 def _check_mode(image: Image.Image, path: str) -> None:
@@ -74,7 +123,8 @@ class ImageFolder(CustomDataset):
     Args:
         data_root: The folder whose subfolders are the classes.
         skip_bad_images: Decode every image once at the start, and leave out and count those that
-            cannot be. None is left out by default; the first one met stops the run.
+            cannot be, or have more than ``MAX_PIXELS``. None is left out by default; the first one
+            met stops the run.
         **kwargs: Of mmpretrain's ``CustomDataset``.
     """
 
@@ -140,7 +190,7 @@ def drop_bad_images(data_list: list[dict], data_root: str) -> list[dict]:
 
 def _can_be_decoded(path: str) -> bool:
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             _check_mode(image, path)
             image.load()
     except (DataError, *_DECODE_ERRORS):

@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from mmengine.dist import is_distributed
+from mmengine.dist import all_reduce, broadcast_object_list
 from mmengine.logging import MMLogger
-from mmengine.model import MMDistributedDataParallel, is_model_wrapper
-from mmengine.runner import Runner
-from torch import nn
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper
+from mmengine.runner import BaseLoop, Runner
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from hsakd.utils.checkpoint import (
     checkpoint_weights,
@@ -18,13 +20,25 @@ from hsakd.utils.checkpoint import (
 )
 from hsakd.utils.errors import CheckpointError
 
+from .checkpoint_files import BACKEND
+from .distributed import (
+    SharedStatisticsHook,
+    check_sync_bn,
+    init_gloo,
+    leave_out_fixed_parts,
+    on_cpu,
+)
+from .faults import described
+from .loops import TRAIN_LOOPS, ResumableEpochs, ResumableIterations
 from .pretrained_backbone import KEY, RANDOM, load_pretrained_backbone
+from .training_data import init_worker, training_loader
 
 # What mmengine says of its own internals.
 _NOISE = (
     '"FileClient" will be deprecated',
     '"HardDiskBackend" is the alias',
     'Distributed training is not used',
+    'Resumed iteration number is not divisible by',  # gradients are in our checkpoints
 )
 
 _in_backbone = re.compile(r'(?:^|\.)(backbone\.)').search  # by the name of a weight
@@ -54,18 +68,25 @@ class DistillationRunner(Runner):
 
     def setup_env(self, env_cfg: dict) -> None:
         """mmengine's, and gloo between processes where there is no accelerator."""
-        if self.launcher == 'pytorch' and not torch.accelerator.is_available():
-            # mmengine's own way selects a CUDA device first.
-            if not is_distributed():
-                torch.distributed.init_process_group('gloo')
+        if self.launcher in ('pytorch', 'slurm') and not torch.accelerator.is_available():
+            init_gloo(self.launcher, env_cfg.get('dist_cfg', {}).get('timeout'))
         super().setup_env(env_cfg)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        """mmengine's, which takes a CUDA device for granted where the config names no wrapper."""
-        on_cpu = self.distributed and not torch.accelerator.is_available()
-        if on_cpu and model_wrapper_cfg is None:
-            return MMDistributedDataParallel(module=model, broadcast_buffers=False)
+        """mmengine's, without a GPU too, and with fixed parts left out of the traffic."""
+        if self.distributed and not is_model_wrapper(model):
+            check_sync_bn(self.cfg.get('sync_bn'))
+            leave_out_fixed_parts(model)
+            if not torch.accelerator.is_available():
+                unused = self.cfg.get('find_unused_parameters', False)
+                model_wrapper_cfg = on_cpu(model_wrapper_cfg, unused)
         return super().wrap_model(model_wrapper_cfg, model)
+
+    def register_custom_hooks(self, hooks: list) -> None:
+        """mmengine's, and what any run of several processes needs."""
+        super().register_custom_hooks(hooks)
+        if self.distributed:
+            self.register_hook(SharedStatisticsHook())
 
     def _init_model_weights(self) -> None:
         """mmengine's, and then the backbone that ``pretrained_backbone`` names.
@@ -81,8 +102,85 @@ class DistillationRunner(Runner):
             network = self.cfg.get('pretrained_network')
             self.logger.info(load_pretrained_backbone(model, source, network))
 
+    @staticmethod
+    def build_dataloader(
+        dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
+    ) -> DataLoader:
+        """mmengine's, with our initialiser of workers."""
+        if isinstance(dataloader, dict):
+            dataloader = {'worker_init_fn': dict(type=init_worker), **dataloader}
+            dataloader.pop('disable_subprocess_warning', None)  # of mmengine's initialiser
+        return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Build mmengine's two loops as ours, which can start anywhere; others as they are."""
+        known = isinstance(loop, dict) and isinstance(self._train_dataloader, dict)
+        kind = TRAIN_LOOPS.get(loop.get('type', loop.get('by_epoch'))) if known else None
+        if kind is None:
+            return super().build_train_loop(loop)
+        config = training_loader(self._train_dataloader, endless=kind is ResumableIterations)
+        dataloader = self.build_dataloader(
+            config, self.seed, self._randomness_cfg.get('diff_rank_seed', False)
+        )
+        settings = {key: loop[key] for key in loop if key not in ('type', 'by_epoch')}
+        return kind(self, dataloader, self.cfg.get('max_bad_images', 0), **settings)
+
+    def train(self) -> nn.Module:
+        """mmengine's, with faults of loaders and other processes in one line."""
+        with described('train_dataloader'):
+            return super().train()
+
+    def test(self) -> dict[str, float]:
+        """As :meth:`train`."""
+        with described('test_dataloader'):
+            return super().test()
+
+    def save_checkpoint(
+        self,
+        out_dir: str,
+        filename: str,
+        *args,
+        save_optimizer: bool = True,
+        meta: dict | None = None,
+        backend_args: dict | None = None,
+        **kwargs,
+    ) -> None:
+        """mmengine's, to be called in all processes; a local file is written whole or not at all.
+
+        Args:
+            out_dir: The folder.
+            filename: Its name in it.
+            *args: Of mmengine's.
+            save_optimizer: Whether to save the optimiser, and gradients that wait for its step.
+            meta: What is noted; added are the batches of an epoch.
+            backend_args: Of mmengine's, for other than local files.
+            **kwargs: Of mmengine's.
+
+        Raises:
+            CheckpointError: It cannot be saved; in all processes.
+        """
+        meta = dict(meta or {}, batches_per_epoch=len(self.train_dataloader))
+        if save_optimizer:
+            meta['gradients'] = _waiting_gradients(self.optim_wrapper, self.model)
+        failure = [None]
+        try:
+            super().save_checkpoint(
+                out_dir,
+                filename,
+                *args,
+                save_optimizer=save_optimizer,
+                meta=meta,
+                backend_args=backend_args or BACKEND,
+                **kwargs,
+            )
+        except CheckpointError as error:
+            failure = [str(error)]
+        broadcast_object_list(failure)
+        if failure[0]:
+            raise CheckpointError(failure[0])
+
     def resume(self, filename: str, *args, **kwargs) -> None:
-        """Go on from a checkpoint.
+        """Go on from a checkpoint, exactly where it was saved.
 
         Raises:
             CheckpointError: It holds weights alone, or others than exactly those of the model.
@@ -104,16 +202,30 @@ class DistillationRunner(Runner):
                 f'{type(model).__name__}: {mismatch}'
             )
         super().resume(filename, *args, **kwargs)
+        meta = checkpoint['meta']
+        gradients = meta.get('gradients') or {}
+        for name, parameter in model.named_parameters():
+            if name in gradients:
+                parameter.grad = gradients[name].to(parameter)
+        if isinstance(self.train_loop, ResumableEpochs):
+            self._resume_within_epoch(meta)
 
-    def load_or_resume(self) -> None:
-        """mmengine's, with a word where there is nothing to resume."""
-        nothing = not (Path(self.work_dir) / 'last_checkpoint').is_file()
-        if self._resume and self._load_from is None and nothing:
+    def _resume_within_epoch(self, meta: Mapping) -> None:
+        """Set the iteration by the share of the epoch that is done.
+
+        With other batches, or another number of processes, it is another one than in the
+        checkpoint.
+        """
+        loop, now = self.train_loop, len(self.train_dataloader)
+        then = meta.get('batches_per_epoch') or now
+        done = meta['iter'] - meta['epoch'] * then
+        if then != now:
             self.logger.warning(
-                f'--resume: no checkpoint in {self.work_dir}; training starts from scratch'
+                f'the checkpoint is of a training with {then} iterations an epoch, this one has '
+                f'{now}: it goes on, and not exactly as with the same batches and processes'
             )
-            return
-        super().load_or_resume()
+            done = done * now // then
+        loop._iter = loop._epoch * now + min(max(done, 0), now)
 
     def load_checkpoint(self, filename: str, *args, **kwargs) -> dict:
         """Load the weights to start or go on from.
@@ -167,6 +279,20 @@ class DistillationRunner(Runner):
         if mismatch:
             self.logger.warning(f'load_from={str(filename)!r}: the rest starts afresh: {mismatch}')
         return checkpoint
+
+
+def _waiting_gradients(optim_wrapper: OptimWrapper, model: nn.Module) -> dict[str, Tensor]:
+    """Gradients that were accumulated and wait for a step, as means over all processes."""
+    if not isinstance(optim_wrapper, OptimWrapper) or optim_wrapper.should_update():
+        return {}
+    model = model.module if is_model_wrapper(model) else model
+    gradients = {}
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            gradient = parameter.grad.detach().clone()
+            all_reduce(gradient, 'mean')
+            gradients[name] = gradient.cpu()
+    return gradients
 
 
 def _missing_to_resume(checkpoint: object) -> list[str]:

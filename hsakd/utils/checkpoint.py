@@ -1,15 +1,16 @@
 """Checkpoints in: read without executing anything, and loaded whole or not at all."""
 
 import argparse
+import contextlib
 import pickle
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from mmengine.logging import HistoryBuffer
+from mmengine.logging import HistoryBuffer, MMLogger
 from torch import Tensor, nn
 
 from .config_text import parse_config
@@ -46,15 +47,35 @@ _SAFE_GLOBALS = [
 _PREFIXES = ('', 'module.', 'student.', 'networks.0.')
 
 
-def read_checkpoint(path: str | Path, key: str) -> dict:
-    """The content of a checkpoint file, read with ``weights_only``.
+_trusting = False
+
+
+@contextlib.contextmanager
+def trust_checkpoints() -> Iterator[None]:
+    """Within, files that :func:`read_checkpoint` would refuse are unpickled, code in them included.
+
+    The log has a warning for each. Only for files of people that you trust with all that you may
+    do on this machine.
+    """
+    global _trusting
+    before, _trusting = _trusting, True
+    try:
+        yield
+    finally:
+        _trusting = before
+
+
+def read_checkpoint(path: str | Path, key: str, map_location: object = 'cpu') -> dict:
+    """The content of a checkpoint file, read with ``weights_only`` once its checksums are compared.
 
     Args:
         path: The file.
         key: The config key or option that named it, for messages.
+        map_location: Of ``torch.load``.
 
     Raises:
-        CheckpointError: The file is missing, truncated, or holds more than tensors and plain data.
+        CheckpointError: The file is missing or damaged; or it holds more than tensors and plain
+            data, outside of :func:`trust_checkpoints`.
     """
     if not isinstance(path, str | Path):
         raise CheckpointError(f'{key}={path!r}: accepted is the path of a checkpoint (.pth) file')
@@ -62,20 +83,67 @@ def read_checkpoint(path: str | Path, key: str) -> dict:
     if not path.is_file():
         found = 'a folder' if path.is_dir() else 'no such file'
         raise CheckpointError(f'{key}={str(path)!r}: {found}; accepted is a checkpoint (.pth) file')
+    damage = checkpoint_damage(path)
+    if damage:
+        raise CheckpointError(_broken(key, path, damage))
     try:
         with torch.serialization.safe_globals(_SAFE_GLOBALS):
-            return torch.load(path, map_location='cpu', weights_only=True)
+            return torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
+        if _trusting:
+            return _unpickle(path, key, map_location)
         called = re.search(r'GLOBAL (\S+)', str(error))
         if called or zipfile.is_zipfile(path):
             raise CheckpointError(
                 f'{key}={str(path)!r}: refused, since reading it would execute code'
                 f'{f" ({called[1]})" if called else ""}; accepted are files that hold tensors and '
-                'plain data'
+                'plain data, and with --trust-checkpoint any file of someone you trust'
             ) from error
         raise CheckpointError(_broken(key, path)) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
         raise CheckpointError(_broken(key, path)) from error
+
+
+def _unpickle(path: Path, key: str, map_location: object) -> dict:
+    MMLogger.get_current_instance().warning(
+        f'{key}={str(path)!r}: trusted, and the code in it is executed (--trust-checkpoint)'
+    )
+    try:
+        return torch.load(path, map_location=map_location, weights_only=False)
+    except Exception as error:  # whatever the code in it raises
+        raise CheckpointError(
+            f'{key}={str(path)!r}: cannot be unpickled ({type(error).__name__}: {error}); accepted '
+            'is a whole file written by torch.save, with the modules of its classes installed'
+        ) from error
+
+
+def checkpoint_damage(path: str | Path) -> str:
+    """What shows that a checkpoint file is not as it was written; empty if nothing does.
+
+    torch.save stores a CRC-32 of each record, which torch.load does not compare. Files from before
+    PyTorch 1.6 have none; of these only the first byte is looked at.
+    """
+    try:
+        with open(path, 'rb') as file:
+            start = file.read(4)
+            if not zipfile.is_zipfile(file):
+                if start == b'PK\x03\x04':
+                    return 'truncated perhaps: its end, a table of contents, is missing'
+                is_pickle = start[:1] == pickle.PROTO
+                return '' if is_pickle else 'damaged: it starts like no file of torch.save'
+            with zipfile.ZipFile(file) as archive:
+                record = archive.testzip()
+                records = archive.infolist()
+        # Of a record marked as a folder, torch leaves the tensor as it finds it in memory.
+        marked = any(info.external_attr & 0x10 for info in records)
+        if marked or len({info.filename for info in records}) < len(records):
+            return 'damaged: its table of contents is not one of torch.save'
+        torch._C.PyTorchFileReader(str(path))  # which sees what zipfile forgives
+    except FileNotFoundError:
+        return 'no such file'
+    except Exception as error:  # of many kinds, by where the damage is
+        return f'damaged: {str(error).splitlines()[0] if str(error) else type(error).__name__}'
+    return f'damaged: the checksum of its record {record} does not match' if record else ''
 
 
 def network_state_dict(
@@ -242,8 +310,8 @@ def _counts(weights: Mapping[str, Tensor]) -> dict[str, int | None]:
     )
 
 
-def _broken(key: str, path: Path) -> str:
+def _broken(key: str, path: Path, damage: str = 'truncated perhaps') -> str:
     return (
         f'{key}={str(path)!r}: not a readable checkpoint ({path.stat().st_size} bytes), '
-        'truncated perhaps; accepted is a whole file written by torch.save'
+        f'{damage}; accepted is a whole file written by torch.save'
     )

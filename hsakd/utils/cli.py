@@ -1,25 +1,41 @@
 """What the command-line tools share."""
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from .errors import UserError
+from .errors import Preempted, UserError
+
+# What --trust-checkpoint enters, until the tool ends.
+_while_running = contextlib.ExitStack()
+
+#: Exit status of a training that was asked to stop: start it again with --resume.
+EX_PREEMPTED = 75
+#: Names, in the environment, the folder by which tools/dist_train.sh and slurm_train.sh ask their
+#: processes to stop (a file ``stop``) and learn that the state was saved (``saved``).
+STOP_DIR = 'HSAKD_STOP_DIR'
 
 
 def run_tool(main: Callable[[], None]) -> None:
     """Run a tool; an error that the user can mend is one message and exit status 1.
 
     A worker's error arrives wrapped in the worker's traceback, of which only the message is kept.
+    A training that was asked to stop, and saved its state, ends with status 75 (EX_TEMPFAIL); with
+    status 0 where a script of ours started it, which torchrun and srun then take for no failure.
     """
     try:
-        main()
+        with _while_running:
+            main()
     except UserError as error:
         message = str(error).split(f'{type(error).__name__}: ')[-1].strip()
         print(f'error: {message}', file=sys.stderr)
         sys.exit(1)
+    except Preempted as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(0 if STOP_DIR in os.environ else EX_PREEMPTED)
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         sys.exit(130)
@@ -37,6 +53,31 @@ def check_out_folder(folder: Path, option: str) -> None:
         raise UserError(
             f'{option}: {str(there)!r} {found}; accepted is a folder that can be written to'
         )
+
+
+class _TrustCheckpoints(argparse.Action):
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *args: object
+    ) -> None:
+        from .checkpoint import trust_checkpoints  # which imports torch
+
+        setattr(namespace, self.dest, True)
+        _while_running.enter_context(trust_checkpoints())
+
+
+def add_trust_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--trust-checkpoint``, for every tool that takes a checkpoint.
+
+    Parsing it has its effect, until :func:`run_tool` returns.
+    """
+    parser.add_argument(
+        '--trust-checkpoint',
+        action=_TrustCheckpoints,
+        nargs=0,
+        default=False,
+        help='execute the code that a checkpoint holds besides tensors and plain data, instead of '
+        'refusing it; for files of people you trust with all that you may do on this machine',
+    )
 
 
 def positive_number(text: str) -> int:
@@ -68,6 +109,7 @@ def runner_parser(description: str) -> argparse.ArgumentParser:
         help='override keys of the config, e.g. optim_wrapper.optimizer.lr=0.01 '
         'model.teacher_ckpt=FILE; lists as key="[a,b]"',
     )
+    add_trust_option(parser)
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     return parser

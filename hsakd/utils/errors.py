@@ -23,3 +23,11 @@ class DataError(UserError):
 
 class NonFiniteLossError(UserError):
     """A loss became NaN or infinite."""
+
+
+class ProcessError(UserError):
+    """Another process of a distributed run ended."""
+
+
+class Preempted(Exception):
+    """A training was asked to stop, and saved its state; the tools exit with status 75."""

@@ -65,6 +65,7 @@ _WATCHERS = {
     'MissedValidationHook',
     'NetworkAccuracy',
     'NonFiniteLossHook',
+    'PreemptionHook',
     'ProgressHook',
     'SetupCheckHook',
 }

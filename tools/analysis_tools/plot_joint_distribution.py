@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from hsakd.utils.cli import run_tool  # noqa: E402
+from hsakd.utils.cli import add_trust_option, run_tool  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -37,6 +37,7 @@ def parse_args() -> argparse.Namespace:
         help='override keys of the config, e.g. model.teacher_ckpt=FILE',
     )
     parser.add_argument('--force', action='store_true', help='replace the file')
+    add_trust_option(parser)
     try:
         args = parser.parse_args()
     except ValueError:  # mmengine's, of --cfg-options

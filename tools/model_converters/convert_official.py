@@ -2,7 +2,7 @@
 """Convert a checkpoint as the paper's authors publish it to one of hsakd.
 
 The network, one of the paper's fourteen, is recognised by its keys, with auxiliary branches or
-without. Nothing inside SRC is executed.
+without. Nothing inside SRC is executed, unless --trust-checkpoint says so.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from hsakd.utils.cli import run_tool  # noqa: E402
+from hsakd.utils.cli import add_trust_option, run_tool  # noqa: E402
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -23,6 +23,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument('dst', metavar='DST', help='file to write (.pth)')
     parser.add_argument('--force', action='store_true', help='replace DST if it exists')
+    add_trust_option(parser)
     return parser.parse_args(argv)
 
 

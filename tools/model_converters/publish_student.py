@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from hsakd.utils.cli import run_tool  # noqa: E402
+from hsakd.utils.cli import add_trust_option, run_tool  # noqa: E402
 
 
 def _network(text: str) -> int | str:
@@ -55,6 +55,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         '--force', action='store_true', help='replace files of the same names and other content'
     )
+    add_trust_option(parser)
     return parser.parse_args(argv)
 
 

@@ -2,7 +2,9 @@ import os
 from collections import Counter
 from collections.abc import Iterable
 
-from hsakd.datasets.image_folder import drop_bad_images
+from PIL import UnidentifiedImageError
+
+from hsakd.datasets.image_folder import MAX_PIXELS, drop_bad_images, open_image
 from hsakd.utils.errors import ConfigError, DataError
 
 from .boxes import AnnotationReport
@@ -16,12 +18,18 @@ class CheckedAnnotations:
             decoded once at the start), or have a broken annotation. By default they are an error.
         ignore_other_classes: Leave out and count boxes of classes that ``metainfo.classes`` lacks,
             to train on a subset. By default they are an error.
+        max_pixels: An image that says it has more is an error, and not decoded.
         **kwargs: Of mmdet's data set.
     """
 
     def __init__(
-        self, skip_bad_images: bool = False, ignore_other_classes: bool = False, **kwargs
+        self,
+        skip_bad_images: bool = False,
+        ignore_other_classes: bool = False,
+        max_pixels: int = MAX_PIXELS,
+        **kwargs,
     ) -> None:
+        self.max_pixels = max_pixels
         self.skip_bad_images = skip_bad_images
         self.ignore_other_classes = ignore_other_classes
         super().__init__(**kwargs)
@@ -46,6 +54,25 @@ class CheckedAnnotations:
             )
         data_list = self.load_checked()
         return drop_bad_images(data_list, self.data_root) if self.skip_bad_images else data_list
+
+    def prepare_data(self, index: int) -> object:
+        """mmengine's, once the size of the image is looked at.
+
+        Raises:
+            DataError: The image has too many pixels, or is none.
+        """
+        path = self.get_data_info(index)['img_path']
+        try:
+            with open_image(path, self.max_pixels):
+                pass
+        except (OSError, SyntaxError, ValueError) as error:
+            unknown = isinstance(error, UnidentifiedImageError)
+            reason = 'of no format that Pillow reads' if unknown else error
+            raise DataError(
+                f'{path}: cannot be decoded ({reason}); mend or remove it, or skip such images '
+                'with --skip-bad-images'
+            ) from error
+        return super().prepare_data(index)
 
     def new_report(self) -> AnnotationReport:
         """For the annotations of this split."""

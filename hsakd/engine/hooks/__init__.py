@@ -1,15 +1,19 @@
-"""Hooks: checks and records before a run, the guard against non-finite losses, the progress bar."""
+"""Hooks: checks before a run, checkpoints, stopping when asked, the guard of losses, progress."""
 
+from .checkpoint_hook import CheckpointHook
 from .few_shot_record_hook import FewShotRecordHook
 from .missed_validation_hook import MissedValidationHook
 from .non_finite_loss_hook import NonFiniteLossHook
+from .preemption_hook import PreemptionHook
 from .progress_hook import ProgressHook
 from .setup_check_hook import SetupCheckHook
 
 __all__ = [
+    'CheckpointHook',
     'FewShotRecordHook',
     'MissedValidationHook',
     'NonFiniteLossHook',
+    'PreemptionHook',
     'ProgressHook',
     'SetupCheckHook',
 ]

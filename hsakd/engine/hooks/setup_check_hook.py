@@ -108,8 +108,9 @@ def _num_classes(model: nn.Module) -> int | None:
 
 def _check_batches(dataloader: DataLoader) -> None:
     if len(dataloader) == 0:
+        batches = dataloader.batch_sampler
         raise ConfigError(
-            f'train_dataloader.batch_size={dataloader.batch_size} of {len(dataloader.sampler)} '
+            f'train_dataloader.batch_size={batches.batch_size} of {len(batches.sampler)} '
             'images in all with drop_last=True leaves no batch to train on; accepted are batch '
             'sizes of at most the number of images, and more images'
         )
@@ -161,20 +162,21 @@ def _check_batch_norm(model: nn.Module, dataloader: DataLoader) -> None:
         return
     if not any(isinstance(module, _BatchNorm) and module.training for module in model.modules()):
         return
-    if dataloader.batch_size == 1:
+    batches = dataloader.batch_sampler
+    if batches.batch_size == 1:
         raise ConfigError(
             'train_dataloader.batch_size=1: batch norm needs more than one image to estimate mean '
             'and variance; accepted are 2 and more'
         )
-    images = len(dataloader.sampler)
+    images = len(batches.sampler)
     if images == 1:
         raise ConfigError(
             'train_dataloader.dataset has one image in all, too few for batch norm; accepted are '
             'two and more'
         )
-    if images % dataloader.batch_size == 1 and not dataloader.drop_last:
+    if images % batches.batch_size == 1 and not batches.drop_last:
         raise ConfigError(
-            f'train_dataloader.batch_size={dataloader.batch_size} leaves one image of {images} for '
+            f'train_dataloader.batch_size={batches.batch_size} leaves one image of {images} for '
             'the last batch, too few for batch norm; accepted are train_dataloader.drop_last=True '
             'and other batch sizes'
         )

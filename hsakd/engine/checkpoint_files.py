@@ -1,0 +1,104 @@
+"""Checkpoint files that are whole whenever they are there."""
+
+import errno
+import os
+from pathlib import Path
+
+from mmengine.fileio import LocalBackend, register_backend
+
+from hsakd.utils.checkpoint import checkpoint_damage
+from hsakd.utils.errors import CheckpointError
+
+#: The file in a work dir that names the checkpoint to resume from.
+POINTER = 'last_checkpoint'
+#: The checkpoint of a training that was asked to stop.
+INTERRUPTED = 'interrupted.pth'
+#: Checkpoints with optimiser and schedules; the best ones have neither.
+_TRAINING = ('epoch_*.pth', 'iter_*.pth', INTERRUPTED)
+
+#: ``backend_args`` of mmengine's, for checkpoints.
+BACKEND = dict(backend='hsakd_atomic')
+
+
+@register_backend('hsakd_atomic')
+class AtomicBackend(LocalBackend):
+    """mmengine's backend for local files, whose ``put`` replaces a file whole or not at all."""
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        """Write under a temporary name, wait for the disk, and rename.
+
+        Raises:
+            CheckpointError: It cannot be written, e.g. since the disk is full; what was there is
+                still there.
+        """
+        path = Path(filepath)
+        temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(temporary, 'wb') as file:
+                file.write(obj)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            accepted = 'free some space' if full else 'see that the folder can be written to'
+            raise CheckpointError(
+                f'{str(path)!r} cannot be saved ({len(obj):,} bytes): {error.strerror}; earlier '
+                f'checkpoints are as they were; {accepted}, and go on with --resume'
+            ) from error
+
+    def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
+        """As :meth:`put`."""
+        self.put(obj.encode(encoding), filepath)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Wait until the disk has the names in a folder."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def point_to(checkpoint: str | Path, work_dir: str | Path) -> None:
+    """Make ``checkpoint`` the one to resume from; an older temporary file of a kill is removed."""
+    AtomicBackend().put_text(str(checkpoint), Path(work_dir) / POINTER)
+    for left in Path(work_dir).glob('.*.tmp'):
+        left.unlink(missing_ok=True)
+
+
+def last_whole_checkpoint(work_dir: str | Path) -> tuple[Path | None, str]:
+    """The checkpoint of a work dir to resume from; None if training there never saved one.
+
+    It is the one that ``last_checkpoint`` names, or the newest other one of the training that is
+    whole. A work dir may have been moved with its checkpoints.
+
+    Returns:
+        The file, and why it is not the last one, if so.
+
+    Raises:
+        CheckpointError: None of them is whole.
+    """
+    pointer = Path(work_dir) / POINTER
+    if not pointer.is_file():
+        return None, ''
+    named = Path(pointer.read_text().strip())
+    if not named.is_file():
+        named = Path(work_dir) / named.name
+    others = [path for pattern in _TRAINING for path in Path(work_dir).glob(pattern)]
+    others = sorted({*others} - {named}, key=lambda path: path.stat().st_mtime, reverse=True)
+    faults = []
+    for path in (named, *others):
+        fault = checkpoint_damage(path) if path.is_file() else 'no such file'
+        if not fault:
+            return path, f'resuming from {str(path)!r} instead of {"; ".join(faults)}' * bool(faults)
+        faults.append(f'{str(path)!r}: {fault}')
+    raise CheckpointError(
+        f'--resume: no whole checkpoint in {str(work_dir)!r} ({"; ".join(faults)}); accepted is '
+        'training from the start without --resume, or --resume CHECKPOINT'
+    )
+

@@ -1,0 +1,132 @@
+from collections import deque
+from pathlib import Path
+
+from mmengine.dist import is_main_process, master_only
+from mmengine.fileio import LocalBackend
+from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
+from mmengine.runner import Runner
+
+from hsakd.engine.checkpoint_files import INTERRUPTED, POINTER, point_to
+from hsakd.registry import HOOKS
+from hsakd.utils.errors import CheckpointError
+
+
+@HOOKS.register_module()
+class CheckpointHook(MMEngineCheckpointHook):
+    """mmengine's, which keeps old checkpoints until the new one is whole on the disk.
+
+    ``last_checkpoint`` is of the training at work: one that starts from the beginning drops it.
+
+    Args:
+        stop_on_error: Whether a checkpoint that cannot be saved stops training; else training goes
+            on with a warning, and saves when the next one is due.
+        **kwargs: Of mmengine's hook.
+    """
+
+    def __init__(self, stop_on_error: bool = True, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.stop_on_error = stop_on_error
+
+    def before_train(self, runner: Runner) -> None:
+        """mmengine's, and point to what training starts from."""
+        super().before_train(runner)
+        self._point_to_start(runner)
+
+    def save_interrupted(self, runner: Runner, iteration: int) -> Path:
+        """Save a run that is asked to stop, to go on from exactly there.
+
+        Args:
+            runner: Of the run.
+            iteration: How many are done.
+
+        Returns:
+            The file.
+        """
+        self._save_and_point(runner, INTERRUPTED, dict(epoch=runner.epoch, iter=iteration))
+        return Path(self.out_dir) / INTERRUPTED
+
+    @master_only
+    def _point_to_start(self, runner: Runner) -> None:
+        if runner._resume and runner._load_from:
+            point_to(Path(runner._load_from).absolute(), runner.work_dir)
+        elif not runner._resume:
+            (Path(runner.work_dir) / POINTER).unlink(missing_ok=True)
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        """Mmengine's in another order: save, point to it, and then remove what is too much."""
+        before = dict(runner.message_hub.runtime_info), self.last_ckpt
+        kept = list(self.keep_ckpt_ids) if self.max_keep_ckpts > 0 else []
+        steps = [*(other for other in kept if other != step), step]
+        if self.max_keep_ckpts > 0:
+            runner.message_hub.update_info('keep_ckpt_ids', steps[-self.max_keep_ckpts :])
+        name = self.filename_tmpl.format(step)
+        self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
+        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        try:
+            self._save_and_point(runner, name, meta)
+        except CheckpointError as error:
+            _restore(runner, before[0])
+            self.last_ckpt = before[1]
+            self._report(runner, error)
+            return
+        outdated = [INTERRUPTED]
+        if self.max_keep_ckpts > 0:
+            self.keep_ckpt_ids = deque(steps, self.max_keep_ckpts)
+            outdated += map(self.filename_tmpl.format, steps[: -self.max_keep_ckpts])
+        if is_main_process():
+            for name in outdated:
+                path = self.file_backend.join_path(self.out_dir, name)
+                if self.file_backend.isfile(path):
+                    self.file_backend.remove(path)
+
+    def _save_and_point(self, runner: Runner, name: str, meta: dict) -> None:
+        runner.save_checkpoint(
+            self.out_dir,
+            name,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            meta=meta,
+            by_epoch=self.by_epoch,
+            backend_args=self.backend_args,
+            **self.args,
+        )
+        if is_main_process():
+            point_to(Path(self.out_dir) / name, runner.work_dir)
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        """mmengine's, which removes the previous best one before it saves the new one."""
+        info, best = dict(runner.message_hub.runtime_info), getattr(self, 'best_ckpt_path', None)
+        backend, self.file_backend = self.file_backend, _RemovesLater()
+        try:
+            super()._save_best_checkpoint(runner, metrics)
+            outdated = self.file_backend.outdated - {self.best_ckpt_path}
+        except CheckpointError as error:
+            _restore(runner, info)
+            self.best_ckpt_path = best
+            self._report(runner, error)
+            outdated = ()
+        finally:
+            self.file_backend = backend
+        for path in outdated:
+            backend.remove(path)
+
+    def _report(self, runner: Runner, error: CheckpointError) -> None:
+        if self.stop_on_error:
+            raise error
+        runner.logger.warning(f'{error}; training goes on (stop_on_error=False)')
+
+
+class _RemovesLater(LocalBackend):
+    """Notes what is to be removed."""
+
+    def __init__(self) -> None:
+        self.outdated: set[str] = set()
+
+    def remove(self, filepath: str | Path) -> None:
+        self.outdated.add(str(filepath))
+
+
+def _restore(runner: Runner, info: dict) -> None:
+    """Forget the record of what was not saved."""
+    runner.message_hub.runtime_info.clear()
+    runner.message_hub.runtime_info.update(info)

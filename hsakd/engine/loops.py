@@ -1,0 +1,85 @@
+"""mmengine's loops of training, which go on anywhere and draw the same random numbers there."""
+
+from collections.abc import Sequence
+
+from mmengine.dist import get_rank
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
+from torch.utils.data import DataLoader
+
+from .training_data import SeededItems, seed_all
+
+
+class ResumableEpochs(EpochBasedTrainLoop):
+    """mmengine's loop over epochs, which can start in the middle of one.
+
+    A step's random numbers are set from the seed, its iteration and the rank, so that there is no
+    state of them to be saved. Data come from a
+    :class:`~hsakd.engine.training_data.ResumableBatchSampler`.
+    """
+
+    def __init__(self, runner, dataloader: DataLoader, max_bad_images: int = 0, **kwargs) -> None:
+        super().__init__(runner, dataloader, **kwargs)
+        _seed_items(self.dataloader, runner.seed, max_bad_images)
+
+    def run_epoch(self) -> None:
+        """Run an epoch, or what is left of it."""
+        done = self._iter - self._epoch * len(self.dataloader)
+        self.dataloader.batch_sampler.start_at(self._epoch, done)
+        self.runner.call_hook('before_train_epoch')
+        self.runner.model.train()
+        for index, data_batch in enumerate(self.dataloader, done):
+            self.run_iter(index, data_batch)
+        self.runner.call_hook('after_train_epoch')
+        self._epoch += 1
+
+    def run_iter(self, idx: int, data_batch: Sequence[dict]) -> None:
+        """Run an iteration."""
+        seed_all(self.runner.seed, self._iter, get_rank())
+        super().run_iter(idx, data_batch)
+
+
+class ResumableIterations(IterBasedTrainLoop):
+    """mmengine's loop over iterations; see :class:`ResumableEpochs`.
+
+    It takes a loader without an end, whose workers prefetch beyond the end of the data.
+    """
+
+    def __init__(self, runner, dataloader: DataLoader, max_bad_images: int = 0, **kwargs) -> None:
+        super().__init__(runner, dataloader, **kwargs)
+        _seed_items(self.dataloader, runner.seed, max_bad_images)
+        self.dataloader_iterator = _Batches(self.dataloader)
+
+    def run_iter(self, data_batch: Sequence[dict]) -> None:
+        """Run an iteration."""
+        seed_all(self.runner.seed, self._iter, get_rank())
+        super().run_iter(data_batch)
+
+
+class _Batches:
+    """What mmengine's loop over iterations asks for batches."""
+
+    def __init__(self, dataloader: DataLoader) -> None:
+        self.dataloader = dataloader
+        self._iterator = None
+
+    def skip_iter(self, num_iters: int) -> None:
+        """Start after so many."""
+        self.dataloader.batch_sampler.start_at(0, num_iters)
+
+    def __next__(self) -> Sequence[dict]:
+        self._iterator = self._iterator or iter(self.dataloader)
+        return next(self._iterator)
+
+
+def _seed_items(dataloader: DataLoader, seed: int, max_bad_images: int) -> None:
+    dataset = dataloader.dataset
+    dataset.__getitems__ = SeededItems(dataset, seed, max_bad_images)
+
+
+#: By the names that configs have for mmengine's; True and False are those of ``by_epoch``.
+TRAIN_LOOPS = {
+    'EpochBasedTrainLoop': ResumableEpochs,
+    'IterBasedTrainLoop': ResumableIterations,
+    True: ResumableEpochs,
+    False: ResumableIterations,
+}

@@ -1,0 +1,223 @@
+"""The order of training data and its random numbers, as functions of the seed and the place."""
+
+import hashlib
+import os
+import random
+import signal
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from mmengine.dist import get_dist_info
+from mmengine.logging import MMLogger
+from torch.utils.data import BatchSampler, Dataset, Sampler
+
+from hsakd.registry import DATA_SAMPLERS
+from hsakd.utils.errors import ConfigError, DataError
+
+
+def seed_all(*place: int) -> None:
+    """Set the random states of Python, NumPy, torch and the CUDA device in use.
+
+    Args:
+        *place: What they are a function of, e.g. the seed of the run and a number of an iteration.
+    """
+    digest = hashlib.blake2b(repr(place).encode(), digest_size=8).digest()
+    seed = int.from_bytes(digest, 'little')
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    # torch.manual_seed does the same for every kind of device, which takes longer than all of this.
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized() and not torch.cuda._is_in_bad_fork():
+        torch.cuda.manual_seed(seed)
+
+
+class Batch(list):
+    """Indices of the images of a batch, with the place of the first one in the data of this rank.
+
+    Attributes:
+        epoch: Times that the data were gone through before.
+        position: Images of this rank that came before in this epoch.
+    """
+
+    epoch = position = 0
+
+
+class ResumableBatchSampler(Sampler[Batch]):
+    """Batches of another batch sampler, from any place on.
+
+    What is skipped is drawn and not loaded, so that the batches that follow are those of a run
+    without an interruption, whatever the sampler.
+
+    Args:
+        sampler: Of single images.
+        batch_size: Images in a batch.
+        batch_sampler: Config of the batch sampler; torch's own by default.
+        drop_last: Of torch's batch sampler.
+        endless: Start again at the end of the data, for loops that count iterations.
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        batch_size: int,
+        batch_sampler: dict | None = None,
+        drop_last: bool = False,
+        endless: bool = False,
+    ) -> None:
+        self.sampler = sampler
+        self.batch_size = batch_size
+        self.drop_last = drop_last
+        if batch_sampler is None:
+            self.batches = BatchSampler(sampler, batch_size, drop_last)
+        else:
+            args = dict(sampler=sampler, batch_size=batch_size)
+            self.batches = DATA_SAMPLERS.build(batch_sampler, default_args=args)
+        self.endless = endless
+        self.start_at(0, 0)
+
+    def start_at(self, epoch: int, batches: int) -> None:
+        """Set where the next iteration over this sampler starts: batches into an epoch."""
+        self._start = epoch, batches
+
+    def __iter__(self) -> Iterator[Batch]:
+        epoch, skipped = self._start
+        while True:
+            if hasattr(self.sampler, 'set_epoch'):
+                self.sampler.set_epoch(epoch)
+            position = 0
+            for indices in self.batches:
+                batch = Batch(indices)
+                batch.epoch, batch.position = epoch, position
+                position += len(batch)
+                if skipped:
+                    skipped -= 1
+                else:
+                    yield batch
+            if not self.endless:
+                return
+            epoch += 1
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        return len(self.batches)
+
+
+class SeededItems:
+    """Loads the images of a :class:`Batch`, each with random numbers of its own.
+
+    They follow from the seed and the place of the image among those of all ranks, so that its
+    augmentation is the same for any number of workers and, with torch's batch sampler, of
+    processes, and after a resume. To be set as ``__getitems__`` of a data set, by which torch
+    loads batches, in workers and without.
+
+    Args:
+        dataset: The data set.
+        seed: Of the run.
+        max_bad_images: Images that may be unreadable; each is replaced by another one, at random.
+    """
+
+    def __init__(self, dataset: Dataset, seed: int, max_bad_images: int = 0) -> None:
+        self.dataset = dataset
+        self.seed = seed
+        self.max_bad_images = max_bad_images
+        self.rank, self.world_size = get_dist_info()
+        if max_bad_images:  # which of them, known to all workers
+            self.bad = torch.zeros(len(dataset), dtype=torch.bool).share_memory_()
+        classes = getattr(dataset, 'metainfo', {}).get('classes')
+        self.num_classes = len(classes) if classes else None
+
+    def __call__(self, batch: Batch) -> list:
+        """Load."""
+        items = []
+        for position, index in enumerate(batch, batch.position):
+            seed_all(self.seed, batch.epoch, position * self.world_size + self.rank)
+            items.append(self._load(index))
+        return items
+
+    def _load(self, index: int) -> dict:
+        while True:
+            try:
+                item = self.dataset[index]
+                break
+            except DataError as error:
+                if not self.max_bad_images:
+                    raise
+                self._count(index, error)
+            index = int(np.random.randint(len(self.dataset)))
+        self._check_label(item, index)
+        return item
+
+    def _count(self, index: int, error: DataError) -> None:
+        if self.bad[index]:
+            return
+        self.bad[index] = True
+        number = int(self.bad.sum())
+        if number > self.max_bad_images:
+            raise DataError(
+                f'{error}; it is bad image {number} of process {self.rank}, and '
+                f'max_bad_images={self.max_bad_images}'
+            ) from error
+        MMLogger.get_current_instance().warning(
+            f'bad image {number}, up to max_bad_images={self.max_bad_images} are replaced by '
+            f'others: {error}'
+        )
+
+    def _check_label(self, item: dict, index: int) -> None:
+        """A label beyond the head ends in an assertion of the device, which names nothing."""
+        sample = item.get('data_samples') if isinstance(item, dict) else None
+        label = getattr(sample, 'gt_label', None)
+        if label is None or self.num_classes is None or not label.numel():
+            return
+        if not (0 <= int(label.min()) and int(label.max()) < self.num_classes):
+            where = sample.get('img_path') or f'image {index}'
+            raise DataError(
+                f'{where}: label {label.tolist()} in train_dataloader.dataset; accepted are '
+                f'0..{self.num_classes - 1}, of its {self.num_classes} classes'
+            )
+
+
+def init_worker(worker_id: int) -> None:
+    """Initialise a worker of a loader; its random numbers come with each image.
+
+    A scheduler that asks a run to stop may signal all of its processes. The main one needs its
+    workers for the iteration it is in, so that they obey no one else.
+    """
+    asked = {signal.SIGTERM, signal.SIGUSR1}
+    parent = os.getppid()
+
+    def obey_parent() -> None:
+        while True:
+            told = signal.sigwaitinfo(asked)
+            if told.si_pid == parent and told.si_signo == signal.SIGTERM:
+                os._exit(0)
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, asked)
+    threading.Thread(target=obey_parent, daemon=True).start()
+
+
+def training_loader(config: dict, endless: bool) -> dict:
+    """The config of a loader whose batches can start anywhere.
+
+    Args:
+        config: ``train_dataloader``.
+        endless: See :class:`ResumableBatchSampler`.
+
+    Raises:
+        ConfigError: It has no batch size.
+    """
+    config = dict(config)
+    if not isinstance(config.get('batch_size'), int):
+        raise ConfigError(
+            f'train_dataloader.batch_size={config.get("batch_size")!r}: accepted is a number'
+        )
+    config['batch_sampler'] = dict(
+        type=ResumableBatchSampler,
+        batch_sampler=config.get('batch_sampler'),
+        drop_last=config.pop('drop_last', False),
+        endless=endless,
+    )
+    return config
+
+
