@@ -48,6 +48,13 @@ class _CIFARArchive:
                     f'{path}: found keys {sorted(map(str, batch))}; accepted is a batch of CIFAR '
                     "with 'data' [n, 3072] and n labels"
                 )
+            classes = len(self.METAINFO['classes'])
+            for position, label in enumerate(labels):
+                if not (isinstance(label, int | np.integer) and 0 <= label < classes):
+                    raise DataError(
+                        f'{path}: label {label!r} of image {position}; accepted are '
+                        f'0..{classes - 1}'
+                    )
             images = images.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
             data_list += [
                 dict(img=image, gt_label=int(label))

@@ -75,7 +75,7 @@ def last_whole_checkpoint(work_dir: str | Path) -> tuple[Path | None, str]:
     """The checkpoint of a work dir to resume from; None if training there never saved one.
 
     It is the one that ``last_checkpoint`` names, or the newest other one of the training that is
-    whole. A work dir may have been moved with its checkpoints.
+    whole. A work dir may have been moved or copied with its checkpoints.
 
     Returns:
         The file, and why it is not the last one, if so.
@@ -87,7 +87,7 @@ def last_whole_checkpoint(work_dir: str | Path) -> tuple[Path | None, str]:
     if not pointer.is_file():
         return None, ''
     named = Path(pointer.read_text().strip())
-    if not named.is_file():
+    if (Path(work_dir) / named.name).is_file() or not named.is_file():
         named = Path(work_dir) / named.name
     others = [path for pattern in _TRAINING for path in Path(work_dir).glob(pattern)]
     others = sorted({*others} - {named}, key=lambda path: path.stat().st_mtime, reverse=True)

@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -101,16 +101,26 @@ def _first_host(nodes: str) -> str:
         ) from error
 
 
-def check_sync_bn(sync_bn: str | None) -> None:
-    """See that normalisation can be synchronised where that is asked for.
+def check_settings(config: Mapping) -> None:
+    """See that several processes can train as a config says.
 
     Raises:
-        ConfigError: There is no accelerator.
+        ConfigError: Normalisation is to be synchronised without an accelerator, or parameters are
+            to be spread over processes.
     """
+    sync_bn = config.get('sync_bn')
     if sync_bn is not None and not torch.accelerator.is_available():
         raise ConfigError(
             f'sync_bn={sync_bn!r}: synchronised batch norm needs GPUs, and none was found; '
             'accepted without them is sync_bn=None, statistics of each process'
+        )
+    kind = (config.get('model_wrapper_cfg') or {}).get('type')
+    if 'strategy' in config or 'FullyShardedDataParallel' in str(kind):
+        # They have shards where mmengine's runner initialises weights, after wrapping.
+        key = 'strategy' if 'strategy' in config else f'model_wrapper_cfg.type={kind!r}'
+        raise ConfigError(
+            f'{key}: FSDP and DeepSpeed do not work with this runner; accepted are wrappers that '
+            "keep the model whole, as dict(type='MMDistributedDataParallel'), the default"
         )
 
 

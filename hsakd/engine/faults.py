@@ -1,10 +1,19 @@
 """What goes wrong around a run, said in one line."""
 
 import contextlib
+import errno
+import logging
+import multiprocessing
 import re
+import signal
+import threading
+import traceback
 from collections.abc import Iterator
 
-from hsakd.utils.errors import DataError, ProcessError
+from mmengine.logging import MMLogger
+from mmengine.runner import ValLoop
+
+from hsakd.utils.errors import DataError, ProcessError, UserError
 
 #: What torch says of its loader's workers, and what there is to do.
 _LOADER = {
@@ -30,25 +39,90 @@ _PEER = re.compile(r'[Cc]onnection (?:was )?(?:closed|reset) by (?:remote )?peer
 
 @contextlib.contextmanager
 def described(loader: str) -> Iterator[None]:
-    """Report what workers and other processes do to this one.
+    """Report what workers, other processes and the disk do to this one.
 
     Args:
-        loader: Config key of the loader in use.
+        loader: Config key of the loader in use, besides that of validation in training.
 
     Raises:
         DataError: A worker is gone, or no batch came in time.
         ProcessError: Another process of the training is gone.
+        UserError: The disk is full.
     """
+    with _failing_logs():
+        try:
+            yield
+        except RuntimeError as error:
+            said_by_torch = f'{error.__cause__} {error}'  # the signal may be in the cause alone
+            for pattern, advice in _LOADER.items():
+                found = re.search(pattern, said_by_torch)
+                if found:
+                    _kill_workers()
+                    used = _loader_in_use(error) or loader
+                    said = advice.format(found[1]).replace('LOADER', used)
+                    raise DataError(f'{used}: {said}') from error
+            if _PEER.search(str(error)):
+                raise ProcessError(
+                    'another process of this training ended; its own message tells why'
+                ) from error
+            raise
+        except OSError as error:
+            if not _is_full(error):
+                raise
+            raise UserError(
+                f'{error.filename or "a log of this run"} cannot be written: {error.strerror}; '
+                'accepted is a work dir with space left; training goes on from its last '
+                'checkpoint with --resume'
+            ) from error
+
+
+@contextlib.contextmanager
+def _failing_logs() -> Iterator[None]:
+    """A log that cannot be written is an error of the caller, and not a traceback for each line."""
+
+    def fail(record: logging.LogRecord) -> None:
+        raise  # noqa: PLE0704  what the handler is at
+
+    def of_thread(failure: threading.ExceptHookArgs) -> None:
+        if not (isinstance(failure.exc_value, OSError) and _is_full(failure.exc_value)):
+            thread_hook(failure)
+
+    handlers = [
+        handler
+        for handler in MMLogger.get_current_instance().handlers
+        if isinstance(handler, logging.FileHandler)
+    ]
+    for handler in handlers:
+        handler.handleError = fail
+    # TensorBoard's thread prints what it also raises in this one.
+    thread_hook, threading.excepthook = threading.excepthook, of_thread
     try:
         yield
-    except RuntimeError as error:
-        for pattern, advice in _LOADER.items():
-            found = re.search(pattern, str(error))
-            if found:
-                said = advice.format(found[1]).replace('LOADER', loader)
-                raise DataError(f'{loader}: {said}') from error
-        if _PEER.search(str(error)):
-            raise ProcessError(
-                'another process of this training ended; its own message tells why'
-            ) from error
-        raise
+    finally:
+        threading.excepthook = thread_hook
+        for handler in handlers:
+            del handler.handleError
+
+
+def _is_full(error: OSError) -> bool:
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _loader_in_use(error: RuntimeError) -> str | None:
+    """Validation's, where the error comes from within it."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    validates = any(isinstance(frame.f_locals.get('self'), ValLoop) for frame in frames)
+    return 'val_dataloader' if validates else None
+
+
+def _kill_workers() -> None:
+    """End all workers of loaders; torch waits five seconds for each of them that hangs."""
+    in_main = threading.current_thread() is threading.main_thread()
+    watch = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if in_main else None  # torch's: it raises
+    workers = [child for child in multiprocessing.active_children() if child.daemon]
+    for worker in workers:
+        worker.kill()
+    for worker in workers:
+        worker.join(5)
+    if in_main:
+        signal.signal(signal.SIGCHLD, watch)

@@ -23,7 +23,7 @@ from hsakd.utils.errors import CheckpointError
 from .checkpoint_files import BACKEND
 from .distributed import (
     SharedStatisticsHook,
-    check_sync_bn,
+    check_settings,
     init_gloo,
     leave_out_fixed_parts,
     on_cpu,
@@ -75,7 +75,7 @@ class DistillationRunner(Runner):
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """mmengine's, without a GPU too, and with fixed parts left out of the traffic."""
         if self.distributed and not is_model_wrapper(model):
-            check_sync_bn(self.cfg.get('sync_bn'))
+            check_settings(self.cfg)
             leave_out_fixed_parts(model)
             if not torch.accelerator.is_available():
                 unused = self.cfg.get('find_unused_parameters', False)

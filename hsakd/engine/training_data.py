@@ -116,9 +116,17 @@ class SeededItems:
         dataset: The data set.
         seed: Of the run.
         max_bad_images: Images that may be unreadable; each is replaced by another one, at random.
+
+    Raises:
+        ConfigError: ``max_bad_images`` is no number of images.
     """
 
     def __init__(self, dataset: Dataset, seed: int, max_bad_images: int = 0) -> None:
+        if type(max_bad_images) is not int or max_bad_images < 0:
+            raise ConfigError(
+                f'max_bad_images={max_bad_images!r}: accepted are 0, by which the first unreadable '
+                'image stops training, and the number of images that may be unreadable'
+            )
         self.dataset = dataset
         self.seed = seed
         self.max_bad_images = max_bad_images
@@ -143,7 +151,7 @@ class SeededItems:
                 break
             except DataError as error:
                 if not self.max_bad_images:
-                    raise
+                    raise DataError(f'{error}, or --cfg-options max_bad_images=N') from error
                 self._count(index, error)
             index = int(np.random.randint(len(self.dataset)))
         self._check_label(item, index)
@@ -154,9 +162,9 @@ class SeededItems:
             return
         self.bad[index] = True
         number = int(self.bad.sum())
-        if number > self.max_bad_images:
+        if number > self.max_bad_images or self.bad.all():
             raise DataError(
-                f'{error}; it is bad image {number} of process {self.rank}, and '
+                f'{error}; it is bad image {number} of {len(self.bad)} in process {self.rank}, and '
                 f'max_bad_images={self.max_bad_images}'
             ) from error
         MMLogger.get_current_instance().warning(

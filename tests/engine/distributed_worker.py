@@ -55,7 +55,6 @@ VARIANTS = dict(
     accumulated=dict(parts=2, optim_wrapper=dict(accumulative_counts=2)),
     clipped=dict(optim_wrapper=dict(clip_grad=dict(max_norm=0.05))),
     train_mode=dict(train_mode=True),
-    fsdp=dict(model_wrapper_cfg=dict(type='MMFullyShardedDataParallel')),
 )
 
 
@@ -113,6 +112,8 @@ def build_model(name):
         if isinstance(module, _BatchNorm):
             module.running_mean.normal_(std=0.1)
             module.running_var.uniform_(0.5, 2)
+    if name.startswith('offline'):
+        model.teacher.load_state_dict(model.teacher.state_dict())  # as from its checkpoint
     model.init_weights = lambda: None  # they have their weights
     return model.double()
 
@@ -196,6 +197,8 @@ def main():
                 result = train(case_name, 'pytorch', Path(out) / 'work', int(processes))
         if is_main_process():
             torch.save(result, Path(out) / f'{case.replace(":", "_")}.pth')
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == '__main__':

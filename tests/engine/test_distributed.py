@@ -25,7 +25,7 @@ def launch(processes, folder, *cases):
         capture_output=True, text=True, timeout=250, check=False,
         env={**os.environ, 'OMP_NUM_THREADS': '1'},
     )  # fmt: skip
-    assert result.returncode == 0, result.stderr[-5000:]
+    assert result.returncode == 0, result.stderr
     return {
         case: torch.load(folder / f'{case.replace(":", "_")}.pth', weights_only=False)
         for case in cases
@@ -153,3 +153,25 @@ def test_sync_bn(alone, tmp_path):
     cfg = dict(sync_bn='torch')
     with pytest.raises(ConfigError, match="sync_bn='torch': .* needs GPUs, and none was found"):
         worker.build_runner(worker.build_model('offline'), 'pytorch', tmp_path, cfg=cfg)
+
+
+@pytest.mark.parametrize(
+    'cfg, words',
+    [
+        (
+            dict(model_wrapper_cfg=dict(type='MMFullyShardedDataParallel')),
+            "model_wrapper_cfg.type='MMFullyShardedDataParallel': FSDP and DeepSpeed do not work",
+        ),
+        (dict(strategy=dict(type='DeepSpeedStrategy')), 'strategy: FSDP and DeepSpeed do not work'),
+    ],
+)
+def test_sharded_parameters_are_refused(cfg, words, alone, tmp_path):
+    with pytest.raises(ConfigError, match=words):
+        worker.build_runner(worker.build_model('teacher'), 'pytorch', tmp_path, cfg=cfg)
+
+
+def test_a_wrapper_of_the_config_on_the_cpu(alone, tmp_path):
+    wrapper = dict(type='MMDistributedDataParallel', find_unused_parameters=True)
+    cfg = dict(model_wrapper_cfg=wrapper)
+    runner = worker.build_runner(worker.build_model('teacher'), 'pytorch', tmp_path, cfg=cfg)
+    assert runner.model.find_unused_parameters and runner.model.device_ids is None

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import torch
 
-
 SERVER = Path(__file__).with_name('fork_server.py')
 
 

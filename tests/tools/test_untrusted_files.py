@@ -61,8 +61,9 @@ def evil(tmp_path, marker, plain_model):
     content = dict(
         meta=dict(cfg=config, epoch=1, iter=1),
         state_dict=plain_model.state_dict(),
-        optimizer={},
-        message_hub={},
+        optimizer=torch.optim.SGD(plain_model.parameters(), 0.1).state_dict(),
+        param_schedulers=[{}],
+        message_hub=dict(log_scalars={}, runtime_info={}, resumed_keys={}),
         attack=Attack(marker),
     )
     torch.save(content, path)
@@ -74,6 +75,7 @@ def commands(evil: Path) -> dict[str, list]:
     folder = evil.parent
     train = ['tools/train.py', PLAIN, '--work-dir', folder]
     short = 'train_cfg.max_epochs=1'
+    fresh = ['tools/train.py', PLAIN, '--work-dir', folder / 'run']
     initial = [f'model.backbone.init_cfg.{o}' for o in ('type=Pretrained', f'checkpoint={evil}')]
     return {
         'model.teacher_ckpt': [
@@ -88,10 +90,10 @@ def commands(evil: Path) -> dict[str, list]:
             *('tools/train.py', DETECTOR, '--work-dir', folder),
             *('--cfg-options', f'pretrained_backbone={evil}'),
         ],
-        'load_from': [*train, '--cfg-options', f'load_from={evil}', short],
-        '--resume': [*train, '--resume', evil],
-        'resume': [*train, '--resume'],
-        'init_cfg': [*train, '--cfg-options', *initial, short],
+        'load_from': [*fresh, '--cfg-options', f'load_from={evil}', short],
+        '--resume': [*train, '--resume', evil, '--cfg-options', short],
+        'resume': [*train, '--resume', '--cfg-options', short],
+        'init_cfg': [*fresh, '--cfg-options', *initial, short],
         'checkpoint': ['tools/test.py', PLAIN, evil, '--work-dir', folder],
         '--model': ['tools/predict.py', folder / 'images', '--model', evil, '--out', folder / 'o'],
         'publish': ['tools/model_converters/publish_student.py', evil, folder / 'published'],
@@ -104,14 +106,13 @@ def commands(evil: Path) -> dict[str, list]:
             *('tools/compare_detection.py', DETECTOR, '--init', f'evil={evil}'),
             *('--work-dir', folder / 'comparison'),
         ],
-        'distill': ['tools/distill.py', STUDENT, '--cfg-options', f'model.teacher_ckpt={evil}'],
     }
 
 
-IN_PROCESS = [way for way in commands(Path('x/y')) if way != 'distill']
+WAYS = [*commands(Path('x/y'))]
 
 
-@pytest.mark.parametrize('way', IN_PROCESS)
+@pytest.mark.parametrize('way', WAYS)
 def test_nothing_in_it_runs(way, evil, marker, in_process):
     write_image_folder(evil.parent / 'images', per_class=1)
     status, messages = in_process(*commands(evil)[way])
@@ -123,13 +124,12 @@ def test_nothing_in_it_runs(way, evil, marker, in_process):
     assert not marker.exists()
 
 
-@pytest.mark.parametrize('way', [way for way in IN_PROCESS if not way.startswith('--init')])
+@pytest.mark.parametrize('way', [way for way in WAYS if not way.startswith('--init')])
 def test_trusted_it_is_read(way, evil, marker, in_process):
     """What comes after differs: the file fits some of them."""
     write_image_folder(evil.parent / 'images', per_class=1)
     tool, *arguments = commands(evil)[way]
-    at = 2 if '--cfg-options' in arguments else len(arguments)
-    status, messages = in_process(tool, *arguments[:at], '--trust-checkpoint', *arguments[at:])
+    status, messages = in_process(tool, '--trust-checkpoint', *arguments)
     assert 'refused' not in messages
     assert marker.exists()
     if way in ('load_from', 'init_cfg', 'checkpoint', '--model', 'publish'):
@@ -139,13 +139,10 @@ def test_trusted_it_is_read(way, evil, marker, in_process):
         read_checkpoint(evil, 'checkpoint')
 
 
-def test_in_a_process_of_its_own_and_the_trusted_file_is_named(evil, marker):
-    command = ['tools/test.py', PLAIN, evil, '--work-dir', evil.parent]
-    refused = run_tool(*command)
-    assert refused.returncode == 1
-    assert re.fullmatch(r"error: checkpoint='.*epoch_1.pth': refused, .*\n", refused.stderr)
-    assert not marker.exists()
-    trusted = run_tool(*command, '--trust-checkpoint')
+def test_the_trusted_file_is_named(evil, marker):
+    trusted = run_tool(
+        'tools/test.py', PLAIN, evil, '--work-dir', evil.parent, '--trust-checkpoint'
+    )
     assert trusted.returncode == 0, trusted.stderr
     said = trusted.stdout + trusted.stderr
     assert re.search(r"WARNING - checkpoint='.*epoch_1.pth': trusted, and the code in it", said)
@@ -188,7 +185,7 @@ def address(evil, monkeypatch):
 
 
 def test_downloads_are_read_as_files_are(evil, marker, address):
-    with pytest.raises(CheckpointError, match=r'hub|checkpoints.*epoch_1.pth.*refused'):
+    with pytest.raises(CheckpointError, match='checkpoints.*epoch_1.pth.*refused'):
         load_checkpoint(nn.Linear(1, 1), f'{address}/epoch_1.pth')
     assert not marker.exists()
     weights = nn.Linear(1, 1)
@@ -271,7 +268,7 @@ def whole(tmp_path_factory):
 def test_a_flipped_bit_is_found_or_does_no_harm(whole, tmp_path):
     data, content = whole
     path, found = tmp_path / 'epoch_1.pth', 0
-    for position in range(len(data)):
+    for position in range(0, len(data), 3):
         flipped = bytearray(data)
         flipped[position] ^= 1 << position % 8
         path.write_bytes(flipped)
@@ -279,7 +276,7 @@ def test_a_flipped_bit_is_found_or_does_no_harm(whole, tmp_path):
             found += 1
         else:
             torch.testing.assert_close(read_checkpoint(path, 'x'), content, rtol=0, atol=0)
-    assert found > 0.5 * len(data)
+    assert found > 0.5 * len(data) / 3
 
 
 def test_damage_is_named(whole, tmp_path):

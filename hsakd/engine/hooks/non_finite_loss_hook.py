@@ -11,6 +11,9 @@ from hsakd.utils.errors import NonFiniteLossError
 class NonFiniteLossHook(Hook):
     """Stops training at a loss or weight that is NaN or infinite, before anything is saved.
 
+    And where gradients overflow at every step under AMP, which then skips the steps and halves its
+    loss scale: below 1 there is no use in it.
+
     Losses are looked at every ``interval`` iterations together, since each look waits for the
     device; the message names the first iteration and term at fault all the same. Losses and weights
     are looked at before every validation and before a checkpoint is due: mmengine's
@@ -74,6 +77,7 @@ class NonFiniteLossHook(Hook):
             return
         values = torch.stack([value.detach() for _, losses in pending for value in losses.values()])
         if torch.isfinite(values).all():
+            _check_loss_scale(runner, pending[-1][0])
             return
         for iteration, losses in pending:
             bad = {
@@ -83,6 +87,18 @@ class NonFiniteLossHook(Hook):
                 terms = {name: value for name, value in bad.items() if name != 'loss'} or bad
                 found = ', '.join(f'{name} is {value}' for name, value in terms.items())
                 raise _stopped(f'{found} at iteration {iteration}', runner)
+
+
+def _check_loss_scale(runner: Runner, iteration: int) -> None:
+    """Look at the loss scale of AMP, for which the device has just been waited for."""
+    scaler = getattr(runner.optim_wrapper, 'loss_scaler', None)
+    scale = scaler.get_scale() if scaler is not None else 1
+    if scale < 1:
+        raise _stopped(
+            f'the loss scale of AMP fell to {scale:g} by iteration {iteration}: gradients '
+            'are not finite at step after step, and no weight changes any more',
+            runner,
+        )
 
 
 def _check_weights(runner: Runner) -> None:
@@ -97,5 +113,6 @@ def _check_weights(runner: Runner) -> None:
 def _stopped(found: str, runner: Runner) -> NonFiniteLossError:
     return NonFiniteLossError(
         f'{found}; training stopped, and checkpoints in {runner.work_dir} are from before. Try a '
-        'lower optim_wrapper.optimizer.lr, optim_wrapper.clip_grad, or no --amp'
+        'lower optim_wrapper.optimizer.lr, optim_wrapper.clip_grad, or no --amp (or, with it, '
+        'optim_wrapper.dtype=bfloat16)'
     )

@@ -1,0 +1,124 @@
+"""Checkpoints on disks that are full, and files that something else damaged."""
+
+import shutil
+import subprocess
+
+import pytest
+
+from hsakd.utils.checkpoint import checkpoint_damage
+from tests.faults.conftest import assert_same_training, last
+from tests.faults.test_resume import DIGITS, PLAIN, train
+
+KEEP_ALL = (*DIGITS, 'default_hooks.checkpoint.interval=4')
+
+
+@pytest.fixture(scope='module')
+def whole(tools, tmp_path_factory):
+    """A work dir with iter_4.pth, iter_8.pth, and iter_12.pth at the end."""
+    folder = tmp_path_factory.mktemp('whole') / 'work'
+    train(tools, PLAIN, folder, KEEP_ALL)
+    return folder
+
+
+def cut_short(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def remove(path):
+    path.unlink()
+
+
+def empty(path):
+    path.write_bytes(b'')
+
+
+@pytest.mark.parametrize('damage', [cut_short, flip_a_bit, remove, empty])
+def test_resumes_from_the_newest_whole_one(damage, whole, tools, tmp_path):
+    work_dir = tmp_path / 'moved'
+    shutil.copytree(whole, work_dir)
+    (work_dir / 'last_checkpoint').write_text('/where/it/was/iter_12.pth')
+    damage(work_dir / 'iter_12.pth')
+    resumed = train(tools, PLAIN, work_dir, KEEP_ALL, '--resume')
+    assert f"resuming from '{work_dir / 'iter_8.pth'}' instead of" in resumed.output
+    assert 'iter_12.pth' in resumed.output
+    assert_same_training(whole / 'iter_12.pth', work_dir / 'iter_12.pth')
+
+
+def test_none_is_whole(whole, tools, tmp_path):
+    """It is said, and nothing is lost."""
+    work_dir = tmp_path / 'work'
+    shutil.copytree(whole, work_dir)
+    for path in work_dir.glob('iter_*.pth'):
+        cut_short(path)
+    before = {path: path.read_bytes() for path in work_dir.glob('*.pth')}
+    process = tools.start(
+        'tools/train.py', PLAIN, '--work-dir', work_dir, '--resume', log=tmp_path / 'log'
+    )
+    assert process.wait() == 1
+    assert 'error: --resume: no whole checkpoint' in process.output
+    assert 'Traceback' not in process.output
+    assert before == {path: path.read_bytes() for path in work_dir.glob('*.pth')}
+
+
+def test_a_new_training_is_not_resumed_from_an_old_one(whole, tools, tmp_path):
+    """One that is killed before its first checkpoint starts again at the start."""
+    work_dir = tmp_path / 'work'
+    shutil.copytree(whole, work_dir)
+    log = tmp_path / 'log'
+    options = (*KEEP_ALL, 'randomness.seed=1', 'default_hooks.checkpoint.interval=100')
+    process = tools.start(
+        'tools/train.py', PLAIN, '--work-dir', work_dir, '--cfg-options', *options, log=log
+    )
+    while (work_dir / 'last_checkpoint').exists():
+        assert process.wait(0.01) is None, process.output
+    process.kill()
+    process.wait()
+    again = train(tools, PLAIN, work_dir, options, '--resume')
+    assert 'training starts from scratch' in again.output
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 2.2 MB, for three checkpoints of 0.66 MB."""
+    folder = tmp_path / 'disk'
+    folder.mkdir()
+    command = ['mount', '-t', 'tmpfs', '-o', 'size=2200k', 'none', folder]
+    try:
+        mounted = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip('no mount on this machine')
+    if mounted.returncode:
+        pytest.skip(f'no file system can be mounted here: {mounted.stderr.strip()}')
+    yield folder
+    subprocess.run(['umount', '-l', folder], check=True)
+
+
+
+
+
+@pytest.mark.parametrize('stop', [True, False])
+def test_full_disk(stop, small_disk, tools, tmp_path):
+    """Training stops with a clear error, or goes on, and the last good file is intact."""
+    work_dir = small_disk / 'work'
+    options = (*DIGITS, 'default_hooks.checkpoint.save_best=None')  # iter_3.pth, ..., iter_12.pth
+    process = tools.start(
+        'tools/train.py', PLAIN, '--work-dir', work_dir, '--no-validate', '--cfg-options',
+        *options, f'default_hooks.checkpoint.stop_on_error={stop}', log=tmp_path / 'log',
+    )  # fmt: skip
+    assert process.wait() == int(stop), process.output
+    assert "iter_12.pth' cannot be saved" in process.output
+    assert 'No space left on device' in process.output
+    assert 'Traceback' not in process.output
+    assert ('training goes on' in process.output) is not stop
+    assert last(work_dir).name == 'iter_9.pth' and checkpoint_damage(last(work_dir)) == ''
+    assert not list(work_dir.glob('.*.tmp'))
+    if stop:  # with some space, it goes on
+        (work_dir / 'iter_3.pth').unlink()
+        train(tools, PLAIN, work_dir, options, '--resume', '--no-validate')
+        assert last(work_dir).name == 'iter_12.pth'

@@ -1,0 +1,63 @@
+"""A run that is asked to stop saves, says so by its status, and goes on exactly from there."""
+
+import signal
+import time
+
+import pytest
+
+from tests.faults.conftest import assert_same_training, last, load
+from tests.faults.test_resume import IMAGES, PLAIN, images, train
+
+LONG = (
+    'train_cfg.max_epochs=12', 'train_cfg.val_interval=6', 'val_dataloader.batch_size=800',
+)  # fmt: skip
+
+
+
+@pytest.mark.parametrize(
+    'case, number', [('epochs', signal.SIGTERM), ('iterations with workers', signal.SIGUSR1)]
+)
+def test_saves_and_goes_on(case, number, tools, tmp_path):
+    """The signal goes to all processes of the run, as Slurm's and torchrun's do."""
+    config, options = PLAIN, LONG
+    if case != 'epochs':
+        config = IMAGES
+        options = (*images(tmp_path / 'images'), 'train_cfg.max_iters=24')
+    work_dir = tmp_path / 'cut'
+    process = tools.start(
+        'tools/train.py', config, '--work-dir', work_dir, '--cfg-options', *options,
+        log=tmp_path / 'log',
+    )  # fmt: skip
+    while not (work_dir / 'last_checkpoint').exists():
+        assert process.wait(0.01) is None, process.output
+    asked = time.monotonic()
+    process.kill(number)
+    assert process.wait(30) == 75, process.output
+    assert time.monotonic() - asked < 10
+    assert f'stopped by {number.name} after iteration' in process.output
+    assert 'Traceback' not in process.output
+    assert last(work_dir) == work_dir / 'interrupted.pth'
+    assert not list(work_dir.glob('.*.tmp'))
+
+    train(tools, config, work_dir, options, '--resume')
+    assert not (work_dir / 'interrupted.pth').exists()
+    train(tools, config, tmp_path / 'whole', options)
+    assert_same_training(last(tmp_path / 'whole'), last(work_dir))
+
+
+def test_between_iterations_of_validation(tools, tmp_path):
+    """Validation is finished first; the run that goes on validates there again."""
+    work_dir = tmp_path / 'cut'
+    options = ('train_cfg.max_epochs=2', 'train_cfg.val_interval=1', 'val_dataloader.batch_size=8')
+    process = tools.start(
+        'tools/train.py', PLAIN, '--work-dir', work_dir, '--cfg-options', *options,
+        log=tmp_path / 'log',
+    )  # fmt: skip
+    while not (work_dir / 'epoch_1.pth').exists():
+        assert process.wait(0.001) is None, process.output
+    process.kill(signal.SIGTERM)
+    assert process.wait(30) == 75, process.output
+    assert load(last(work_dir))['meta']['iter'] in (4, 5)
+    train(tools, PLAIN, work_dir, options, '--resume')
+    train(tools, PLAIN, tmp_path / 'whole', options)
+    assert_same_training(last(tmp_path / 'whole'), last(work_dir))

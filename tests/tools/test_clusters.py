@@ -1,0 +1,296 @@
+"""The scripts for several processes and machines, with gloo and with a stand-in for Slurm."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.conftest import ROOT, run_tool
+
+PLAIN = 'configs/baseline/wrn-10-1_1xb64-80e_digits.py'
+SCRIPTS = ('dist_train.sh', 'dist_test.sh', 'slurm_train.sh', 'slurm_test.sh')
+
+#: Stands in for tools/train.py: notes its arguments, and stops as that does.
+TRAIN = """
+import os, signal, sys, time
+from pathlib import Path
+folder, asked = Path(os.environ['HSAKD_STOP_DIR']), []
+signal.signal(signal.SIGUSR1, lambda *_: asked.append(1))
+out = Path(os.environ['NOTES'])
+rank = os.environ.get('RANK') or os.environ['SLURM_PROCID']
+(out / f'arguments.{rank}').write_text(repr(sys.argv[1:]))
+for _ in range(600):
+    time.sleep(0.05)
+    if asked or (folder / 'stop').exists():
+        if 'deaf' not in sys.argv:
+            (folder / 'saved').touch()
+            sys.exit(0)
+sys.exit(1)
+"""
+
+#: Stands in for a training of which a worker dies once.
+DYING = """
+import os, sys, time
+from pathlib import Path
+import torch.distributed as dist, torch
+sys.path.insert(0, ROOT)
+from hsakd.engine.distributed import anywhere, restarted
+again = restarted()
+dist.init_process_group('gloo')
+assert dist.get_world_size() == 2
+for step in range(10):
+    if not again and step == 5 and dist.get_rank() == 1:
+        os._exit(3)
+    assert not anywhere(False) and anywhere(dist.get_rank() == 1)
+    time.sleep(0.1)
+note = Path(os.environ['NOTES']) / f'rank.{dist.get_rank()}'
+note.write_text(f'{again}')
+dist.barrier()
+dist.destroy_process_group()
+"""
+
+SRUN = """
+import os, signal, subprocess, sys
+command = sys.argv[sys.argv.index('python'):]
+options = sys.argv[1 : sys.argv.index('python')]
+with open(os.environ['NOTES'] + '/srun', 'w') as notes:
+    notes.write(' '.join(options))
+tasks = int(next(o for o in options if o.startswith('--ntasks=')).split('=')[1])
+slurm = dict(SLURM_NTASKS=str(tasks), SLURM_NODELIST='node[1-2]')
+tasks = [
+    subprocess.Popen(command, env={**os.environ, **slurm, 'SLURM_PROCID': str(i),
+                                   'SLURM_LOCALID': str(i)})
+    for i in range(tasks)
+]
+for number in (signal.SIGTERM, signal.SIGUSR1):
+    signal.signal(number, lambda number, _: [task.send_signal(number) for task in tasks])
+sys.exit(max(abs(task.wait()) for task in tasks))
+"""
+
+SCONTROL = """
+import os, sys
+if sys.argv[1] == 'show':
+    print('127.0.0.1')
+else:
+    with open(os.environ['NOTES'] + '/requeued', 'w') as notes:
+        notes.write(' '.join(sys.argv[1:]))
+"""
+
+
+@pytest.fixture
+def env(tmp_path):
+    """An environment with Slurm's commands, and a folder for notes."""
+    commands = tmp_path / 'bin'
+    commands.mkdir()
+    for name, source in (('srun', SRUN), ('scontrol', SCONTROL)):
+        (commands / name).write_text(f'#!{sys.executable}\n{source}')
+        (commands / name).chmod(0o755)
+    (tmp_path / 'notes').mkdir()
+    path = f'{commands}:{os.path.dirname(sys.executable)}:{os.environ["PATH"]}'
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(('SLURM', 'MASTER', 'NNODES'))}
+    return {**kept, 'PATH': path, 'NOTES': str(tmp_path / 'notes'), 'TMPDIR': str(tmp_path)}
+
+
+@pytest.fixture
+def tools(tmp_path):
+    """The scripts beside a train.py of the test's: call with its source."""
+
+    def copy(source):
+        folder = tmp_path / 'my tools'
+        folder.mkdir()
+        for path in (ROOT / 'tools').glob('*.sh'):
+            shutil.copy(path, folder)
+        (folder / 'train.py').write_text(source.replace('ROOT', repr(str(ROOT))))
+        return folder
+
+    return copy
+
+
+def start(env, *command, **kwargs):
+    return subprocess.Popen(
+        ['bash', *map(str, command)], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, start_new_session=True, **kwargs,
+    )  # fmt: skip
+
+
+def run(env, *command):
+    process = start(env, *command)
+    output, _ = process.communicate(timeout=200)
+    return process.returncode, output
+
+
+def wait_for(path, process):
+    for _ in range(600):
+        if path.exists():
+            return
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.05)
+    raise AssertionError(f'no {path}')
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(('127.0.0.1', 0))
+        return found.getsockname()[1]
+
+
+@pytest.mark.parametrize('script', SCRIPTS)
+def test_usage(script, env):
+    status, output = run(env, ROOT / 'tools' / script, 'config.py')
+    assert status == 2 and output.startswith(f'usage: tools/{script} ')
+    assert os.access(ROOT / 'tools' / script, os.X_OK)
+
+
+@pytest.mark.parametrize(
+    'settings, gpus, message',
+    [
+        ({}, 'two', 'GPUS=two: accepted are whole numbers from 1'),
+        ({}, 0, 'GPUS=0: accepted are whole numbers from 1'),
+        (dict(NNODES='2'), 1, 'NNODES=2 needs MASTER_ADDR'),
+        (dict(NNODES='2', NODE_RANK='2', MASTER_ADDR='127.0.0.1'), 1, 'NODE_RANK=2: accepted are'),
+        (dict(MAX_RESTARTS='often'), 1, 'MAX_RESTARTS=often: accepted are'),
+    ],
+)
+def test_settings_that_cannot_be(settings, gpus, message, env):
+    status, output = run({**env, **settings}, ROOT / 'tools/dist_train.sh', 'config.py', gpus)
+    assert status == 2 and output.startswith(f'error: {message}')
+    assert len(output.splitlines()) == 1
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGUSR1], ids=lambda n: n.name)
+def test_a_signal_saves_and_stops(number, tools, env, tmp_path):
+    script = tools(TRAIN) / 'dist_train.sh'
+    env['MAX_RESTARTS'] = '3'  # of which none is used
+    process = start(env, script, 'a config.py', 2, '--work-dir', 'with space', 'it\'s "x"')
+    for rank in (0, 1):
+        wait_for(tmp_path / f'notes/arguments.{rank}', process)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 75 and output.count('asked to stop') == 1, output
+    assert 'Error' not in output
+    arguments = ['a config.py', '--launcher', 'pytorch', '--work-dir', 'with space', 'it\'s "x"']
+    assert eval((tmp_path / 'notes/arguments.1').read_text()) == arguments
+    assert not list(tmp_path.glob('hsakd-stop*'))
+
+
+def test_a_second_signal_ends_workers_that_do_not_listen(tools, env, tmp_path):
+    process = start(env, tools(TRAIN) / 'dist_train.sh', 'config.py', 1, 'deaf')
+    wait_for(tmp_path / 'notes/arguments.0', process)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(1)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode not in (0, 75), output
+
+
+def namespaces():
+    """Two network namespaces that see each other, as prefixes of commands, and the address."""
+    names = [f'hsakd{os.getpid()}{end}' for end in 'ab']
+    links = [f'v{os.getpid()}{end}' for end in 'ab']
+    commands = [f'ip netns add {name}' for name in names]
+    commands.append(f'ip link add {links[0]} type veth peer name {links[1]}')
+    for index, (name, link) in enumerate(zip(names, links, strict=True), 1):
+        inside = f'ip -n {name}'
+        commands += [
+            f'ip link set {link} netns {name}',
+            f'{inside} addr add 10.77.0.{index}/24 dev {link}',
+            f'{inside} link set {link} up',
+            f'{inside} link set lo up',
+        ]
+    try:
+        for command in commands:
+            subprocess.run(command.split(), check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        remove(names)
+        pytest.skip(f'no network namespaces here: {error}')
+    return names, links
+
+
+def remove(names):
+    for name in names:
+        subprocess.run(['ip', 'netns', 'delete', name], check=False, capture_output=True)
+
+
+@pytest.mark.parametrize('network', ['loopback', 'namespaces'])
+def test_two_machines_of_which_a_worker_dies(network, tools, env, tmp_path):
+    script = tools(DYING) / 'dist_train.sh'
+    shared = {**env, 'NNODES': '2', 'MAX_RESTARTS': '1', 'PORT': str(free_port())}
+    prefixes, links, address = [[], []], ['lo', 'lo'], '127.0.0.1'
+    names = []
+    if network == 'namespaces':
+        names, links = namespaces()
+        prefixes, address = [['ip', 'netns', 'exec', name] for name in names], '10.77.0.1'
+    try:
+        machines = [
+            subprocess.Popen(
+                [*prefixes[node], 'bash', str(script), 'config.py', '1'],
+                env={
+                    **shared, 'NODE_RANK': str(node), 'MASTER_ADDR': address,
+                    'GLOO_SOCKET_IFNAME': links[node],
+                },
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            )
+            for node in (1, 0)
+        ]  # fmt: skip
+        outputs = [machine.communicate(timeout=120)[0] for machine in machines]
+    finally:
+        remove(names)
+    assert [machine.returncode for machine in machines] == [0, 0], outputs
+    # On both, whichever of them torchrun counts a restart for.
+    assert [(tmp_path / f'notes/rank.{rank}').read_text() for rank in (0, 1)] == ['True', 'True']
+
+
+def test_slurm_requeues_what_was_saved(tools, env, tmp_path):
+    env |= dict(GPUS='2', GPUS_PER_NODE='4', SRUN_ARGS='--signal=USR1@120 --gres=none')
+    env['SLURM_JOB_ID'] = '42'
+    script = tools(TRAIN) / 'slurm_train.sh'
+    work_dir = tmp_path / 'a work dir'
+    process = start(env, script, 'gpus', 'a job', 'config.py', work_dir, '--amp')
+    for rank in (0, 1):
+        wait_for(tmp_path / f'notes/arguments.{rank}', process)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 75, output
+    assert (tmp_path / 'notes/requeued').read_text() == 'requeue 42'
+    options = (tmp_path / 'notes/srun').read_text()
+    assert options == (
+        '--partition=gpus --job-name=a job --gres=gpu:2 --ntasks=2 --ntasks-per-node=2 '
+        '--cpus-per-task=5 --kill-on-bad-exit=1 --signal=USR1@120 --gres=none'
+    )
+    arguments = ['config.py', '--work-dir', str(work_dir), '--launcher', 'slurm', '--amp']
+    assert eval((tmp_path / 'notes/arguments.1').read_text()) == arguments
+    assert not list(work_dir.iterdir())
+
+
+@pytest.mark.parametrize('launcher', ['pytorch', 'slurm'])
+def test_what_two_processes_validate_is_what_they_save(launcher, env, tmp_path):
+    work_dir = tmp_path / 'work'
+    options = ('--cfg-options', 'train_cfg.max_epochs=2', 'train_cfg.val_interval=1')
+    if launcher == 'pytorch':
+        command = ('dist_train.sh', ROOT / PLAIN, 2, '--work-dir', work_dir)
+    else:
+        env |= dict(GPUS='2', PORT=str(free_port()))
+        command = ('slurm_train.sh', 'cpus', 'job', ROOT / PLAIN, work_dir)
+    status, output = run(env, ROOT / 'tools' / command[0], *command[1:], *options)
+    assert status == 0, output
+    (path,) = work_dir.glob('*/vis_data/scalars.json')
+    validated = [json.loads(line) for line in path.read_text().splitlines()][-1]
+
+    metrics = tmp_path / 'metrics.json'
+    test = (ROOT / PLAIN, work_dir / 'epoch_2.pth')
+    out = ('--work-dir', tmp_path / 'test', '--out', metrics, '--out-item', 'metrics')
+    if launcher == 'pytorch':
+        result = run_tool('tools/test.py', *test, *out)
+        assert result.returncode == 0, result.stderr
+    else:
+        status, output = run(env, ROOT / 'tools/slurm_test.sh', 'cpus', 'job', *test, *out)
+        assert status == 0, output
+    tested = json.loads(metrics.read_text())
+    assert tested and all(validated[name] == value for name, value in tested.items())
