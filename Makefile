@@ -12,11 +12,11 @@ pytest := $(python) -m pytest -n $(JOBS) --dist worksteal
 
 export PYTHON
 export PYTHONPATH := $(CURDIR)
-test test-slow: export OMP_NUM_THREADS := 1
+test test-slow test-faults: export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help env quickstart test test-slow lint lock clean
+.PHONY: help env quickstart test test-slow test-faults lint lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s%s\n", $$1, $$2}' Makefile
@@ -32,6 +32,9 @@ test: lint  ## ruff, then the tests (ARGS="-k name" for some of them)
 
 test-slow: env  ## the tests marked slow
 	$(pytest) -m slow --timeout 3600 $(ARGS)
+
+test-faults: env  ## kills, signals, full disks, broken data: the whole fault suite
+	$(pytest) tests/faults tests/tools/test_clusters.py -m '' --timeout 3600 $(ARGS)
 
 lint: env  ## ruff alone
 	$(python) -m ruff check .

@@ -22,7 +22,12 @@ from typing import TYPE_CHECKING
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from hsakd.utils.cli import check_out_folder, positive_number, run_tool  # noqa: E402
+from hsakd.utils.cli import (  # noqa: E402
+    add_trust_option,
+    check_out_folder,
+    positive_number,
+    run_tool,
+)
 from hsakd.utils.errors import CheckpointError, ConfigError, DataError, UserError  # noqa: E402
 
 if TYPE_CHECKING:
@@ -131,6 +136,7 @@ def parse_args() -> argparse.Namespace:
         metavar='KEY=VALUE',
         help='for every training and test, e.g. train_dataloader.batch_size=8',
     )
+    add_trust_option(parser)
     args = parser.parse_args()
     args.work_dir = args.work_dir or Path('work_dirs') / args.config.stem
     args.seeds = list(dict.fromkeys(args.seeds))
@@ -220,7 +226,8 @@ def plan(args: argparse.Namespace) -> list[FineTuning]:
             if init.sha256:  # so that runs from another file of the same name are told apart
                 options.append(f'pretrained_sha256={init.sha256[:16]}')
             checkpoint = last_checkpoint(config, args.work_dir / init.name / f'seed-{seed}')
-            run = TrainingRun(args.config, checkpoint, [*options, f'randomness.seed={seed}'])
+            options.append(f'randomness.seed={seed}')
+            run = TrainingRun(args.config, checkpoint, options, args.trust_checkpoint)
             runs.append(FineTuning(init, seed, run))
     for fine_tuning in runs[: len(inits)]:
         run = fine_tuning.run

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from hsakd.utils.cli import run_tool  # noqa: E402
+from hsakd.utils.cli import add_trust_option, run_tool  # noqa: E402
 from hsakd.utils.errors import ConfigError, UserError  # noqa: E402
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def parse_args() -> argparse.Namespace:
         help='for every training, e.g. train_dataloader.num_workers=8; those of model.* for the '
         'given config alone, e.g. model.teacher_ckpt=FILE',
     )
+    add_trust_option(parser)
     return parser.parse_args()
 
 
@@ -91,10 +92,12 @@ def _seeded(config: Path, args: argparse.Namespace) -> Iterator['TrainingRun']:
     content = load_with_options(config, options)
     work_dir = Path(content.get('work_dir') or Path('work_dirs') / config.stem)
     if args.seeds is None:
-        yield TrainingRun(config, last_checkpoint(content, work_dir), options)
+        checkpoint = last_checkpoint(content, work_dir)
+        yield TrainingRun(config, checkpoint, options, args.trust_checkpoint)
     for seed in args.seeds or ():
         checkpoint = last_checkpoint(content, work_dir / f'seed-{seed}')
-        yield TrainingRun(config, checkpoint, [*options, f'randomness.seed={seed}'])
+        options_of_seed = [*options, f'randomness.seed={seed}']
+        yield TrainingRun(config, checkpoint, options_of_seed, args.trust_checkpoint)
 
 
 def _needed(config: Path, args: argparse.Namespace, found: dict[Path, 'TrainingRun']) -> None:

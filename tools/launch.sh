@@ -79,7 +79,7 @@ set_srun() { # PARTITION JOB
 # `stop` in HSAKD_STOP_DIR, and by SIGNAL to the command where one is given; a second time, and
 # SIGINT, go to the command itself. The workers answer with the file `saved`.
 run_stoppable() { # FOLDER SIGNAL COMMAND...
-    local folder=$1 status=0
+    local folder=$1 status=0 code
     first_signal=$2 command_pid='' asked='' woken=''
     shift 2
     HSAKD_STOP_DIR=$(mktemp -d "$folder/hsakd-stop.XXXXXX")
@@ -90,9 +90,9 @@ run_stoppable() { # FOLDER SIGNAL COMMAND...
     "$@" </dev/null &
     command_pid=$!
     while
-        woken=
-        status=0
-        wait "$command_pid" || status=$?
+        woken='' code=0
+        wait "$command_pid" || code=$?
+        [ "$code" -eq 127 ] || status=$code # 127: it had ended, and was waited for
         [ -n "$woken" ]
     do :; done
     if [ -e "$HSAKD_STOP_DIR/saved" ]; then

@@ -28,11 +28,13 @@ class TrainingRun:
         config: Its config file.
         checkpoint: What it ends with, in its work dir.
         options: Its ``--cfg-options``, as typed.
+        trust_checkpoint: Give it ``--trust-checkpoint``.
     """
 
     config: Path
     checkpoint: Path
     options: Sequence[str] = ()
+    trust_checkpoint: bool = False
 
     @property
     def work_dir(self) -> Path:
@@ -117,6 +119,7 @@ def train(run: TrainingRun, label: str, dry_run: bool = False) -> None:
     resume = (run.work_dir / 'last_checkpoint').is_file()
     command = [os.path.relpath(run.config), '--work-dir', str(run.work_dir)]
     command += ['--resume'] if resume else []
+    command += ['--trust-checkpoint'] if run.trust_checkpoint else []
     command += ['--cfg-options', *run.options] if run.options else []
     call('train.py', command, label, dry_run)
     if not dry_run and not is_done(run):

@@ -9,6 +9,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 
 from mmengine.logging import MMLogger
 from mmengine.runner import ValLoop
@@ -49,7 +50,7 @@ def described(loader: str) -> Iterator[None]:
         ProcessError: Another process of the training is gone.
         UserError: The disk is full.
     """
-    with _failing_logs():
+    with _failing_logs() as logs:
         try:
             yield
         except RuntimeError as error:
@@ -70,15 +71,18 @@ def described(loader: str) -> Iterator[None]:
             if not _is_full(error):
                 raise
             raise UserError(
-                f'{error.filename or "a log of this run"} cannot be written: {error.strerror}; '
-                'accepted is a work dir with space left; training goes on from its last '
-                'checkpoint with --resume'
+                f'{error.filename or logs} cannot be written: {error.strerror}; free some space; '
+                'training goes on from its last checkpoint with --resume'
             ) from error
 
 
 @contextlib.contextmanager
-def _failing_logs() -> Iterator[None]:
-    """A log that cannot be written is an error of the caller, and not a traceback for each line."""
+def _failing_logs() -> Iterator[str]:
+    """A log that cannot be written is an error of the caller, and not a traceback for each line.
+
+    Yields:
+        Where the logs of the run are, for messages.
+    """
 
     def fail(record: logging.LogRecord) -> None:
         raise  # noqa: PLE0704  what the handler is at
@@ -96,8 +100,9 @@ def _failing_logs() -> Iterator[None]:
         handler.handleError = fail
     # TensorBoard's thread prints what it also raises in this one.
     thread_hook, threading.excepthook = threading.excepthook, of_thread
+    folders = sorted({str(Path(handler.baseFilename).parent) for handler in handlers})
     try:
-        yield
+        yield f'a log in {" and ".join(folders)}' if folders else 'a log'
     finally:
         threading.excepthook = thread_hook
         for handler in handlers:

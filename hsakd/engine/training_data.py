@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from mmengine.dataset import RepeatDataset
 from mmengine.dist import get_dist_info
 from mmengine.logging import MMLogger
 from torch.utils.data import BatchSampler, Dataset, Sampler
@@ -132,7 +133,9 @@ class SeededItems:
         self.max_bad_images = max_bad_images
         self.rank, self.world_size = get_dist_info()
         if max_bad_images:  # which of them, known to all workers
-            self.bad = torch.zeros(len(dataset), dtype=torch.bool).share_memory_()
+            repeated = isinstance(dataset, RepeatDataset)
+            images = len(dataset.dataset if repeated else dataset)
+            self.bad = torch.zeros(images, dtype=torch.bool).share_memory_()
         classes = getattr(dataset, 'metainfo', {}).get('classes')
         self.num_classes = len(classes) if classes else None
 
@@ -158,6 +161,7 @@ class SeededItems:
         return item
 
     def _count(self, index: int, error: DataError) -> None:
+        index %= len(self.bad)
         if self.bad[index]:
             return
         self.bad[index] = True

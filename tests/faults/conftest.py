@@ -14,6 +14,12 @@ import torch
 SERVER = Path(__file__).with_name('fork_server.py')
 
 
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.parent == SERVER.parent:
+            item.add_marker(pytest.mark.faults)
+
+
 @dataclass
 class Process:
     """A tool at work."""

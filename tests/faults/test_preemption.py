@@ -45,7 +45,7 @@ def test_saves_and_goes_on(case, number, tools, tmp_path):
     assert_same_training(last(tmp_path / 'whole'), last(work_dir))
 
 
-def test_between_iterations_of_validation(tools, tmp_path):
+def test_during_a_validation(tools, tmp_path):
     """Validation is finished first; the run that goes on validates there again."""
     work_dir = tmp_path / 'cut'
     options = ('train_cfg.max_epochs=2', 'train_cfg.val_interval=1', 'val_dataloader.batch_size=8')

@@ -37,6 +37,7 @@ class PreemptionHook(Hook):
     def __init__(self, interval: int | None = None) -> None:
         self.interval = interval or (10 if torch.accelerator.is_available() else 1)
         self._received: signal.Signals | None = None
+        self._pid = os.getpid()
         self._previous = {}
 
     def before_train(self, runner: Runner) -> None:
@@ -67,7 +68,11 @@ class PreemptionHook(Hook):
             self._stop_if_asked(runner, runner.iter)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self._received = signal.Signals(number)
+        if os.getpid() == self._pid:
+            self._received = signal.Signals(number)
+        else:  # a child that a library forked, and ends by a signal
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
 
     def _stop_if_asked(self, runner: Runner, iteration: int) -> None:
         folder = os.environ.get(STOP_DIR)
