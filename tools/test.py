@@ -54,6 +54,7 @@ def main() -> None:
     from mmengine.evaluator import DumpResults
 
     from hsakd.apis.running import build_runner, is_detection, load_for_test, prepare_config
+    from hsakd.engine.distributed import leave_processes
     from hsakd.engine.pretrained_backbone import prepare_trained_detector
     from hsakd.utils.checkpoint import read_checkpoint
 
@@ -88,6 +89,7 @@ def main() -> None:
     metrics = runner.test()
     if args.out and args.out_item == 'metrics':
         mmengine.dump(metrics, args.out)
+    leave_processes()
 
 
 if __name__ == '__main__':

@@ -37,6 +37,7 @@ def main() -> None:
     from mmengine.device import is_cuda_available, is_musa_available, is_npu_available
 
     from hsakd.apis.running import build_runner, prepare_config, prepare_resume
+    from hsakd.engine.distributed import leave_processes
     from hsakd.utils.checkpoint import read_checkpoint
     from hsakd.utils.errors import ConfigError
 
@@ -72,6 +73,7 @@ def main() -> None:
     if notice:
         runner.logger.warning(notice)
     runner.train()
+    leave_processes()
 
 
 if __name__ == '__main__':

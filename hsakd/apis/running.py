@@ -18,6 +18,7 @@ from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
 from hsakd.engine.checkpoint_files import POINTER, last_whole_checkpoint
+from hsakd.engine.distributed import restarted
 from hsakd.engine.pretrained_backbone import (
     KEY,
     prepare_pretrained_backbone,
@@ -38,8 +39,6 @@ from hsakd.utils.third_party import import_mmdet
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 #: What each launcher sets in the environment of its processes.
 _LAUNCHED_BY = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID', 'mpi': 'OMPI_COMM_WORLD_RANK'}
-#: How often a launcher started the process again.
-_RESTARTED = ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT')
 #: Seconds without a batch after which a loader with workers is taken for stuck.
 LOADER_TIMEOUT = 600
 #: Data sets that take ``skip_bad_images``.
@@ -159,8 +158,7 @@ def prepare_resume(config: Config, option: str | None) -> str:
         CheckpointError: There are checkpoints, and none is whole.
     """
     start, notice = config.get('load_from'), ''
-    again = any(int(os.environ.get(name) or 0) > 0 for name in _RESTARTED)
-    if option == 'auto' or (again and (Path(config.work_dir) / POINTER).is_file()):
+    if option == 'auto' or (restarted() and (Path(config.work_dir) / POINTER).is_file()):
         found, notice = last_whole_checkpoint(config.work_dir)
     elif option is not None:
         found = option

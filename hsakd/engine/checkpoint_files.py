@@ -95,7 +95,8 @@ def last_whole_checkpoint(work_dir: str | Path) -> tuple[Path | None, str]:
     for path in (named, *others):
         fault = checkpoint_damage(path) if path.is_file() else 'no such file'
         if not fault:
-            return path, f'resuming from {str(path)!r} instead of {"; ".join(faults)}' * bool(faults)
+            instead = f'resuming from {str(path)!r} instead of {"; ".join(faults)}'
+            return path, instead if faults else ''
         faults.append(f'{str(path)!r}: {fault}')
     raise CheckpointError(
         f'--resume: no whole checkpoint in {str(work_dir)!r} ({"; ".join(faults)}); accepted is '

@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import torch
-from mmengine.dist import all_reduce, broadcast, is_distributed
+from mmengine.dist import all_reduce, barrier, broadcast, is_distributed
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import MODEL_WRAPPERS
@@ -62,6 +62,16 @@ def anywhere(flag: bool) -> bool:
     value = torch.tensor(int(flag))
     all_reduce(value, 'max')
     return bool(value.item())
+
+
+def leave_processes() -> None:
+    """End the connections of a run that came to its end, when all processes have.
+
+    Without it a process may abort when another one left before it.
+    """
+    if is_distributed():
+        barrier()
+        torch.distributed.destroy_process_group()
 
 
 def init_gloo(launcher: str, timeout: float | None = None) -> None:

@@ -37,6 +37,7 @@ _RUNTIME_KEYS = {
     'test_cfg',
     'test_dataloader',
     'test_evaluator',
+    'timeout',
     'visualizer',
     'work_dir',
 }

@@ -3,6 +3,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.evaluator import Evaluator
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -18,7 +19,7 @@ def losses(**values):
 
 def test_non_finite_loss_is_named_with_its_iteration(tmp_path):
     hook = NonFiniteLossHook()
-    runner = SimpleNamespace(iter=6, work_dir=tmp_path, hooks=[])
+    runner = SimpleNamespace(iter=6, work_dir=tmp_path, hooks=[], optim_wrapper=None)
     hook.after_train_iter(runner, 0, outputs=losses(loss=2.0, loss_cls=2.0))
     runner.iter = 7
     bad = losses(loss=float('nan'), loss_cls=1.0, loss_kd_aux_1=float('nan'))
@@ -43,6 +44,41 @@ def test_spoilt_weights_are_found_before_they_replace_good_ones(tmp_path):
     for look in (hook.after_train_epoch, hook.before_val):
         with pytest.raises(NonFiniteLossError, match='^1 weights .* e.g. 1.running_var; training'):
             look(runner)
+
+
+class ScaledOnCPU(AmpOptimWrapper):
+    """mmengine's wrapper, whose constructor wants a GPU."""
+
+    def __init__(self, optimizer, init_scale):
+        OptimWrapper.__init__(self, optimizer)
+        self._scale_update_param = None
+        self.loss_scaler = torch.amp.GradScaler('cpu', init_scale=init_scale)
+
+
+def test_gradients_that_overflow_at_every_step(tmp_path):
+    """The loss is finite all the while, and no weight changes."""
+    hook, model = NonFiniteLossHook(), nn.Linear(1, 1)
+    scaled = ScaledOnCPU(torch.optim.SGD(model.parameters(), lr=1.0), init_scale=4.0)
+    runner = SimpleNamespace(iter=0, work_dir=tmp_path, hooks=[], optim_wrapper=scaled)
+
+    def step(overflows):
+        scaled.zero_grad()
+        loss = model(torch.ones(1, 1)).mean()
+        scaled.backward(loss)
+        if overflows:
+            model.weight.grad.fill_(float('inf'))
+        scaled.step()
+        hook.after_train_iter(runner, 0, outputs=dict(loss=loss.detach()))
+        runner.iter += 1
+
+    before = model.weight.item()
+    step(overflows=False)
+    assert model.weight.item() == before - 1
+    step(overflows=True)
+    step(overflows=True)  # a scale of 1: some overflows are what the scaling is for
+    with pytest.raises(NonFiniteLossError, match='^the loss scale of AMP fell to 0.5 by iter.* 4:'):
+        step(overflows=True)
+    assert model.weight.item() == before - 1
 
 
 class Data(TensorDataset):

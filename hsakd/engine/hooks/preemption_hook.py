@@ -5,11 +5,12 @@ from pathlib import Path
 from types import FrameType
 
 import torch
-from mmengine.dist import all_reduce, barrier, get_world_size
+from mmengine.dist import barrier, get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
+from hsakd.engine.distributed import anywhere
 from hsakd.registry import HOOKS
 from hsakd.utils.cli import STOP_DIR
 from hsakd.utils.errors import Preempted
@@ -37,13 +38,17 @@ class PreemptionHook(Hook):
     def __init__(self, interval: int | None = None) -> None:
         self.interval = interval or (10 if torch.accelerator.is_available() else 1)
         self._received: signal.Signals | None = None
-        self._pid = os.getpid()
         self._previous = {}
 
     def before_train(self, runner: Runner) -> None:
-        """Listen; only the main thread can."""
+        """Listen; only the main thread can.
+
+        By SIGTERM torchrun also ends workers since another one died; where our script started it,
+        that asks by a file.
+        """
+        by_script = STOP_DIR in os.environ and 'TORCHELASTIC_RUN_ID' in os.environ
         if threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
+            for number in (signal.SIGUSR1,) if by_script else SIGNALS:
                 self._previous[number] = signal.signal(number, self._note)
 
     def after_train(self, runner: Runner) -> None:
@@ -68,18 +73,12 @@ class PreemptionHook(Hook):
             self._stop_if_asked(runner, runner.iter)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() == self._pid:
-            self._received = signal.Signals(number)
-        else:  # a child that a library forked, and ends by a signal
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+        self._received = signal.Signals(number)
 
     def _stop_if_asked(self, runner: Runner, iteration: int) -> None:
         folder = os.environ.get(STOP_DIR)
         by_file = folder is not None and (Path(folder) / 'stop').exists()
-        asked = torch.tensor(int(by_file or self._received is not None))
-        all_reduce(asked)
-        if not asked:
+        if not anywhere(by_file or self._received is not None):
             return
         (hook,) = (hook for hook in runner.hooks if isinstance(hook, CheckpointHook))
         path = hook.save_interrupted(runner, iteration)
@@ -92,3 +91,31 @@ class PreemptionHook(Hook):
             f'stopped by {name} after iteration {iteration} of {runner.max_iters}; saved to '
             f'{str(path)!r}, from which --resume goes on'
         )
+
+
+class _Mask(threading.local):
+    """The signals that a thread held back before it forked."""
+
+    before: set[signal.Signals] = frozenset()
+
+
+_mask = _Mask()
+
+
+def _hold() -> None:
+    _mask.before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+
+def _release() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _mask.before)
+
+
+def _release_child() -> None:
+    """Let a child be ended by signals, as libraries end what they fork."""
+    for number in SIGNALS:
+        if isinstance(getattr(signal.getsignal(number), '__self__', None), PreemptionHook):
+            signal.signal(number, signal.SIG_DFL)
+    _release()
+
+
+os.register_at_fork(before=_hold, after_in_parent=_release, after_in_child=_release_child)
