@@ -17,9 +17,6 @@ from torch.utils.data import BatchSampler, Dataset, Sampler
 from hsakd.registry import DATA_SAMPLERS
 from hsakd.utils.errors import ConfigError, DataError
 
-#: What mmcv asserts of an image that OpenCV does not decode, before the path.
-_UNREADABLE = 'failed to load image: '
-
 
 def seed_all(*place: int) -> None:
     """Set the random states of Python, NumPy, torch and the CUDA device in use.
@@ -155,9 +152,7 @@ class SeededItems:
             try:
                 item = self.dataset[index]
                 break
-            except (DataError, AssertionError) as error:
-                if not (isinstance(error, DataError) or _UNREADABLE in str(error)):
-                    raise
+            except DataError as error:
                 if not self.max_bad_images:
                     raise DataError(f'{error}, or --cfg-options max_bad_images=N') from error
                 self._count(index, error)
@@ -165,7 +160,7 @@ class SeededItems:
         self._check_label(item, index)
         return item
 
-    def _count(self, index: int, error: Exception) -> None:
+    def _count(self, index: int, error: DataError) -> None:
         index %= len(self.bad)
         if self.bad[index]:
             return

@@ -67,12 +67,15 @@ class CheckedAnnotations:
                 pass
         except (OSError, SyntaxError, ValueError) as error:
             unknown = isinstance(error, UnidentifiedImageError)
-            reason = 'of no format that Pillow reads' if unknown else error
-            raise DataError(
-                f'{path}: cannot be decoded ({reason}); mend or remove it, or skip such images '
-                'with --skip-bad-images'
+            raise _unreadable(
+                path, 'of no format that Pillow reads' if unknown else str(error)
             ) from error
-        return super().prepare_data(index)
+        try:
+            return super().prepare_data(index)
+        except AssertionError as error:
+            if not str(error).startswith('failed to load image'):  # mmcv's
+                raise
+            raise _unreadable(path, 'OpenCV reads its header alone') from error
 
     def new_report(self) -> AnnotationReport:
         """For the annotations of this split."""
@@ -113,6 +116,13 @@ class CheckedAnnotations:
                 f'side below min_size={min_size}'
             )
         return kept
+
+
+def _unreadable(path: str, reason: str) -> DataError:
+    return DataError(
+        f'{path}: cannot be decoded ({reason}); mend or remove it, or skip such images with '
+        '--skip-bad-images'
+    )
 
 
 class Folders(dict):
