@@ -17,6 +17,12 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@pytest.fixture(autouse=True, scope='module')
+def _no_scope_of_others():
+    """For fixtures of a module, which come before that below; runs of tools leave one."""
+    DefaultScope._instance_dict.clear()
+
+
 @pytest.fixture(autouse=True)
 def _scope():
     """Types without a prefix are hsakd's, as in a run."""

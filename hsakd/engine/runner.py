@@ -122,7 +122,7 @@ class DistillationRunner(Runner):
         dataloader = self.build_dataloader(
             config, self.seed, self._randomness_cfg.get('diff_rank_seed', False)
         )
-        settings = {key: loop[key] for key in loop if key not in ('type', 'by_epoch')}
+        settings = {key: loop[key] for key in loop if key not in ('type', 'by_epoch', '_scope_')}
         return kind(self, dataloader, self.cfg.get('max_bad_images', 0), **settings)
 
     def train(self) -> nn.Module:

@@ -83,6 +83,20 @@ def test_a_new_training_is_not_resumed_from_an_old_one(whole, tools, tmp_path):
     assert 'training starts from scratch' in again.output
 
 
+def test_best_ones_by_several_metrics(tools, tmp_path):
+    """Of each the best one is kept, and a run that goes on knows them."""
+    options = (
+        'train_cfg.max_epochs=3', 'train_cfg.val_interval=1', 'val_dataloader.batch_size=800',
+        'default_hooks.checkpoint.save_best="[accuracy/top1,accuracy/top5]"',
+    )  # fmt: skip
+    work_dir = tmp_path / 'work'
+    train(tools, PLAIN, work_dir, (*options, 'train_cfg.max_epochs=2'))
+    train(tools, PLAIN, work_dir, options, '--resume')
+    best = sorted(path.name for path in work_dir.glob('best_*'))
+    assert [name.rsplit('_', 2)[0] for name in best] == ['best_accuracy_top1', 'best_accuracy_top5']
+    assert sorted(work_dir.glob('epoch_*')) == [work_dir / 'epoch_3.pth']
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 2.2 MB, for three checkpoints of 0.66 MB."""

@@ -314,7 +314,8 @@ train_cfg = dict(max_epochs=10_000, val_interval=10_000)
 
 
 @pytest.mark.skipif(not Path('/dev/full').exists(), reason='no /dev/full on this system')
-def test_log_that_cannot_be_written(capfd):
+def test_log_that_cannot_be_written(capfd, monkeypatch):
+    monkeypatch.setattr(MMLogger, '_instance_dict', MMLogger._instance_dict.copy())
     logger = MMLogger.get_instance('full', logger_name='full', log_file='/dev/full')
     with pytest.raises(UserError, match='^a log in /dev cannot be written: No space left'):
         with described('train_dataloader'):

@@ -40,7 +40,8 @@ def kill_and_resume(tools, config, options, tmp_path, kills, moment):
             assert status == 0, process.output
             break
         process.kill()
-        assert process.wait() == -9
+        if process.wait() == 0:  # it came to its end meanwhile
+            break
         met += 1
         saving += any(f'.{process.pid}.' in path.name for path in _temporary(work_dir))
         if (work_dir / 'last_checkpoint').exists():
@@ -80,7 +81,7 @@ def during_a_save(rng):
         number = rng.randint(1, 3)
         end = time.monotonic() + 60
         while time.monotonic() < end and process.wait(0) is None:
-            seen |= {path.stat().st_ino for path in _temporary(work_dir)}
+            seen |= {path.name for path in _temporary(work_dir)}
             if len(seen) >= number:
                 return
 
@@ -88,7 +89,7 @@ def during_a_save(rng):
 
 
 def _temporary(work_dir):
-    return [path for path in work_dir.glob('.*.pth.*.tmp') if path.exists()]
+    return list(work_dir.glob('.*.pth.*.tmp'))
 
 
 @pytest.mark.parametrize('kills', [5, pytest.param(50, marks=pytest.mark.slow)])
@@ -97,12 +98,14 @@ def test_random_kills(kills, tools, tmp_path):
     options += ('default_hooks.checkpoint.interval=1',)
     met, _ = kill_and_resume(tools, IMAGES, options, tmp_path, kills, some_time(random.Random(0)))
     assert met == kills
+    print(f'{met} kills')
 
 
 @pytest.mark.parametrize('kills', [4, pytest.param(20, marks=pytest.mark.slow)])
 def test_kills_during_a_save(kills, tools, tmp_path):
-    options = (*LARGE, f'train_cfg.max_epochs={2 + kills}')
+    options = (*LARGE, f'train_cfg.max_epochs={3 * kills}')
     met, saving = kill_and_resume(
         tools, PLAIN, options, tmp_path, kills, during_a_save(random.Random(0))
     )
     assert met == kills and saving >= kills // 2
+    print(f'{met} kills, {saving} of them in the middle of a write')

@@ -255,7 +255,7 @@ def saved_network(path, **changes):
         (['broken.json'], "config 'broken.json': JSONDecodeError"),
         (['empty.py'], "config 'empty.py': no model in it"),
         ([PLAIN, 'train_dataloader.batch_size=0'], 'train_cfg cannot be used: ValueError'),
-        ([PLAIN, 'train_dataloader.batch_size=abc'], 'train_dataloader or train_cfg cannot be'),
+        ([PLAIN, 'train_dataloader.batch_size=abc'], "batch_size='abc': accepted is a number"),
         ([PLAIN, 'train_dataloader.num_workers=-1'], 'num_workers option should be non-negative'),
         ([PLAIN, 'train_dataloader.persistent_workers=True'], 'persistent_workers option needs'),
         ([PLAIN, 'optim_wrapper.optimizer.lr=abc'], "'lr': 'abc'"),

@@ -1,4 +1,6 @@
 from collections import deque
+from collections.abc import Iterable
+from copy import copy
 from pathlib import Path
 
 from mmengine.dist import is_main_process, master_only
@@ -9,6 +11,11 @@ from mmengine.runner import Runner
 from hsakd.engine.checkpoint_files import INTERRUPTED, POINTER, point_to
 from hsakd.registry import HOOKS
 from hsakd.utils.errors import CheckpointError
+
+#: In the record of a run: the checkpoints that the one at hand makes superfluous.
+_OUTDATED = 'outdated_ckpts'
+#: Where mmengine's hook keeps the best one, or those by several metrics.
+_BEST = ('best_ckpt_path', 'best_ckpt_path_dict')
 
 
 @HOOKS.register_module()
@@ -28,9 +35,13 @@ class CheckpointHook(MMEngineCheckpointHook):
         self.stop_on_error = stop_on_error
 
     def before_train(self, runner: Runner) -> None:
-        """mmengine's, and point to what training starts from."""
+        """mmengine's, point to what training starts from, and finish what a kill cut short."""
         super().before_train(runner)
         self._point_to_start(runner)
+        if runner._resume:
+            outdated = runner.message_hub.runtime_info.get(_OUTDATED, ())
+            at_hand = Path(runner._load_from or '').name
+            self._remove(name for name in outdated if Path(name).name != at_hand)
 
     def save_interrupted(self, runner: Runner, iteration: int) -> Path:
         """Save a run that is asked to stop, to go on from exactly there.
@@ -57,8 +68,12 @@ class CheckpointHook(MMEngineCheckpointHook):
         before = dict(runner.message_hub.runtime_info), self.last_ckpt
         kept = list(self.keep_ckpt_ids) if self.max_keep_ckpts > 0 else []
         steps = [*(other for other in kept if other != step), step]
+        outdated = [INTERRUPTED]
         if self.max_keep_ckpts > 0:
             runner.message_hub.update_info('keep_ckpt_ids', steps[-self.max_keep_ckpts :])
+            outdated += map(self.filename_tmpl.format, steps[: -self.max_keep_ckpts])
+        outdated += getattr(self.file_backend, 'outdated', ())
+        runner.message_hub.update_info(_OUTDATED, outdated)
         name = self.filename_tmpl.format(step)
         self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
@@ -69,15 +84,16 @@ class CheckpointHook(MMEngineCheckpointHook):
             self.last_ckpt = before[1]
             self._report(runner, error)
             return
-        outdated = [INTERRUPTED]
         if self.max_keep_ckpts > 0:
             self.keep_ckpt_ids = deque(steps, self.max_keep_ckpts)
-            outdated += map(self.filename_tmpl.format, steps[: -self.max_keep_ckpts])
-        if is_main_process():
-            for name in outdated:
-                path = self.file_backend.join_path(self.out_dir, name)
-                if self.file_backend.isfile(path):
-                    self.file_backend.remove(path)
+        self._remove(outdated)
+
+    @master_only
+    def _remove(self, names: Iterable[str]) -> None:
+        for name in names:
+            path = self.file_backend.join_path(self.out_dir, name)
+            if self.file_backend.isfile(path):
+                self.file_backend.remove(path)
 
     def _save_and_point(self, runner: Runner, name: str, meta: dict) -> None:
         runner.save_checkpoint(
@@ -95,20 +111,21 @@ class CheckpointHook(MMEngineCheckpointHook):
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         """mmengine's, which removes the previous best one before it saves the new one."""
-        info, best = dict(runner.message_hub.runtime_info), getattr(self, 'best_ckpt_path', None)
+        info = dict(runner.message_hub.runtime_info)
+        best = {key: copy(vars(self)[key]) for key in _BEST if key in vars(self)}
         backend, self.file_backend = self.file_backend, _RemovesLater()
         try:
             super()._save_best_checkpoint(runner, metrics)
-            outdated = self.file_backend.outdated - {self.best_ckpt_path}
+            outdated = self.file_backend.outdated
         except CheckpointError as error:
             _restore(runner, info)
-            self.best_ckpt_path = best
+            vars(self).update(best)
             self._report(runner, error)
-            outdated = ()
+            outdated = []
         finally:
             self.file_backend = backend
-        for path in outdated:
-            backend.remove(path)
+        paths = getattr(self, 'best_ckpt_path_dict', {}).values()
+        self._remove({*outdated} - {getattr(self, 'best_ckpt_path', None), *paths})
 
     def _report(self, runner: Runner, error: CheckpointError) -> None:
         if self.stop_on_error:
@@ -120,10 +137,10 @@ class _RemovesLater(LocalBackend):
     """Notes what is to be removed."""
 
     def __init__(self) -> None:
-        self.outdated: set[str] = set()
+        self.outdated: list[str] = []
 
     def remove(self, filepath: str | Path) -> None:
-        self.outdated.add(str(filepath))
+        self.outdated.append(str(filepath))
 
 
 def _restore(runner: Runner, info: dict) -> None:
