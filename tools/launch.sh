@@ -76,7 +76,8 @@ set_srun() { # PARTITION JOB
 
 # Run a command whose workers save and end when they are asked to, and exit: with 75 (EX_TEMPFAIL,
 # "try again") if they saved, else with the command's status. SIGTERM and SIGUSR1 ask, by the file
-# `stop` in HSAKD_STOP_DIR, and by SIGNAL to the command where one is given; a second time, and
+# `stop` in HSAKD_STOP_DIR, and by SIGNAL to the command where one is given (so does SIGHUP, of a
+# terminal that is closed); a second time, and
 # SIGINT, go to the command itself. The workers answer with the file `saved`.
 run_stoppable() { # FOLDER SIGNAL COMMAND...
     local folder=$1 status=0 code
@@ -84,7 +85,7 @@ run_stoppable() { # FOLDER SIGNAL COMMAND...
     shift 2
     HSAKD_STOP_DIR=$(mktemp -d "$folder/hsakd-stop.XXXXXX")
     export HSAKD_STOP_DIR
-    trap ask_to_stop TERM USR1
+    trap ask_to_stop TERM USR1 HUP
     trap 'woken=1; kill -INT "$command_pid" 2>/dev/null || true' INT
     set -m # a process group of its own, since signals to this one's group are for the script
     "$@" </dev/null &
@@ -97,6 +98,8 @@ run_stoppable() { # FOLDER SIGNAL COMMAND...
     do :; done
     if [ -e "$HSAKD_STOP_DIR/saved" ]; then
         status=75
+    elif [ -n "$asked" ] && { [ "$status" -eq 138 ] || [ "$status" -eq 143 ]; }; then
+        status=75 # by SIGUSR1 or SIGTERM before they listened: nothing to save yet
     fi
     rm -rf "$HSAKD_STOP_DIR"
     return "$status"

@@ -17,7 +17,7 @@ from mmengine.registry import OPTIMIZERS
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
-from hsakd.engine.checkpoint_files import POINTER, last_whole_checkpoint
+from hsakd.engine.checkpoint_files import POINTER, STARTING, last_whole_checkpoint
 from hsakd.engine.distributed import restarted
 from hsakd.engine.pretrained_backbone import (
     KEY,
@@ -158,10 +158,15 @@ def prepare_resume(config: Config, option: str | None) -> str:
         CheckpointError: There are checkpoints, and none is whole.
     """
     start, notice = config.get('load_from'), ''
-    if option == 'auto' or (restarted() and (Path(config.work_dir) / POINTER).is_file()):
+    work_dir = Path(config.work_dir)
+    again = restarted()
+    if not again and option != 'auto' and os.environ.get('RANK', '0') == '0':
+        (work_dir / STARTING).touch()
+    begun = (work_dir / POINTER).is_file() and not (work_dir / STARTING).exists()
+    if option == 'auto' or (again and begun):
         found, notice = last_whole_checkpoint(config.work_dir)
     elif option is not None:
-        found = option
+        found = Path(option).expanduser()
     elif config.get('resume') and not start:  # mmengine's way in a config
         found, notice = last_whole_checkpoint(config.work_dir)
     elif config.get('resume'):
@@ -173,10 +178,14 @@ def prepare_resume(config: Config, option: str | None) -> str:
     if not found:
         start = start or 'scratch'
         return f'--resume: no checkpoint in {config.work_dir}; training starts from {start}'
-    if '://' not in config.load_from and config.get('randomness', {}).get('seed') is None:
+    if '://' not in config.load_from:
         meta = read_checkpoint(config.load_from, '--resume').get('meta')
-        if isinstance(meta, Mapping):
-            config.randomness = dict(config.get('randomness', {}), seed=meta.get('seed'))
+        seed = meta.get('seed') if isinstance(meta, Mapping) else None
+        randomness = dict(config.get('randomness') or {})
+        if seed is not None and seed != randomness.get('seed'):
+            if randomness.get('seed') is not None:
+                notice = f'{notice}; ' * bool(notice) + f'randomness.seed={seed}, as before'
+            config.randomness = dict(randomness, seed=seed)
     return notice
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from pathlib import Path
 
 from mmengine.fileio import LocalBackend, register_backend
@@ -13,8 +14,10 @@ from hsakd.utils.errors import CheckpointError
 POINTER = 'last_checkpoint'
 #: The checkpoint of a training that was asked to stop.
 INTERRUPTED = 'interrupted.pth'
-#: Checkpoints with optimiser and schedules; the best ones have neither.
-_TRAINING = ('epoch_*.pth', 'iter_*.pth', INTERRUPTED)
+#: Made when a training starts, and gone when it points to a checkpoint: what a pointer says until
+#: then is of an earlier training.
+STARTING = '.starting'
+_numbered = re.compile(r'(epoch|iter)_(\d+)\.pth').fullmatch
 
 #: ``backend_args`` of mmengine's, for checkpoints.
 BACKEND = dict(backend='hsakd_atomic')
@@ -67,6 +70,7 @@ def _sync_folder(folder: Path) -> None:
 def point_to(checkpoint: str | Path, work_dir: str | Path) -> None:
     """Make ``checkpoint`` the one to resume from; an older temporary file of a kill is removed."""
     AtomicBackend().put_text(str(checkpoint), Path(work_dir) / POINTER)
+    (Path(work_dir) / STARTING).unlink(missing_ok=True)
     for left in Path(work_dir).glob('.*.tmp'):
         left.unlink(missing_ok=True)
 
@@ -74,8 +78,8 @@ def point_to(checkpoint: str | Path, work_dir: str | Path) -> None:
 def last_whole_checkpoint(work_dir: str | Path) -> tuple[Path | None, str]:
     """The checkpoint of a work dir to resume from; None if training there never saved one.
 
-    It is the one that ``last_checkpoint`` names, or the newest other one of the training that is
-    whole. A work dir may have been moved or copied with its checkpoints.
+    It is the one that ``last_checkpoint`` names or, where that is not whole, the newest whole one
+    of fewer epochs or iterations. A work dir may have been moved or copied with its checkpoints.
 
     Returns:
         The file, and why it is not the last one, if so.
@@ -86,11 +90,10 @@ def last_whole_checkpoint(work_dir: str | Path) -> tuple[Path | None, str]:
     pointer = Path(work_dir) / POINTER
     if not pointer.is_file():
         return None, ''
-    named = Path(pointer.read_text().strip())
+    named = Path(pointer.read_text(errors='replace').strip())
     if (Path(work_dir) / named.name).is_file() or not named.is_file():
         named = Path(work_dir) / named.name
-    others = [path for pattern in _TRAINING for path in Path(work_dir).glob(pattern)]
-    others = sorted({*others} - {named}, key=lambda path: path.stat().st_mtime, reverse=True)
+    others = _earlier(named, {Path(work_dir), named.parent})
     faults = []
     for path in (named, *others):
         fault = checkpoint_damage(path) if path.is_file() else 'no such file'
@@ -103,3 +106,16 @@ def last_whole_checkpoint(work_dir: str | Path) -> tuple[Path | None, str]:
         'training from the start without --resume, or --resume CHECKPOINT'
     )
 
+
+def _earlier(checkpoint: Path, folders: set[Path]) -> list[Path]:
+    """Checkpoints with optimiser and schedules of less training, the most trained first.
+
+    More training than that of the last one would be of another run in the same folder.
+    """
+    found = _numbered(checkpoint.name)
+    others = {}
+    for path in (path for folder in folders for path in folder.glob('*.pth')):
+        other = _numbered(path.name)
+        if other and (found is None or (other[1] == found[1] and int(other[2]) < int(found[2]))):
+            others[path] = int(other[2])
+    return sorted(others, key=others.get, reverse=True)

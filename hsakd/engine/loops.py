@@ -8,6 +8,9 @@ from torch.utils.data import DataLoader
 
 from .training_data import SeededItems, seed_all
 
+#: Tells the random numbers of a step from those of an image.
+_STEP = 1
+
 
 class ResumableEpochs(EpochBasedTrainLoop):
     """mmengine's loop over epochs, which can start in the middle of one.
@@ -34,7 +37,7 @@ class ResumableEpochs(EpochBasedTrainLoop):
 
     def run_iter(self, idx: int, data_batch: Sequence[dict]) -> None:
         """Run an iteration."""
-        seed_all(self.runner.seed, self._iter, get_rank())
+        seed_all(self.runner.seed, self._iter, get_rank(), _STEP)
         super().run_iter(idx, data_batch)
 
 
@@ -51,7 +54,7 @@ class ResumableIterations(IterBasedTrainLoop):
 
     def run_iter(self, data_batch: Sequence[dict]) -> None:
         """Run an iteration."""
-        seed_all(self.runner.seed, self._iter, get_rank())
+        seed_all(self.runner.seed, self._iter, get_rank(), _STEP)
         super().run_iter(data_batch)
 
 

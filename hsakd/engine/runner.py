@@ -115,13 +115,16 @@ class DistillationRunner(Runner):
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build mmengine's two loops as ours, which can start anywhere; others as they are."""
         known = isinstance(loop, dict) and isinstance(self._train_dataloader, dict)
-        kind = TRAIN_LOOPS.get(loop.get('type', loop.get('by_epoch'))) if known else None
+        name = loop.get('type', loop.get('by_epoch')) if known else None
+        name = getattr(name, '__name__', name)
+        kind = TRAIN_LOOPS.get(name.split('.')[-1] if isinstance(name, str) else name)
         if kind is None:
             return super().build_train_loop(loop)
         config = training_loader(self._train_dataloader, endless=kind is ResumableIterations)
         dataloader = self.build_dataloader(
             config, self.seed, self._randomness_cfg.get('diff_rank_seed', False)
         )
+        vars(dataloader)['batch_size'] = config['batch_size']  # torch's is None with batch samplers
         settings = {key: loop[key] for key in loop if key not in ('type', 'by_epoch', '_scope_')}
         return kind(self, dataloader, self.cfg.get('max_bad_images', 0), **settings)
 

@@ -38,23 +38,15 @@ class CheckpointHook(MMEngineCheckpointHook):
         """mmengine's, point to what training starts from, and finish what a kill cut short."""
         super().before_train(runner)
         self._point_to_start(runner)
+        # Of a work dir that was copied, what is in the copy is meant.
+        if getattr(self, 'best_ckpt_path', None):
+            self.best_ckpt_path = str(Path(self.out_dir) / Path(self.best_ckpt_path).name)
+        paths = getattr(self, 'best_ckpt_path_dict', {})
+        paths.update((k, str(Path(self.out_dir) / Path(v).name)) for k, v in paths.items() if v)
         if runner._resume:
             outdated = runner.message_hub.runtime_info.get(_OUTDATED, ())
             at_hand = Path(runner._load_from or '').name
             self._remove(name for name in outdated if Path(name).name != at_hand)
-
-    def save_interrupted(self, runner: Runner, iteration: int) -> Path:
-        """Save a run that is asked to stop, to go on from exactly there.
-
-        Args:
-            runner: Of the run.
-            iteration: How many are done.
-
-        Returns:
-            The file.
-        """
-        self._save_and_point(runner, INTERRUPTED, dict(epoch=runner.epoch, iter=iteration))
-        return Path(self.out_dir) / INTERRUPTED
 
     @master_only
     def _point_to_start(self, runner: Runner) -> None:
@@ -68,7 +60,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         before = dict(runner.message_hub.runtime_info), self.last_ckpt
         kept = list(self.keep_ckpt_ids) if self.max_keep_ckpts > 0 else []
         steps = [*(other for other in kept if other != step), step]
-        outdated = [INTERRUPTED]
+        outdated = []
         if self.max_keep_ckpts > 0:
             runner.message_hub.update_info('keep_ckpt_ids', steps[-self.max_keep_ckpts :])
             outdated += map(self.filename_tmpl.format, steps[: -self.max_keep_ckpts])
@@ -86,12 +78,14 @@ class CheckpointHook(MMEngineCheckpointHook):
             return
         if self.max_keep_ckpts > 0:
             self.keep_ckpt_ids = deque(steps, self.max_keep_ckpts)
+        if is_main_process():
+            (Path(runner.work_dir) / INTERRUPTED).unlink(missing_ok=True)
         self._remove(outdated)
 
     @master_only
     def _remove(self, names: Iterable[str]) -> None:
         for name in names:
-            path = self.file_backend.join_path(self.out_dir, name)
+            path = self.file_backend.join_path(self.out_dir, Path(name).name)
             if self.file_backend.isfile(path):
                 self.file_backend.remove(path)
 

@@ -5,17 +5,16 @@ from pathlib import Path
 from types import FrameType
 
 import torch
-from mmengine.dist import barrier, get_world_size
+from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
+from hsakd.engine.checkpoint_files import INTERRUPTED, point_to
 from hsakd.engine.distributed import anywhere
 from hsakd.registry import HOOKS
 from hsakd.utils.cli import STOP_DIR
 from hsakd.utils.errors import Preempted
-
-from .checkpoint_hook import CheckpointHook
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
@@ -40,7 +39,7 @@ class PreemptionHook(Hook):
         self._received: signal.Signals | None = None
         self._previous = {}
 
-    def before_train(self, runner: Runner) -> None:
+    def before_run(self, runner: Runner) -> None:
         """Listen; only the main thread can.
 
         By SIGTERM torchrun also ends workers since another one died; where our script started it,
@@ -51,7 +50,7 @@ class PreemptionHook(Hook):
             for number in (signal.SIGUSR1,) if by_script else SIGNALS:
                 self._previous[number] = signal.signal(number, self._note)
 
-    def after_train(self, runner: Runner) -> None:
+    def after_run(self, runner: Runner) -> None:
         """Listen no more."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
@@ -80,8 +79,11 @@ class PreemptionHook(Hook):
         by_file = folder is not None and (Path(folder) / 'stop').exists()
         if not anywhere(by_file or self._received is not None):
             return
-        (hook,) = (hook for hook in runner.hooks if isinstance(hook, CheckpointHook))
-        path = hook.save_interrupted(runner, iteration)
+        path = Path(runner.work_dir) / INTERRUPTED
+        meta = dict(epoch=runner.epoch, iter=iteration)
+        runner.save_checkpoint(runner.work_dir, INTERRUPTED, meta=meta, by_epoch=False)
+        if is_main_process():
+            point_to(path, runner.work_dir)
         runner.visualizer.close()
         barrier()  # a launcher may end all processes when one leaves
         if folder and os.environ.get('LOCAL_RANK', '0') == '0':
