@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from hsakd.utils.checkpoint import checkpoint_damage
-from tests.faults.conftest import assert_same_training, last
+from tests.faults.conftest import assert_same_training, last, load
 from tests.faults.test_resume import DIGITS, PLAIN, train
 
 KEEP_ALL = (*DIGITS, 'default_hooks.checkpoint.interval=4')
@@ -95,6 +95,42 @@ def test_best_ones_by_several_metrics(tools, tmp_path):
     best = sorted(path.name for path in work_dir.glob('best_*'))
     assert [name.rsplit('_', 2)[0] for name in best] == ['best_accuracy_top1', 'best_accuracy_top5']
     assert sorted(work_dir.glob('epoch_*')) == [work_dir / 'epoch_3.pth']
+
+
+def test_no_best_one(tools, tmp_path):
+    options = (*DIGITS, 'default_hooks.checkpoint.save_best=None')
+    train(tools, PLAIN, tmp_path / 'work', options)
+    assert not list(tmp_path.glob('work/best_*')) and last(tmp_path / 'work').name == 'iter_12.pth'
+
+
+def test_a_copy_leaves_the_original_as_it_is(tools, tmp_path):
+    one, two = tmp_path / 'one', tmp_path / 'two'
+    options = ('train_cfg.val_interval=1', 'val_dataloader.batch_size=800')
+    train(tools, PLAIN, one, (*options, 'train_cfg.max_epochs=1'))
+    shutil.copytree(one, two)
+    before = {path.name: path.read_bytes() for path in one.glob('*.pth')}
+    train(tools, PLAIN, two, (*options, 'train_cfg.max_epochs=3'), '--resume')
+    assert before == {path.name: path.read_bytes() for path in one.glob('*.pth')}
+    assert len(list(two.glob('best_*'))) == 1
+
+
+def test_a_restart_at_the_start_is_not_resumed_from_an_old_training(whole, tools, tmp_path):
+    """The launcher starts a process again that ended before training began."""
+    work_dir = tmp_path / 'work'
+    shutil.copytree(whole, work_dir)
+    options = (*KEEP_ALL, 'randomness.seed=1')
+    missing = (*options, 'model.head.num_classes=7')  # it ends when it is set up
+    process = tools.start(
+        'tools/train.py', PLAIN, '--work-dir', work_dir, '--cfg-options', *missing,
+        log=tmp_path / 'log',
+    )  # fmt: skip
+    assert process.wait() == 1
+    again = tools.run(
+        'tools/train.py', PLAIN, '--work-dir', work_dir, '--cfg-options', *options,
+        log=tmp_path / 'log2', TORCHELASTIC_RESTART_COUNT='1',
+    )  # fmt: skip
+    assert 'resumed' not in again.output
+    assert load(last(work_dir))['meta']['seed'] == 1
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.faults.conftest import assert_same_training, last, load
 from tests.faults.test_resume import IMAGES, PLAIN, images, train
 
@@ -61,3 +62,23 @@ def test_during_a_validation(tools, tmp_path):
     train(tools, PLAIN, work_dir, options, '--resume')
     train(tools, PLAIN, tmp_path / 'whole', options)
     assert_same_training(last(tmp_path / 'whole'), last(work_dir))
+
+
+def test_with_checkpoints_of_two_kinds(tools, tmp_path):
+    """After every epoch and every third iteration, by two hooks."""
+    config = tmp_path / 'config.py'
+    config.write_text(
+        f"_base_ = ['{ROOT / PLAIN}']\n"
+        "custom_hooks = [*_base_.custom_hooks,\n"
+        "    dict(type='CheckpointHook', by_epoch=False, interval=3)]\n"
+    )
+    work_dir = tmp_path / 'work'
+    process = tools.start(
+        'tools/train.py', config, '--work-dir', work_dir, '--cfg-options', *LONG,
+        log=tmp_path / 'log',
+    )  # fmt: skip
+    while not (work_dir / 'iter_3.pth').exists():
+        assert process.wait(0.01) is None, process.output
+    process.kill(signal.SIGTERM)
+    assert process.wait(30) == 75, process.output
+    assert last(work_dir) == work_dir / 'interrupted.pth'
