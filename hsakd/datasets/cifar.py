@@ -14,10 +14,19 @@ from hsakd.utils.errors import DataError
 class _ArrayUnpickler(pickle.Unpickler):
     """Reads arrays and plain Python, and calls nothing else."""
 
-    _ALLOWED = {'_reconstruct', 'ndarray', 'dtype', 'encode', 'scalar'}
+    _ALLOWED = {
+        ('_codecs', 'encode'),
+        ('numpy', 'ndarray'),
+        ('numpy', 'dtype'),
+        *(
+            (f'numpy.{core}.multiarray', name)
+            for core in ('core', '_core')
+            for name in ('_reconstruct', 'scalar')
+        ),
+    }
 
     def find_class(self, module: str, name: str) -> object:
-        if module.split('.')[0] in ('numpy', '_codecs') and name in self._ALLOWED:
+        if (module, name) in self._ALLOWED:
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f'it would call {module}.{name}')
 

@@ -249,7 +249,10 @@ class DistillationRunner(Runner):
         Raises:
             CheckpointError: The file is missing or broken, would execute code, or does not fit.
         """
-        checkpoint = read_checkpoint(filename, 'load_from')
+        checkpoint = dict(read_checkpoint(filename, 'load_from'))
+        if isinstance(checkpoint.get('meta'), Mapping):  # mmengine's resume runs meta.config
+            meta = checkpoint['meta'].items()
+            checkpoint['meta'] = {key: value for key, value in meta if key != 'config'}
         model = self.model.module if is_model_wrapper(self.model) else self.model
         wanted = model.state_dict()
         weights = checkpoint_weights(checkpoint)

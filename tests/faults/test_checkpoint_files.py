@@ -4,6 +4,7 @@ import shutil
 import subprocess
 
 import pytest
+import torch
 
 from hsakd.utils.checkpoint import checkpoint_damage
 from tests.faults.conftest import assert_same_training, last, load
@@ -95,6 +96,33 @@ def test_best_ones_by_several_metrics(tools, tmp_path):
     best = sorted(path.name for path in work_dir.glob('best_*'))
     assert [name.rsplit('_', 2)[0] for name in best] == ['best_accuracy_top1', 'best_accuracy_top5']
     assert sorted(work_dir.glob('epoch_*')) == [work_dir / 'epoch_3.pth']
+
+
+def test_a_config_in_a_checkpoint_is_not_run(whole, tools, tmp_path):
+    """mmengine's runner runs ``meta.config`` when it resumes."""
+    checkpoint = load(whole / 'iter_8.pth')
+    marker = tmp_path / 'ran'
+    checkpoint['meta']['config'] = f'import os\nos.makedirs({str(marker)!r})\n'
+    torch.save(checkpoint, tmp_path / 'iter_8.pth')
+    train(tools, PLAIN, tmp_path / 'work', KEEP_ALL, '--resume', tmp_path / 'iter_8.pth')
+    assert last(tmp_path / 'work').name == 'iter_12.pth' and not marker.exists()
+
+
+def test_files_of_another_training_are_left_alone(whole, tools, tmp_path):
+    """Also those that a checkpoint calls superfluous."""
+    checkpoint = load(whole / 'iter_8.pth')
+    checkpoint['message_hub']['runtime_info']['outdated_ckpts'] = ['epoch_1.pth', 'notes.txt']
+    work_dir = tmp_path / 'work'
+    for folder in (tmp_path / 'other', work_dir):
+        folder.mkdir()
+        (folder / 'epoch_1.pth').touch()
+        (folder / 'notes.txt').touch()
+    torch.save(checkpoint, tmp_path / 'other/iter_8.pth')
+    train(tools, PLAIN, work_dir, KEEP_ALL, '--resume', tmp_path / 'other/iter_8.pth')
+    assert (work_dir / 'epoch_1.pth').exists() and (work_dir / 'notes.txt').exists()
+    other = tmp_path / 'other'
+    train(tools, PLAIN, other, KEEP_ALL, '--resume', other / 'iter_8.pth')
+    assert (other / 'notes.txt').exists()
 
 
 def test_no_best_one(tools, tmp_path):

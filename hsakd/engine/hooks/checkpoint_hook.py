@@ -1,3 +1,4 @@
+import re
 from collections import deque
 from collections.abc import Iterable
 from copy import copy
@@ -14,6 +15,7 @@ from hsakd.utils.errors import CheckpointError
 
 #: In the record of a run: the checkpoints that the one at hand makes superfluous.
 _OUTDATED = 'outdated_ckpts'
+_is_checkpoint = re.compile(r'(epoch_|iter_|best_).*\.pth').fullmatch
 #: Where mmengine's hook keeps the best one, or those by several metrics.
 _BEST = ('best_ckpt_path', 'best_ckpt_path_dict')
 
@@ -45,8 +47,10 @@ class CheckpointHook(MMEngineCheckpointHook):
         paths.update((k, str(Path(self.out_dir) / Path(v).name)) for k, v in paths.items() if v)
         if runner._resume:
             outdated = runner.message_hub.runtime_info.get(_OUTDATED, ())
-            at_hand = Path(runner._load_from or '').name
-            self._remove(name for name in outdated if Path(name).name != at_hand)
+            at_hand = Path(runner._load_from or '').absolute()
+            if at_hand.parent.resolve() == Path(self.out_dir).resolve():  # of this training
+                names = (Path(name).name for name in outdated)
+                self._remove(n for n in names if n != at_hand.name and _is_checkpoint(n))
 
     @master_only
     def _point_to_start(self, runner: Runner) -> None:
