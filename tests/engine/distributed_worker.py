@@ -4,6 +4,7 @@ Run by torchrun as ``distributed_worker.py OUT NAME...``: the results of each ca
 ``OUT/NAME.pth``.
 """
 
+import os
 import sys
 import uuid
 from pathlib import Path
@@ -199,6 +200,8 @@ def main():
             torch.save(result, Path(out) / f'{case.replace(":", "_")}.pth')
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
+    sys.stdout.flush()
+    os._exit(0)  # gloo's threads now and then abort a process that takes itself apart
 
 
 if __name__ == '__main__':
