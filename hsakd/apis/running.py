@@ -143,7 +143,7 @@ def build_runner(config: Config, train: bool = False) -> Runner:
 
 
 def prepare_resume(config: Config, option: str | None) -> str:
-    """Settle which checkpoint to go on from, and take its seed where the config has none.
+    """Settle which checkpoint to go on from, and take its seed.
 
     A process that torchrun or Slurm started again goes on by itself.
 
