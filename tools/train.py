@@ -19,6 +19,11 @@ def parse_args() -> argparse.Namespace:
         metavar='CHECKPOINT',
         help='go on from a checkpoint; without a path, from the last one in the work dir',
     )
+    parser.add_argument(
+        '--fast',
+        action='store_true',
+        help='compiled, and in bfloat16 where the hardware has it: see docs/benchmarks.md',
+    )
     parser.add_argument('--no-validate', action='store_true', help='do not evaluate while training')
     parser.add_argument(
         '--auto-scale-lr',
@@ -36,7 +41,7 @@ def main() -> None:
     args = parse_args()
     from mmengine.device import is_cuda_available, is_musa_available, is_npu_available
 
-    from hsakd.apis.running import build_runner, prepare_config, prepare_resume
+    from hsakd.apis.running import build_runner, check_fast, prepare_config, prepare_resume
     from hsakd.engine.distributed import leave_processes
     from hsakd.utils.checkpoint import read_checkpoint
     from hsakd.utils.errors import ConfigError
@@ -57,6 +62,9 @@ def main() -> None:
             raise ConfigError('--amp needs a GPU, and none was found; train without it')
         config.optim_wrapper.type = 'AmpOptimWrapper'
         config.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if args.fast:
+        config.fast = True
+    check_fast(config)
     if args.auto_scale_lr:
         if 'auto_scale_lr' not in config:
             raise ConfigError('--auto-scale-lr: the config has no auto_scale_lr.base_batch_size')

@@ -260,6 +260,29 @@ def _in_one_line(error: Exception) -> str:
     return f'{type(error).__name__}: {" ".join(str(message).split())}'
 
 
+def check_fast(config: Config) -> None:
+    """See that ``fast`` and what else the config says go together.
+
+    Raises:
+        ConfigError: They do not.
+    """
+    fast = config.get('fast', False)
+    if not isinstance(fast, bool):
+        raise ConfigError(f'fast={fast!r}: accepted are True and False')
+    if not fast:
+        return
+    kind = config.optim_wrapper.get('type', 'OptimWrapper')
+    kind = getattr(kind, '__name__', kind)
+    reasons = {
+        'the config is of a detector': is_detection(config),
+        'compile is set': bool(config.get('compile')),
+        f'optim_wrapper.type={kind!r} (--amp) has a precision of its own': 'Amp' in kind,
+    }
+    for reason, found in reasons.items():
+        if found:
+            raise ConfigError(f'fast=True (--fast): {reason}; accepted is one of them')
+
+
 def is_detection(config: Config) -> bool:
     """Whether a config is one of mmdet's or made from one."""
     return config.get('default_scope') == 'mmdet'

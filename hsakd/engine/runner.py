@@ -20,6 +20,7 @@ from hsakd.utils.checkpoint import (
 )
 from hsakd.utils.errors import CheckpointError
 
+from .acceleration import accelerate, use_channels_last
 from .checkpoint_files import BACKEND
 from .distributed import (
     SharedStatisticsHook,
@@ -74,6 +75,8 @@ class DistillationRunner(Runner):
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """mmengine's, without a GPU too, and with fixed parts left out of the traffic."""
+        if not is_model_wrapper(model):
+            use_channels_last(model, self.cfg.get('fast', False))  # before DDP copies the layout
         if self.distributed and not is_model_wrapper(model):
             check_settings(self.cfg)
             leave_out_fixed_parts(model)
@@ -127,6 +130,12 @@ class DistillationRunner(Runner):
         vars(dataloader)['batch_size'] = config['batch_size']  # torch's is None with batch samplers
         settings = {key: loop[key] for key in loop if key not in ('type', 'by_epoch', '_scope_')}
         return kind(self, dataloader, self.cfg.get('max_bad_images', 0), **settings)
+
+    def _maybe_compile(self, target: str) -> None:
+        """mmengine's, which is the last step before the loop of training, and our acceleration."""
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        accelerate(model, self.cfg.get('fast', False))
+        super()._maybe_compile(target)
 
     def train(self) -> nn.Module:
         """mmengine's, with faults of loaders and other processes in one line."""

@@ -49,6 +49,7 @@ class HSAKDOffline(BaseModel):
         super().__init__(build_preprocessor(data_preprocessor), init_cfg)
         self.student = MODELS.build(student)
         self.teacher = MODELS.build(teacher).requires_grad_(False)
+        self.teacher_logits = self.teacher.logits
         self.teacher_ckpt = teacher_ckpt
         self.kl = MODELS.build(kd_loss or dict(type='KLDivergence'))
         check_same_outputs(
@@ -75,7 +76,7 @@ class HSAKDOffline(BaseModel):
         y = class_labels(data_samples)
         x_rot = self.student.transforms(inputs)
         with torch.no_grad():
-            f_teacher, c_teacher = self.teacher.logits(x_rot)
+            f_teacher, c_teacher = self.teacher_logits(x_rot)
         f_student, c_student = self.student.logits(x_rot)
 
         f_upright = f_student[:: self.student.transforms.num_transforms]

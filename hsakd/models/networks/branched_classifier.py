@@ -7,7 +7,7 @@ from mmpretrain.models import ImageClassifier
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
-from hsakd.models.backbones.stages import run_stages
+from hsakd.models.backbones.stages import Stages, find_stages, run_stages
 from hsakd.registry import MODELS
 from hsakd.utils.errors import ConfigError
 
@@ -73,11 +73,19 @@ class BranchedClassifier(ImageClassifier):
             )
             self.joint_heads = ModuleList(MODELS.build(joint_head) for _ in self.branches)
         self.aggregate = self._checked_aggregate(aggregate)
+        self._stages: Stages | None = None
 
     @property
     def num_branches(self) -> int:
         """L, the number of auxiliary branches."""
         return 0 if self.branches is None else len(self.branches)
+
+    def keep_stages(self) -> None:
+        """Take the backbone apart once, instead of in every call; no module may be replaced then.
+
+        A compiler cannot follow how it is taken apart.
+        """
+        self._stages = find_stages(self.backbone)
 
     def logits(self, inputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """f(x) and all c_l(x) of images taken as they are.
@@ -90,7 +98,7 @@ class BranchedClassifier(ImageClassifier):
         """
         if self.branches is None:
             return self.head(self.extract_feat(inputs)), ()
-        feature_maps, outputs = run_stages(self.backbone, inputs)
+        feature_maps, outputs = run_stages(self.backbone, inputs, self._stages)
         logits = self.head(self.neck(outputs) if self.with_neck else outputs)
         embeddings = self.branches(feature_maps)
         return logits, tuple(h(e) for h, e in zip(self.joint_heads, embeddings, strict=True))
@@ -110,7 +118,7 @@ class BranchedClassifier(ImageClassifier):
             inputs: [N, C, H, W], not rotated.
             data_samples: With ``gt_label``.
         """
-        logits = self.head(self.extract_feat(inputs))
+        logits, _ = self.logits(inputs)
         return dict(loss_cls=self.head.loss_module(logits, class_labels(data_samples)))
 
     def predict(

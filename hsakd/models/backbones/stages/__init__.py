@@ -22,6 +22,7 @@ from . import (  # noqa: F401  each registers its families
 )
 from .interface import (
     Stages,
+    find_stages,
     fresh_copy,
     repeat_last_stage,
     run_stages,
@@ -31,6 +32,7 @@ from .interface import (
 
 __all__ = [
     'Stages',
+    'find_stages',
     'fresh_copy',
     'repeat_last_stage',
     'run_stages',

@@ -59,7 +59,16 @@ def repeat_last_stage(backbone: BaseModule) -> nn.Module:
     raise _unknown(backbone)
 
 
-def run_stages(backbone: BaseModule, images: Tensor) -> tuple[Sequence[Tensor], tuple[Tensor, ...]]:
+def find_stages(backbone: BaseModule) -> Stages | None:
+    """The stages of ``backbone``; None where its family is not registered."""
+    if split_stages.dispatch(type(backbone)) is split_stages.dispatch(object):
+        return None
+    return split_stages(backbone)
+
+
+def run_stages(
+    backbone: BaseModule, images: Tensor, parts: Stages | None = None
+) -> tuple[Sequence[Tensor], tuple[Tensor, ...]]:
     """The feature map of every stage, and what ``backbone(images)`` returns.
 
     The stages of an unknown family are those whose maps it returns.
@@ -67,11 +76,12 @@ def run_stages(backbone: BaseModule, images: Tensor) -> tuple[Sequence[Tensor], 
     Args:
         backbone: Of any family.
         images: [N, 3, H, W].
+        parts: Of :func:`find_stages`, where they are known already.
     """
-    if split_stages.dispatch(type(backbone)) is split_stages.dispatch(object):
+    parts = parts or find_stages(backbone)
+    if parts is None:
         maps = backbone(images)
         return maps, maps
-    parts = split_stages(backbone)
     x = parts.stem(images)
     maps = []
     for stage in parts.stages:

@@ -1,0 +1,250 @@
+"""Training made fast: exact by default, and faster at less precision where that is asked for."""
+
+import copy
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from mmengine.logging import print_log
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils import fuse_conv_bn_weights
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+from hsakd.models import BranchedClassifier
+from hsakd.ops import FixedWinogradConv2d, FuseEpilogues, WinogradConv2d, takes_winograd
+
+Logits = Callable[[Tensor], tuple[Tensor, tuple[Tensor, ...]]]
+
+#: Largest relative difference between a network and its copy with batch norms folded.
+FOLDING_TOLERANCE = 1e-4
+
+
+def accelerate(model: nn.Module, fast: bool = False) -> None:
+    """Set up a distiller, teacher or plain network for training, where it is and as it is.
+
+    To be called when its weights are loaded. Keys and values of its state dict do not change.
+
+    By default what is computed stays the same up to rounding: on a CPU, maps are in
+    ``channels_last``; a fixed teacher runs in inference mode with its batch norms folded.
+
+    Args:
+        model: Distiller or network; what has neither ``networks``, ``student`` nor ``logits`` is
+            left as it is, as detectors are.
+        fast: Also run networks under training by ``torch.compile``, in bfloat16 where the hardware
+            has it, on CPUs without it with Winograd convolutions. Losses and weights stay float32;
+            validation is not compiled, and in float32.
+    """
+    use_channels_last(model, fast)
+    if fast:
+        for network in _networks(model):
+            network.logits = _TrainedNetwork(network)
+    if hasattr(model, 'teacher'):
+        model.teacher_logits = FixedNetwork(model.teacher, fast)
+
+
+def use_channels_last(model: nn.Module, fast: bool = False) -> None:
+    """Put weights, and so maps, into that order in memory where it wins; see :func:`accelerate`."""
+    parameter = next(model.parameters(), None)
+    if _networks(model) and (parameter.device.type == 'cpu' or fast):
+        model.to(memory_format=torch.channels_last)
+
+
+def _networks(model: nn.Module) -> list[BranchedClassifier]:
+    """Those under training."""
+    if hasattr(model, 'networks'):
+        return list(model.networks)
+    network = getattr(model, 'student', model)
+    return [network] if isinstance(network, BranchedClassifier) else []
+
+
+class FixedNetwork:
+    """Logits of a network that does not learn any more, in inference mode.
+
+    With the first batch it makes a copy of the network, whose batch norms it folds into the
+    convolutions before them.
+
+    Args:
+        network: With its weights.
+        fast: As that of :func:`accelerate`.
+    """
+
+    def __init__(self, network: BranchedClassifier, fast: bool = False) -> None:
+        self.network = network
+        self.fast = fast
+        self._logits: Logits | None = None
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """As the network's ``logits``, without a gradient."""
+        with torch.no_grad():
+            if self._logits is None:
+                self._logits = self._prepared(images)
+            return self._logits(images)
+
+    def _prepared(self, images: Tensor) -> Logits:
+        network = fold_batch_norms(self.network, images[:2])
+        if not self.fast:
+            return network.logits
+        if _by_winograd(images.device):
+            _replace(network, {m: FixedWinogradConv2d(m) for m in _winograd_layers(network)})
+        return _compiled(network)
+
+
+class _TrainedNetwork:
+    """Logits of a network under training: compiled then, and not where it is validated."""
+
+    def __init__(self, network: BranchedClassifier) -> None:
+        self._network = network
+        self._eager = network.logits
+        if _by_winograd(next(network.parameters()).device):
+            for layer in _winograd_layers(network):
+                layer.__class__ = WinogradConv2d
+        self._compiled = _compiled(network)
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """As the network's ``logits``."""
+        return self._compiled(images) if self._network.training else self._eager(images)
+
+
+def _compiled(network: BranchedClassifier) -> Logits:
+    """What gives a network's logits in float32, compiled for each shape of images.
+
+    There are two in a training, since the last batch of an epoch may be smaller.
+    """
+    network.keep_stages()
+    if next(network.parameters()).device.type == 'cuda':
+        options = {'triton.cudagraphs': True}
+    else:
+        options = dict(post_grad_custom_pre_pass=FuseEpilogues())
+    run = torch.compile(network.logits, dynamic=False, options=options)
+
+    def logits(images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        device = images.device
+        with torch.autocast(device.type, torch.bfloat16, has_bfloat16(device)):
+            f, c = run(images)
+        # Copies, since the next call of a CUDA graph writes to the same memory.
+        return f.to(torch.float32, copy=True), tuple(x.to(torch.float32, copy=True) for x in c)
+
+    return logits
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 faster than float32."""
+    if device.type == 'cpu':
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get('avx512_bf16') or capabilities.get('amx_bf16'))
+    return device.type == 'cuda' and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def _by_winograd(device: torch.device) -> bool:
+    return device.type == 'cpu' and not has_bfloat16(device)
+
+
+def _winograd_layers(network: nn.Module) -> list[nn.Conv2d]:
+    return [module for module in network.modules() if takes_winograd(module)]
+
+
+@torch.no_grad()
+def fold_batch_norms(network: BranchedClassifier, images: Tensor) -> BranchedClassifier:
+    """A copy for inference, whose batch norms are part of the convolutions before them.
+
+    Which convolution a norm follows is seen in a forward pass. Where the copy's logits differ by
+    more than ``FOLDING_TOLERANCE``, it keeps its batch norms.
+
+    Args:
+        network: Any network.
+        images: [B, C, H, W], for that forward pass.
+    """
+    plain = copy.deepcopy(network).eval().requires_grad_(False)
+    folded = copy.deepcopy(plain)
+    identities = {}
+    for conv, norm in _conv_norm_pairs(folded, images):
+        statistics = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+        conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics)
+        identities[norm] = nn.Identity()
+    _replace(folded, identities)
+    difference = max(
+        (torch.dist(a, b) / b.norm()).item()
+        for a, b in zip(_flat(folded.logits(images)), _flat(plain.logits(images)), strict=True)
+    )
+    if not difference <= FOLDING_TOLERANCE:
+        print_log(
+            f'the fixed teacher keeps its batch norms: folded into convolutions, they change its '
+            f'logits by {difference:.1e}, where {FOLDING_TOLERANCE:.0e} is accepted',
+            'current',
+            logging.WARNING,
+        )
+        return plain
+    return folded
+
+
+def _flat(logits: tuple[Tensor, tuple[Tensor, ...]]) -> list[Tensor]:
+    return [logits[0], *logits[1]]
+
+
+def _conv_norm_pairs(
+    network: BranchedClassifier, images: Tensor
+) -> list[tuple[nn.Conv2d, _BatchNorm]]:
+    """Convolutions that run once, and whose output goes to a norm in eval mode and nowhere else."""
+    made = {}  # by identity of the output
+    calls, pairs = Counter(), []
+
+    def after_conv(conv: nn.Conv2d, args: tuple, output: Tensor) -> None:
+        made[id(output)] = conv, output
+        calls[conv] += 1
+
+    def before_norm(norm: _BatchNorm, args: tuple) -> None:
+        calls[norm] += 1
+        if id(args[0]) in made and norm.running_mean is not None:
+            pairs.append((*made[id(args[0])], norm))
+
+    with _hooks() as handles, _Uses() as uses:
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):
+                handles.append(module.register_forward_hook(after_conv))
+            elif isinstance(module, _BatchNorm):
+                handles.append(module.register_forward_pre_hook(before_norm))
+        network.logits(images)
+    return [
+        (conv, norm)
+        for conv, output, norm in pairs
+        if calls[conv] == calls[norm] == uses.count[id(output)] == 1
+    ]
+
+
+class _Uses(TorchFunctionMode):
+    """Counts the operators that take a tensor, by its identity, and give another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = Counter()
+        self._kept = []  # so that identities are not given again
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if any(isinstance(leaf, Tensor) for leaf in tree_leaves(result)):
+            self._kept.append(result)
+            leaves = tree_leaves((args, kwargs))
+            self.count.update({id(leaf) for leaf in leaves if isinstance(leaf, Tensor)})
+        return result
+
+
+@contextmanager
+def _hooks() -> Iterator[list]:
+    handles = []
+    try:
+        yield handles
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _replace(network: nn.Module, replacements: dict[nn.Module, nn.Module]) -> None:
+    for parent in list(network.modules()):
+        for name, child in parent.named_children():
+            if child in replacements:
+                setattr(parent, name, replacements[child])
+

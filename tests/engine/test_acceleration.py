@@ -1,0 +1,168 @@
+"""Accelerated training computes what plain training does, and leaves state dicts as they are."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from hsakd.engine import acceleration
+from hsakd.engine.acceleration import FixedNetwork, accelerate, fold_batch_norms
+from hsakd.registry import MODELS
+from tests.conftest import batch, network_cfg
+
+MODEL_CFGS = dict(
+    baseline=network_cfg(branches=False, width=16),
+    teacher=network_cfg(type='HSAKDTeacher', width=16),
+    offline=dict(
+        type='HSAKDOffline',
+        student=network_cfg(width=16),
+        teacher=network_cfg(depth=14, width=16),
+    ),
+    online=dict(type='HSAKDOnline', networks=2 * [network_cfg(width=16)]),
+)
+
+
+def build(name, dtype=torch.float32):
+    torch.manual_seed(0)
+    model = MODELS.build(copy.deepcopy(MODEL_CFGS[name]))
+    for module in model.modules():  # as after training, not what they start with
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -1, 1)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+            nn.init.uniform_(module.weight, 0.5, 2)
+            nn.init.uniform_(module.bias, -1, 1)
+    if name == 'offline':
+        model.teacher.load_state_dict(model.teacher.state_dict())
+    return model.to(dtype).train()
+
+
+def losses_of_steps(model, steps=3, dtype=torch.float32):
+    """Losses of some steps, in which weights change."""
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.SGD(learning, lr=0.01, momentum=0.9)
+    torch.manual_seed(1)
+    inputs, samples = batch(6, dtype=dtype)
+    losses = []
+    for _ in range(steps):
+        terms = model(inputs, samples, mode='loss')
+        optimizer.zero_grad()
+        sum(terms.values()).backward()
+        optimizer.step()
+        losses.append(torch.stack(list(terms.values())).detach())
+    return torch.stack(losses)
+
+
+@pytest.mark.parametrize('name', MODEL_CFGS)
+def test_exact_is_the_plain_computation(name):
+    plain, exact = build(name, torch.float64), build(name, torch.float64)
+    accelerate(exact)
+    wanted = losses_of_steps(plain, dtype=torch.float64)
+    torch.testing.assert_close(
+        losses_of_steps(exact, dtype=torch.float64), wanted, rtol=1e-9, atol=1e-9
+    )
+    assert exact.state_dict().keys() == plain.state_dict().keys()
+    for key, value in plain.state_dict().items():
+        torch.testing.assert_close(exact.state_dict()[key], value, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', MODEL_CFGS)
+def test_fast_is_exact_within_its_precision(name):
+    plain, fast = build(name), build(name)
+    accelerate(fast, fast=True)
+    on_cpu = acceleration.has_bfloat16(torch.device('cpu'))
+    tolerance = dict(rtol=0.05, atol=0.05) if on_cpu else dict(rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(losses_of_steps(fast), losses_of_steps(plain), **tolerance)
+    assert fast.state_dict().keys() == plain.state_dict().keys()
+    inputs, samples = batch(3)
+    scores = [
+        torch.stack([s.pred_score for s in model.eval()(inputs, samples, mode='predict')])
+        for model in (fast, plain)
+    ]
+    torch.testing.assert_close(*scores, **tolerance)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', MODEL_CFGS)
+def test_fast_networks_are_one_graph(name):
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    model = build(name)
+    accelerate(model, fast=True)
+    losses_of_steps(model)
+    counters = torch._dynamo.utils.counters
+    graphs = dict(baseline=1, teacher=1, offline=2, online=2)[name]
+    assert counters['stats']['unique_graphs'] == graphs
+    assert not counters['graph_break']
+
+
+@pytest.mark.parametrize('width', [4, 16])
+def test_folded_network_gives_the_same_logits(width):
+    cfg = network_cfg(depth=14, width=width)
+    network = MODELS.build(cfg).double().eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -1, 1)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+    images = torch.randn(4, 3, 16, 16, dtype=torch.float64)
+    before = copy.deepcopy(network.state_dict())
+    folded = fold_batch_norms(network, images[:2])
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    torch.testing.assert_close(folded.logits(images), network.logits(images))
+    assert all(torch.equal(network.state_dict()[key], value) for key, value in before.items())
+
+
+class Twice(nn.Module):
+    """A convolution whose output goes to a norm and elsewhere: it cannot be folded."""
+
+    def __init__(self, channels=16):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.norm = nn.BatchNorm2d(channels)
+
+    def forward(self, x):
+        out = self.conv(x)
+        return out + self.norm(out)
+
+
+def test_what_cannot_be_folded_stays_as_it_is():
+    network = MODELS.build(network_cfg(width=16)).eval()
+    network.backbone.layer1.append(Twice().eval())
+    nn.init.uniform_(network.backbone.layer1[-1].norm.running_mean, -1, 1)
+    images = torch.randn(2, 3, 16, 16)
+    folded = fold_batch_norms(network, images)
+    torch.testing.assert_close(folded.logits(images), network.logits(images))
+    assert any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+
+
+def test_pre_activation_norms_before_convolutions_are_kept():
+    cfg = network_cfg()
+    cfg['backbone'] = dict(type='WideResNet', depth=10, widen_factor=1)
+    cfg['head']['in_channels'] = 64
+    network = MODELS.build(cfg).eval()
+    images = torch.randn(2, 3, 16, 16)
+    folded = fold_batch_norms(network, images)
+    torch.testing.assert_close(folded.logits(images), network.logits(images))
+    first, second = (stage[0] for stage in folded.backbone.stages[:2])
+    # The stem's output goes to the first norm and past the block.
+    assert isinstance(first.bn1, nn.BatchNorm2d) and isinstance(first.bn2, nn.Identity)
+    assert isinstance(second.bn1, nn.BatchNorm2d) and isinstance(second.bn2, nn.Identity)
+
+
+def test_fixed_network_keeps_no_graph_and_no_activation():
+    model = build('offline')
+    fixed = FixedNetwork(model.teacher)
+    model.teacher.requires_grad_(True)
+    f, c = fixed(torch.randn(4, 3, 16, 16))
+    assert not any(logits.requires_grad for logits in (f, *c))
+
+
+def test_weights_are_channels_last_on_a_cpu_and_detectors_left_alone():
+    model = build('offline')
+    accelerate(model)
+    weight = model.student.backbone.layer1[0].conv1.weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    other = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1))
+    accelerate(other, fast=True)
+    assert type(other[0]) is nn.Conv2d and other[0].weight.is_contiguous()

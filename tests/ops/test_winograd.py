@@ -1,0 +1,179 @@
+"""Winograd convolutions against torch's in float64."""
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from hsakd.ops import FixedWinogradConv2d, FuseEpilogues, WinogradConv2d, takes_winograd
+from hsakd.ops import winograd as module
+from hsakd.utils.errors import ConfigError
+
+TOLERANCE = 5e-6  # relative; direct convolutions in float32 have 1e-6 and less
+
+
+def difference(found, wanted):
+    return ((found.double() - wanted).norm() / wanted.norm()).item()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    images=st.integers(1, 5),
+    inputs=st.sampled_from([16, 32, 48]),
+    outputs=st.sampled_from([16, 32, 80]),
+    height=st.integers(1, 13),
+    width=st.integers(1, 13),
+    bias=st.booleans(),
+    nhwc=st.booleans(),
+)
+def test_outputs_and_gradients_are_those_of_torch(
+    images, inputs, outputs, height, width, bias, nhwc
+):
+    torch.manual_seed(0)
+    layer = nn.Conv2d(inputs, outputs, 3, padding=1, bias=bias)
+    exact = copy.deepcopy(layer).double()
+    x = torch.randn(images, inputs, height, width)
+    if nhwc:
+        x, layer = x.to(memory_format=torch.channels_last), layer.to(
+            memory_format=torch.channels_last
+        )
+    assert takes_winograd(layer)
+    fixed = FixedWinogradConv2d(layer)
+    layer.__class__ = WinogradConv2d
+    x_exact = x.double().requires_grad_()
+    x.requires_grad_()
+
+    y, y_exact = layer(x), exact(x_exact)
+    gradient = torch.randn_like(y)
+    y.backward(gradient)
+    y_exact.backward(gradient.double())
+    assert difference(y, y_exact) < TOLERANCE
+    assert difference(fixed(x), y_exact) < TOLERANCE
+    assert difference(x.grad, x_exact.grad) < TOLERANCE
+    assert difference(layer.weight.grad, exact.weight.grad) < TOLERANCE
+    if bias:
+        assert difference(layer.bias.grad, exact.bias.grad) < TOLERANCE
+
+
+@pytest.mark.parametrize('relu', [False, True])
+@pytest.mark.parametrize('residual', [False, True])
+def test_what_follows_is_computed_in_the_same_pass(residual, relu):
+    layer = nn.Conv2d(16, 32, 3, padding=1)
+    fixed = FixedWinogradConv2d(layer)
+    x, other = torch.randn(2, 16, 6, 7), torch.randn(2, 32, 6, 7) if residual else None
+    wanted = layer.double()(x.double())
+    wanted = wanted + other.double() if residual else wanted
+    wanted = wanted.relu() if relu else wanted
+    found = torch.ops.hsakd.winograd_fixed(x, fixed.weights, fixed.bias, other, relu)
+    assert difference(found, wanted) < TOLERANCE
+
+
+def test_operators_are_what_a_compiler_takes_them_for():
+    x, weight = torch.randn(2, 16, 5, 6, requires_grad=True), torch.randn(32, 16, 3, 3)
+    torch.library.opcheck(torch.ops.hsakd.winograd, (x, weight.requires_grad_()))
+    gradient = torch.randn(2, 32, 5, 6)
+    x, weight = x.detach(), weight.detach()
+    torch.library.opcheck(torch.ops.hsakd.winograd_gradient, (gradient, weight))
+    torch.library.opcheck(torch.ops.hsakd.winograd_weight_gradient, (x, gradient))
+    fixed = FixedWinogradConv2d(nn.Conv2d(16, 32, 3, padding=1))
+    args = (x, fixed.weights, fixed.bias, gradient, True)
+    torch.library.opcheck(torch.ops.hsakd.winograd_fixed, args)
+
+
+def test_two_runs_give_the_same_bits():
+    x = torch.randn(8, 16, 16, 16)
+    weight = torch.randn(16, 16, 3, 3, requires_grad=True)
+    grads = []
+    for _ in range(2):
+        y = torch.ops.hsakd.winograd(x, weight)
+        grads.append(torch.autograd.grad(y.square().sum(), weight)[0])
+    assert torch.equal(*grads)
+
+
+@pytest.mark.parametrize(
+    'layer',
+    [
+        nn.Conv2d(3, 16, 3, padding=1),
+        nn.Conv2d(16, 24, 3, padding=1),
+        nn.Conv2d(16, 16, 1),
+        nn.Conv2d(16, 16, 3, stride=2, padding=1),
+        nn.Conv2d(16, 16, 3, padding=2, dilation=2),
+        nn.Conv2d(16, 16, 3, padding=1, groups=16),
+        nn.Conv2d(16, 16, 3, padding=1, padding_mode='circular'),
+        nn.Conv2d(16, 16, 3, padding=1).double(),
+        nn.Linear(16, 16),
+    ],
+)
+def test_other_layers_are_left_to_torch(layer):
+    assert not takes_winograd(layer)
+
+
+class Block(nn.Module):
+    """A residual block whose convolutions are fixed, as compilers see it."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = (
+            FixedWinogradConv2d(nn.Conv2d(16, 16, 3, padding=1)) for _ in range(2)
+        )
+
+    def forward(self, x):
+        out = self.two(self.one(x).relu_())
+        out += x
+        again = self.one(out.relu())
+        return again + again.mean(), again  # used twice: stays as it is
+
+
+def test_compiled_block_has_additions_and_relus_in_its_convolutions():
+    seen = []
+
+    class Recorded(FuseEpilogues):
+        def __call__(self, graph):
+            super().__call__(graph)
+            seen.extend(node for node in graph.nodes if node.op == 'call_function')
+
+        def uuid(self):
+            return None  # not from the cache, so that it is called
+
+    block, x = Block(), torch.randn(2, 16, 8, 8)
+    with torch.no_grad():
+        compiled = torch.compile(block, options=dict(post_grad_custom_pre_pass=Recorded()))
+        for found, wanted in zip(compiled(x), block(x), strict=True):
+            torch.testing.assert_close(found, wanted)
+    convs = [n for n in seen if n.target is torch.ops.hsakd.winograd_fixed.default]
+    assert [(n.args[3] is not None, n.args[4]) for n in convs] == [
+        (False, True),
+        (True, True),
+        (False, False),
+    ]
+    assert not any(n.target is torch.ops.aten.relu.default for n in seen)
+
+
+@pytest.mark.parametrize('compiler', ['no-such-compiler', 'false'])
+def test_a_machine_that_cannot_compile_is_told_so(compiler, monkeypatch, tmp_path):
+    monkeypatch.setenv('CXX', compiler)
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    module._library.cache_clear()
+    try:
+        with pytest.raises(ConfigError, match=f'needs a C.. compiler.*{compiler}'):
+            module._library()
+        assert not list(tmp_path.rglob('*.so'))
+    finally:
+        module._library.cache_clear()
+
+
+def test_compiled_once(monkeypatch, tmp_path):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    module._library.cache_clear()
+    try:
+        module._library()
+        (file,) = tmp_path.rglob('*.so')
+        written = file.stat().st_mtime_ns
+        module._library.cache_clear()
+        module._library()
+        assert file.stat().st_mtime_ns == written
+    finally:
+        module._library.cache_clear()
