@@ -22,6 +22,7 @@ from hsakd.utils.errors import ConfigError
 _SOURCE = Path(__file__).with_name('winograd.cpp')
 _FLAGS = ('-O3', '-march=native', '-std=c++17', '-fopenmp', '-fPIC', '-shared')
 _PANEL = 16  # channels come in so many, see winograd.cpp
+_NHWC = torch.channels_last
 
 
 def takes_winograd(conv: nn.Module) -> bool:
@@ -43,7 +44,7 @@ class WinogradConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C_in, H, W] to [N, C_out, H, W]."""
-        out = _convolve(x, self.weight)
+        out = torch.ops.hsakd.winograd(x, self.weight)
         return out if self.bias is None else out + self.bias[:, None, None]
 
 
@@ -64,35 +65,31 @@ class FixedWinogradConv2d(nn.Module):
         return torch.ops.hsakd.winograd_fixed(x, self.weights, self.bias, None, False)
 
 
-@torch.library.custom_op('hsakd::winograd', mutates_args=())
 def _convolve(x: Tensor, weight: Tensor) -> Tensor:
     """Convolution of maps [N, C_in, H, W] with weights [C_out, C_in, 3, 3], differentiable."""
     return _forward(x, _transformed(weight))
 
 
-@torch.library.custom_op('hsakd::winograd_gradient', mutates_args=())
 def _input_gradient(gradient: Tensor, weight: Tensor) -> Tensor:
     """Gradient of the maps, which is a convolution with turned weights."""
     return _forward(gradient, _transformed(weight.flip(2, 3).transpose(0, 1)))
 
 
-@torch.library.custom_op('hsakd::winograd_weight_gradient', mutates_args=())
 def _weight_gradient(x: Tensor, gradient: Tensor) -> Tensor:
     """Gradient of the weights, [C_out, C_in, 3, 3]."""
-    x, gradient = _nhwc(x), _nhwc(gradient)
+    x, gradient = x.contiguous(memory_format=_NHWC), gradient.contiguous(memory_format=_NHWC)
     n, inputs, h, w = x.shape
     outputs = gradient.shape[1]
     result = _maps(x, outputs, inputs, 3, 3)
     threads = torch.get_num_threads()
     sums = x.new_empty(threads, 36, inputs, outputs)
     _library().hsakd_winograd_weight_gradient(
-        _at(x), _at(gradient), _at(result), *map(_int, (n, h, w, inputs, outputs)),
-        *map(_int, result.stride()), _at(sums), threads,
+        x.data_ptr(), gradient.data_ptr(), result.data_ptr(), n, h, w, inputs, outputs,
+        *result.stride(), sums.data_ptr(), threads,
     )  # fmt: skip
     return result
 
 
-@torch.library.custom_op('hsakd::winograd_fixed', mutates_args=())
 def _convolve_fixed(
     x: Tensor, weights: Tensor, bias: Tensor | None, residual: Tensor | None, relu: bool
 ) -> Tensor:
@@ -108,49 +105,12 @@ def _convolve_fixed(
     return _forward(x, weights, bias, residual, relu)
 
 
-@_convolve.register_fake
-def _(x: Tensor, weight: Tensor) -> Tensor:
-    return _maps(x, x.shape[0], weight.shape[0], *x.shape[2:])
-
-
-@_input_gradient.register_fake
-def _(gradient: Tensor, weight: Tensor) -> Tensor:
-    return _maps(gradient, gradient.shape[0], weight.shape[1], *gradient.shape[2:])
-
-
-@_weight_gradient.register_fake
-def _(x: Tensor, gradient: Tensor) -> Tensor:
-    return _maps(x, gradient.shape[1], x.shape[1], 3, 3)
-
-
-@_convolve_fixed.register_fake
-def _(
-    x: Tensor, weights: Tensor, bias: Tensor | None, residual: Tensor | None, relu: bool
-) -> Tensor:
-    return _maps(x, x.shape[0], weights.shape[1] * _PANEL, *x.shape[2:])
-
-
-def _setup_context(ctx, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs)
-
-
-def _backward(ctx, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    x, weight = ctx.saved_tensors
-    return (
-        _input_gradient(gradient, weight) if ctx.needs_input_grad[0] else None,
-        _weight_gradient(x, gradient) if ctx.needs_input_grad[1] else None,
-    )
-
-
-_convolve.register_autograd(_backward, setup_context=_setup_context)
-
-
 def _transformed(weight: Tensor) -> Tensor:
     """Weights [C_out, C_in, 3, 3] as the operators take them: [36, C_out / 16, C_in, 16]."""
     outputs, inputs = weight.shape[:2]
     result = weight.new_empty(36, outputs // _PANEL, inputs, _PANEL)
     _library().hsakd_winograd_weights(
-        _at(weight), *map(_int, (outputs, inputs, *weight.stride())), _at(result)
+        weight.data_ptr(), outputs, inputs, *weight.stride(), result.data_ptr()
     )
     return result
 
@@ -162,35 +122,76 @@ def _forward(
     residual: Tensor | None = None,
     relu: bool = False,
 ) -> Tensor:
-    x = _nhwc(x)
+    x = x.contiguous(memory_format=_NHWC)
     n, inputs, h, w = x.shape
     outputs = weights.shape[1] * _PANEL
     result = _maps(x, n, outputs, h, w)
-    residual = None if residual is None else _nhwc(residual)
+    if residual is not None:
+        residual = residual.contiguous(memory_format=_NHWC)
     _library().hsakd_winograd_forward(
-        _at(x), _at(weights), _at(bias), _at(residual), relu, _at(result),
-        *map(_int, (n, h, w, inputs, outputs)),
-    )  # fmt: skip
+        x.data_ptr(),
+        weights.data_ptr(),
+        None if bias is None else bias.data_ptr(),
+        None if residual is None else residual.data_ptr(),
+        *(relu, result.data_ptr(), n, h, w, inputs, outputs),
+    )
     return result
 
 
 def _maps(like: Tensor, n: int, channels: int, h: int, w: int) -> Tensor:
-    return torch.empty_strided(
-        (n, channels, h, w), (channels * h * w, 1, channels * w, channels), dtype=like.dtype,
-        device=like.device,
-    )  # fmt: skip
+    strides = channels * h * w, 1, channels * w, channels
+    return like.new_empty_strided((n, channels, h, w), strides)
 
 
-def _nhwc(maps: Tensor) -> Tensor:
-    """In that order in memory. ``contiguous`` takes strides of dimensions of size 1 as they are."""
-    return maps.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+def _setup_context(ctx, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
 
 
-def _at(tensor: Tensor | None) -> ctypes.c_void_p:
-    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
+def _backward(ctx, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    x, weight = ctx.saved_tensors
+    ops = torch.ops.hsakd
+    return (
+        ops.winograd_gradient(gradient, weight) if ctx.needs_input_grad[0] else None,
+        ops.winograd_weight_gradient(x, gradient) if ctx.needs_input_grad[1] else None,
+    )
 
 
-_int = ctypes.c_int64
+# Not by torch.library.custom_op, whose checks in every call take longer than small maps do.
+_namespace = torch.library.Library('hsakd', 'DEF')
+for _schema, _function, _fake in (
+    (
+        'winograd(Tensor x, Tensor weight) -> Tensor',
+        _convolve,
+        lambda x, weight: _maps(x, x.shape[0], weight.shape[0], *x.shape[2:]),
+    ),
+    (
+        'winograd_gradient(Tensor gradient, Tensor weight) -> Tensor',
+        _input_gradient,
+        lambda gradient, weight: _maps(
+            gradient, gradient.shape[0], weight.shape[1], *gradient.shape[2:]
+        ),
+    ),
+    (
+        'winograd_weight_gradient(Tensor x, Tensor gradient) -> Tensor',
+        _weight_gradient,
+        lambda x, gradient: _maps(x, gradient.shape[1], x.shape[1], 3, 3),
+    ),
+    (
+        'winograd_fixed(Tensor x, Tensor weights, Tensor? bias, Tensor? residual, bool relu)'
+        ' -> Tensor',
+        _convolve_fixed,
+        lambda x, weights, bias, residual, relu: _maps(
+            x, x.shape[0], weights.shape[1] * _PANEL, *x.shape[2:]
+        ),
+    ),
+):
+    _name = _schema.split('(')[0]
+    _namespace.define(_schema, tags=torch.Tag.needs_fixed_stride_order)
+    _namespace.impl(_name, _function, 'CPU')
+    torch.library.register_fake(f'hsakd::{_name}', _fake, lib=_namespace)
+torch.library.register_autograd(
+    'hsakd::winograd', _backward, setup_context=_setup_context, lib=_namespace
+)
 
 
 @functools.cache
@@ -217,7 +218,18 @@ def _library() -> ctypes.CDLL:
                 error = (done.stderr.strip().splitlines() or ['no message'])[0]
                 raise ConfigError(f'{needed}: {compiler!r} ended with {error!r}')
             os.replace(Path(folder) / name, cache / name)  # other processes see it whole
-    return ctypes.CDLL(str(cache / name))
+    library = ctypes.CDLL(str(cache / name))
+    address, number = ctypes.c_void_p, ctypes.c_int64
+    library.hsakd_winograd_weights.argtypes = [address, *6 * [number], address]
+    library.hsakd_winograd_forward.argtypes = [
+        *(*4 * [address], ctypes.c_int, address, *5 * [number])
+    ]
+    library.hsakd_winograd_weight_gradient.argtypes = [
+        *(*3 * [address], *9 * [number], address, ctypes.c_int)
+    ]
+    for function in ('weights', 'forward', 'weight_gradient'):
+        getattr(library, f'hsakd_winograd_{function}').restype = None
+    return library
 
 
 def _processor() -> dict:
