@@ -10,7 +10,7 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='mmpretrain.VisualizationHook', enable=False),
 )
-# Nothing waits for a GPU between two lines of the log, so that a step's time is known over them all.
+# Steps wait for a GPU where there is a line of the log, so that their time is a mean between two.
 log_processor = dict(custom_cfg=[dict(data_src='time', method_name='mean', window_size=50)])
 custom_hooks = [
     dict(type='SetupCheckHook'),

@@ -72,7 +72,8 @@ class DistillationRunner(Runner):
 
     def build_message_hub(self, message_hub: dict | None = None) -> MessageHub:
         """One that does not make each step wait; it keeps what the log reads, and a little more."""
-        hub = DeferredMessageHub.get_instance(**{'name': self.experiment_name, **(message_hub or {})})
+        settings = {'name': self.experiment_name, **(message_hub or {})}
+        hub = DeferredMessageHub.get_instance(**settings)
         windows = [self.log_processor.window_size]
         windows += [entry.get('window_size') for entry in self.log_processor.custom_cfg]
         if all(isinstance(window, int) for window in windows):  # others reach back to the start

@@ -31,9 +31,10 @@ WARM_UP = 10
 #: What is not counted as overhead.
 MODEL, STEP = 'model and optimiser', 'loop'
 
+_READS = ('item', 'tolist', 'numpy', 'cpu', 'nonzero', 'is_nonzero', 'equal')
+_READS += ('__bool__', '__float__', '__int__', '__index__')
 _TO_HOST = {
-    getattr(Tensor, name)
-    for name in ('item', 'tolist', 'numpy', 'cpu', '__bool__', '__float__', '__int__', '__index__')
+    getattr(place, name) for place in (Tensor, torch) for name in _READS if hasattr(place, name)
 }
 
 
@@ -94,6 +95,8 @@ def main() -> None:
         )
     if args.out:
         check_out_folder(args.out.parent, '--out')
+    from hsakd.engine.hooks import NonFiniteLossHook
+    from hsakd.engine.hooks.non_finite_loss_hook import ON_ACCELERATOR
     from hsakd.utils.files import write_files
 
     watch, rows, reads = Stopwatch(), [], []
@@ -128,6 +131,9 @@ def main() -> None:
 
     def count_reads(runner) -> None:
         loop = runner.train_loop
+        for hook in runner.hooks:
+            if isinstance(hook, NonFiniteLossHook):
+                hook.interval = hook.interval or ON_ACCELERATOR
         run_iter = loop.run_iter
 
         def one_step(*step_args) -> None:
@@ -140,13 +146,14 @@ def main() -> None:
     train(args.config, WARM_UP + args.steps, time_steps)
     del rows[:WARM_UP]
     train(args.config, 200, count_reads)
+    device = torch.accelerator.current_accelerator(check_available=True)
     report = summarise(rows)
     report |= dict(
         reads={step: count for step, count in enumerate(reads, 1) if count},
         history=args.history,
         steps=args.steps,
         torch=torch.__version__,
-        device=torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else 'cpu',
+        device=device.type if device else 'cpu',
     )
     print_report(report)
     if args.out:
@@ -197,7 +204,7 @@ def train(path: str, steps: int, prepare: Callable[[object], None]) -> None:
             num_workers=0,
         )
         config.train_cfg = dict(by_epoch=True, max_epochs=1)
-        config.custom_hooks = [hook for hook in config.custom_hooks if hook.type != 'SetupCheckHook']
+        config.custom_hooks = [h for h in config.custom_hooks if h.type != 'SetupCheckHook']
         config.experiment_name = Path(folder).name
         config.log_level = 'WARNING'
         runner = DistillationRunner.from_cfg(config)

@@ -6,6 +6,9 @@ from torch import Tensor
 from hsakd.registry import HOOKS
 from hsakd.utils.errors import NonFiniteLossError
 
+#: Iterations between two looks, for which the host waits: as many as between two lines of the log.
+ON_ACCELERATOR = 50
+
 
 @HOOKS.register_module()
 class NonFiniteLossHook(Hook):
@@ -43,7 +46,7 @@ class NonFiniteLossHook(Hook):
         losses = {name: value.detach() for name, value in outputs.items() if 'loss' in name}
         self._pending.append((runner.iter + 1, losses))
         on_cpu = all(value.device.type == 'cpu' for value in losses.values())
-        if self.every_n_inner_iters(batch_idx, self.interval or (1 if on_cpu else 50)):
+        if self.every_n_inner_iters(batch_idx, self.interval or (1 if on_cpu else ON_ACCELERATOR)):
             self._check_losses(runner)
         if self._checkpoint_is_due(runner):
             self._check_losses(runner)

@@ -66,11 +66,10 @@ class ProgressHook(Hook):
         )
         if self.every_n_inner_iters(batch_idx, self.interval):
             rate = runner.optim_wrapper.get_lr()['lr'][0]
-            scalars = runner.message_hub.log_scalars  # which wait for the device once
             losses = ' '.join(
-                f'{name.removeprefix("loss_")} {scalars[f"train/{name}"].current():.3f}'
-                for name in outputs
-                if 'loss' in name
+                f'{key.removeprefix("train/").removeprefix("loss_")} {history.current():.3f}'
+                for key, history in runner.message_hub.log_scalars.items()
+                if key.startswith('train/') and 'loss' in key
             )
             self.progress.update(self.task, figures=f'lr {rate:.4g}  {losses}')
 
