@@ -10,6 +10,8 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='mmpretrain.VisualizationHook', enable=False),
 )
+# Steps wait for a GPU where there is a line of the log, so that their time is a mean between two.
+log_processor = dict(custom_cfg=[dict(data_src='time', method_name='mean', window_size=50)])
 custom_hooks = [
     dict(type='SetupCheckHook'),
     dict(type='FewShotRecordHook'),

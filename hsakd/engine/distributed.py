@@ -59,6 +59,8 @@ def restarted() -> bool:
 
 def anywhere(flag: bool) -> bool:
     """Whether ``flag`` is set in any of the processes, which all have to ask."""
+    if not is_distributed():
+        return flag
     value = torch.tensor(int(flag))
     all_reduce(value, 'max')
     return bool(value.item())

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 from mmengine.dist import all_reduce, broadcast_object_list
-from mmengine.logging import MMLogger
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import BaseLoop, Runner
@@ -31,6 +31,7 @@ from .distributed import (
 )
 from .faults import described
 from .loops import TRAIN_LOOPS, ResumableEpochs, ResumableIterations
+from .message_hub import DeferredMessageHub
 from .pretrained_backbone import KEY, RANDOM, load_pretrained_backbone
 from .training_data import init_worker, training_loader
 
@@ -41,6 +42,9 @@ _NOISE = (
     'Distributed training is not used',
     'Resumed iteration number is not divisible by',  # gradients are in our checkpoints
 )
+
+#: Steps that are kept of each loss and time, for hooks of anybody's.
+_HISTORY = 1000
 
 _in_backbone = re.compile(r'(?:^|\.)(backbone\.)').search  # by the name of a weight
 
@@ -66,6 +70,16 @@ class DistillationRunner(Runner):
         for handler in console_handlers(logger):
             handler.addFilter(_for_terminal)
         return logger
+
+    def build_message_hub(self, message_hub: dict | None = None) -> MessageHub:
+        """One that does not make each step wait; it keeps what the log reads, and a little more."""
+        settings = {'name': self.experiment_name, **(message_hub or {})}
+        hub = DeferredMessageHub.get_instance(**settings)
+        windows = [self.log_processor.window_size]
+        windows += [entry.get('window_size') for entry in self.log_processor.custom_cfg]
+        if all(isinstance(window, int) for window in windows):  # others reach back to the start
+            hub.train_length = max(_HISTORY, *windows)
+        return hub
 
     def setup_env(self, env_cfg: dict) -> None:
         """mmengine's, and gloo between processes where there is no accelerator."""

@@ -6,6 +6,9 @@ from torch import Tensor
 from hsakd.registry import HOOKS
 from hsakd.utils.errors import NonFiniteLossError
 
+#: Iterations between two looks, for which the host waits: as many as between two lines of the log.
+ON_ACCELERATOR = 50
+
 
 @HOOKS.register_module()
 class NonFiniteLossHook(Hook):
@@ -21,8 +24,9 @@ class NonFiniteLossHook(Hook):
     ``before_save_checkpoint`` would be too late.
 
     Args:
-        interval: Iterations between two looks at losses; by default 10 on an accelerator, and 1 on
-            the CPU, where a look costs nothing.
+        interval: Iterations of an epoch between two looks at losses; by default 50 on an
+            accelerator, as between two lines of the log, for which it waits as well, and 1 on the
+            CPU, where a look costs little.
     """
 
     priority = 'VERY_HIGH'
@@ -39,10 +43,10 @@ class NonFiniteLossHook(Hook):
         outputs: dict[str, Tensor] | None = None,
     ) -> None:
         """Remember the losses of this iteration, and look at them when it is time."""
-        losses = {name: value for name, value in outputs.items() if 'loss' in name}
+        losses = {name: value.detach() for name, value in outputs.items() if 'loss' in name}
         self._pending.append((runner.iter + 1, losses))
         on_cpu = all(value.device.type == 'cpu' for value in losses.values())
-        if len(self._pending) >= (self.interval or (1 if on_cpu else 10)):
+        if self.every_n_inner_iters(batch_idx, self.interval or (1 if on_cpu else ON_ACCELERATOR)):
             self._check_losses(runner)
         if self._checkpoint_is_due(runner):
             self._check_losses(runner)
@@ -75,7 +79,7 @@ class NonFiniteLossHook(Hook):
         pending, self._pending = self._pending, []
         if not pending:
             return
-        values = torch.stack([value.detach() for _, losses in pending for value in losses.values()])
+        values = torch.stack([value for _, losses in pending for value in losses.values()])
         if torch.isfinite(values).all():
             _check_loss_scale(runner, pending[-1][0])
             return

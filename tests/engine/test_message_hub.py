@@ -1,0 +1,207 @@
+"""The message hub holds what mmengine's would, and no step waits for a device to fill it."""
+
+import pickle
+import runpy
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from mmengine.logging import MessageHub
+from mmengine.runner import LogProcessor, Runner
+
+from hsakd.engine import ProgressHook
+from hsakd.engine.message_hub import DeferredMessageHub
+from hsakd.engine.runner import DistillationRunner
+from tests.conftest import ROOT
+
+benchmark = runpy.run_path(str(ROOT / 'tools/benchmarks/overhead.py'))
+CONFIG = str(ROOT / 'configs/hsakd/hsakd-offline_wrn-16-2_wrn-10-1_1xb64-80e_digits.py')
+
+
+@pytest.fixture(autouse=True)
+def _hubs_of_this_test():
+    MessageHub._instance_dict.clear()
+    yield
+    MessageHub._instance_dict.clear()
+
+
+numbers = st.floats(-10, 10, width=16)
+scalars = st.one_of(
+    numbers,
+    st.integers(-5, 5),
+    numbers.map(np.float32),
+    numbers.map(lambda x: np.array([x])),
+    numbers.map(torch.tensor),
+    numbers.map(lambda x: torch.tensor([x], dtype=torch.float64, requires_grad=True)),
+    numbers.map(lambda x: torch.tensor(x, dtype=torch.bfloat16)),
+    st.integers(-5, 5).map(torch.tensor),
+)
+events = st.one_of(
+    st.tuples(st.just('update'), st.sampled_from('abc'), scalars, st.integers(1, 3)),
+    st.tuples(st.just('read'), st.sampled_from('abc')),
+    st.just(('resume',)),
+)
+
+
+def _resumed(hub):
+    new = type(hub)(hub.instance_name)
+    new.load_state_dict(pickle.loads(pickle.dumps(hub.state_dict())))
+    return new
+
+
+@given(st.lists(events, max_size=30))
+def test_histories_are_those_of_mmengine(sequence):
+    ours, theirs = DeferredMessageHub('ours'), MessageHub('theirs')
+    for kind, *args in sequence:
+        if kind == 'update':
+            key, value, count = args
+            ours.update_scalar(key, value, count)
+            theirs.update_scalar(key, value, count)
+        elif kind == 'read' and args[0] in theirs.log_scalars:
+            assert ours.get_scalar(*args).current() == theirs.get_scalar(*args).current()
+        elif kind == 'resume':
+            ours, theirs = _resumed(ours), _resumed(theirs)
+    assert list(ours.log_scalars) == list(theirs.log_scalars)
+    for key, history in theirs.log_scalars.items():
+        for found, expected in zip(ours.log_scalars[key].data, history.data, strict=True):
+            np.testing.assert_array_equal(found, expected, strict=True)
+
+
+@pytest.mark.parametrize('value', ['1.0', torch.ones(2), np.ones(2)])
+def test_what_is_no_number(value):
+    hub = DeferredMessageHub('hub')
+    hub.update_scalar('a', 1.0)
+    with pytest.raises((AssertionError, AttributeError)):
+        hub.update_scalar('a', value)
+    with pytest.raises(KeyError, match='b is not found'):
+        hub.get_scalar('b')
+
+
+def test_tensors_are_read_together_and_without_their_graph():
+    hub = DeferredMessageHub('hub')
+    weight = torch.ones((), requires_grad=True)
+    with benchmark['HostReads']() as first:
+        hub.update_scalars(dict(a=weight * 1, b=weight * 2))  # makes the histories
+    assert first.count == 2
+    with benchmark['HostReads']() as reads:
+        for step in range(20):
+            hub.update_scalars(dict(a=weight * step, b=weight * step))
+        assert reads.count == 0
+        assert all(not value.requires_grad for value, _ in hub._pending['a'])
+        assert hub.get_scalar('b').current() == 19
+        assert reads.count == 1
+        assert hub.log_scalars['a'].mean(10) == 14.5
+        assert reads.count == 2
+
+
+@pytest.mark.parametrize(
+    'custom, kept',
+    [
+        ([], 1000),
+        ([dict(data_src='loss', method_name='mean', window_size=1500)], 1500),
+        ([dict(data_src='loss', method_name='mean', window_size='global')], 2000),
+        ([dict(data_src='loss', method_name='min')], 2000),
+    ],
+)
+def test_histories_are_as_long_as_the_log_wants(custom, kept):
+    runner = SimpleNamespace(experiment_name='x', log_processor=LogProcessor(custom_cfg=custom))
+    hub = DistillationRunner.build_message_hub(runner)
+    assert MessageHub.get_current_instance() is hub
+    for step in range(2000):
+        hub.update_scalars({'train/loss': float(step), 'val/time': float(step)})
+    logs, counts = hub.state_dict()['log_scalars']['train/loss'].data
+    assert logs.tolist() == list(range(2000 - kept, 2000))
+    assert len(counts) == kept
+    assert len(hub.get_scalar('val/time').data[0]) == 2000
+
+
+def _train(steps, prepare):
+    """Train the benchmark's tiny model, with hooks as on an accelerator; (logged, reads)."""
+    logged, reads = [], []
+
+    def prepared(runner):
+        for hook in runner.hooks:
+            if type(hook).__name__ in ('NonFiniteLossHook', 'PreemptionHook', 'ProgressHook'):
+                hook.interval = 50
+        run_iter, add_scalars = runner.train_loop.run_iter, runner.visualizer.add_scalars
+
+        def one_step(*args):
+            with benchmark['HostReads']() as mode:
+                run_iter(*args)
+            if mode.count:
+                reads.append(runner.iter)
+
+        def log(tag, **kwargs):
+            logged.append({key: value for key, value in tag.items() if 'time' not in key})
+            add_scalars(tag, **kwargs)
+
+        runner.train_loop.run_iter = one_step
+        runner.visualizer.add_scalars = log
+        prepare(runner)
+
+    benchmark['train'](CONFIG, steps, prepared)
+    return logged, reads
+
+
+def test_no_step_waits_between_lines_of_the_log(monkeypatch):
+    """Which say what they say with mmengine's message hub, and after a resume."""
+    checkpoints = []
+
+    def save_at_60(runner):
+        run_iter = runner.train_loop.run_iter
+
+        def one_step(*args):
+            run_iter(*args)
+            if runner.iter == 60:
+                checkpoints.append(pickle.dumps(runner.message_hub.state_dict()))
+
+        runner.train_loop.run_iter = one_step
+
+    logged, reads = _train(150, save_at_60)
+    assert reads == [1, 50, 100, 150]
+    assert [entry['iter'] for entry in logged] == [50, 100, 150]
+    assert {'lr', 'loss', 'loss_0'} < logged[0].keys()
+
+    def forget_before_61(runner):
+        """The scalars of the steps before are those of the checkpoint alone."""
+        run_iter = runner.train_loop.run_iter
+
+        def one_step(*args):
+            if runner.iter == 60:
+                runner.message_hub._pending.clear()
+                runner.message_hub.log_scalars.clear()
+                runner.message_hub.load_state_dict(pickle.loads(checkpoints[0]))
+            run_iter(*args)
+
+        runner.train_loop.run_iter = one_step
+
+    assert _train(150, forget_before_61) == (logged, reads)
+
+    monkeypatch.setattr(DistillationRunner, 'build_message_hub', Runner.build_message_hub)
+    of_mmengine, reads = _train(150, lambda runner: None)
+    assert of_mmengine == logged
+    assert reads == list(range(1, 151))
+
+
+def test_figures_beside_the_bar_are_read_at_its_interval():
+    hook, hub, shown = ProgressHook(interval=5), DeferredMessageHub('hub'), []
+    hook.progress = SimpleNamespace(update=lambda task, **fields: shown.append(fields))
+    hook.task = 0
+    runner = SimpleNamespace(
+        iter=0,
+        epoch=0,
+        max_epochs=1,
+        message_hub=hub,
+        optim_wrapper=SimpleNamespace(get_lr=lambda: dict(lr=[0.1])),
+    )
+    for step in range(10):
+        hub.update_scalars({'train/loss': torch.tensor(float(step)), 'train/loss_cls': 2.0})
+        with benchmark['HostReads']() as reads:
+            hook.after_train_iter(runner, step)
+        assert reads.count == (step in (4, 9))
+        runner.iter += 1
+    figures = [fields['figures'] for fields in shown if 'figures' in fields]
+    assert figures == [f'lr 0.1  loss {step}.000 cls 2.000' for step in (4, 9)]
