@@ -18,7 +18,7 @@ from hsakd.utils.checkpoint import (
     network_state_dict,
     read_checkpoint,
 )
-from hsakd.utils.errors import CheckpointError
+from hsakd.utils.errors import CheckpointError, ConfigError
 
 from .checkpoint_files import BACKEND
 from .distributed import (
@@ -31,7 +31,8 @@ from .distributed import (
 from .faults import described
 from .loops import TRAIN_LOOPS, ResumableEpochs, ResumableIterations
 from .pretrained_backbone import KEY, RANDOM, load_pretrained_backbone
-from .training_data import init_worker, training_loader
+from .tensor_loader import TensorLoader
+from .training_data import SeededItems, init_worker, training_loader
 
 # What mmengine says of its own internals.
 _NOISE = (
@@ -106,10 +107,19 @@ class DistillationRunner(Runner):
     def build_dataloader(
         dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
     ) -> DataLoader:
-        """mmengine's, with our initialiser of workers."""
+        """mmengine's, with our initialiser of workers.
+
+        Raises:
+            ConfigError: It is to hold its data in memory, which is for training alone.
+        """
         if isinstance(dataloader, dict):
             dataloader = {'worker_init_fn': dict(type=init_worker), **dataloader}
             dataloader.pop('disable_subprocess_warning', None)  # of mmengine's initialiser
+            if dataloader.pop('in_memory', False):
+                raise ConfigError(
+                    'in_memory=True is for train_dataloader alone, with EpochBasedTrainLoop or '
+                    'IterBasedTrainLoop in train_cfg; accepted here is in_memory=False'
+                )
         return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
@@ -120,13 +130,31 @@ class DistillationRunner(Runner):
         kind = TRAIN_LOOPS.get(name.split('.')[-1] if isinstance(name, str) else name)
         if kind is None:
             return super().build_train_loop(loop)
-        config = training_loader(self._train_dataloader, endless=kind is ResumableIterations)
+        settings = {key: loop[key] for key in loop if key not in ('type', 'by_epoch', '_scope_')}
+        dataloader = self._build_train_dataloader(endless=kind is ResumableIterations)
+        return kind(self, dataloader, **settings)
+
+    def _build_train_dataloader(self, endless: bool) -> DataLoader | TensorLoader:
+        config = training_loader(self._train_dataloader, endless)
+        in_memory = config.pop('in_memory', False)
+        max_bad_images = self.cfg.get('max_bad_images', 0)
         dataloader = self.build_dataloader(
             config, self.seed, self._randomness_cfg.get('diff_rank_seed', False)
         )
-        vars(dataloader)['batch_size'] = config['batch_size']  # torch's is None with batch samplers
-        settings = {key: loop[key] for key in loop if key not in ('type', 'by_epoch', '_scope_')}
-        return kind(self, dataloader, self.cfg.get('max_bad_images', 0), **settings)
+        dataset = dataloader.dataset
+        if not in_memory:
+            dataset.__getitems__ = SeededItems(dataset, self.seed, max_bad_images)
+            # torch's is None with batch samplers
+            vars(dataloader)['batch_size'] = config['batch_size']
+            return dataloader
+        if max_bad_images:
+            raise ConfigError(
+                f'max_bad_images={max_bad_images!r} with train_dataloader.in_memory=True, which '
+                'reads every image before training: accepted are 0, with --skip-bad-images to '
+                'leave bad ones out, and train_dataloader.in_memory=False'
+            )
+        device = next(self.model.parameters()).device
+        return TensorLoader(dataset, dataloader.batch_sampler, self.seed, device)
 
     def train(self) -> nn.Module:
         """mmengine's, with faults of loaders and other processes in one line."""
