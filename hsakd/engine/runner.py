@@ -42,6 +42,9 @@ _NOISE = (
     'Resumed iteration number is not divisible by',  # gradients are in our checkpoints
 )
 
+#: What torch and mmengine take for a loader's workers.
+_OF_WORKERS = ('num_workers', 'persistent_workers', 'prefetch_factor', 'timeout')
+
 _in_backbone = re.compile(r'(?:^|\.)(backbone\.)').search  # by the name of a weight
 
 
@@ -138,6 +141,8 @@ class DistillationRunner(Runner):
         config = training_loader(self._train_dataloader, endless)
         in_memory = config.pop('in_memory', False)
         max_bad_images = self.cfg.get('max_bad_images', 0)
+        if in_memory:
+            config = {key: value for key, value in config.items() if key not in _OF_WORKERS}
         dataloader = self.build_dataloader(
             config, self.seed, self._randomness_cfg.get('diff_rank_seed', False)
         )
