@@ -48,9 +48,21 @@ def accelerate(model: nn.Module, fast: bool = False) -> None:
 
 def use_channels_last(model: nn.Module, fast: bool = False) -> None:
     """Put weights, and so maps, into that order in memory where it wins; see :func:`accelerate`."""
-    parameter = next(model.parameters(), None)
-    if _networks(model) and (parameter.device.type == 'cpu' or fast):
+    if not _networks(model):
+        return
+    on_cpu = next(model.parameters()).device.type == 'cpu'
+    if (on_cpu or fast) and not (on_cpu and any(map(_breaks, model.modules()))):
         model.to(memory_format=torch.channels_last)
+
+
+def _breaks(module: nn.Module) -> bool:
+    """Whether torch 2.11's backward pass of it in ``channels_last`` spoils memory, on AVX2."""
+    return (
+        isinstance(module, nn.Conv2d)
+        and module.kernel_size == (1, 1)
+        and module.stride != (1, 1)
+        and module.in_channels < 8
+    )
 
 
 def _networks(model: nn.Module) -> list[BranchedClassifier]:

@@ -6,7 +6,8 @@ from mmengine.dist import get_rank
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from torch.utils.data import DataLoader
 
-from .training_data import SeededItems, seed_all
+from .tensor_loader import TensorLoader
+from .training_data import seed_all
 
 #: Tells the random numbers of a step from those of an image.
 _STEP = 1
@@ -19,10 +20,6 @@ class ResumableEpochs(EpochBasedTrainLoop):
     state of them to be saved. Data come from a
     :class:`~hsakd.engine.training_data.ResumableBatchSampler`.
     """
-
-    def __init__(self, runner, dataloader: DataLoader, max_bad_images: int = 0, **kwargs) -> None:
-        super().__init__(runner, dataloader, **kwargs)
-        _seed_items(self.dataloader, runner.seed, max_bad_images)
 
     def run_epoch(self) -> None:
         """Run an epoch, or what is left of it."""
@@ -47,9 +44,8 @@ class ResumableIterations(IterBasedTrainLoop):
     It takes a loader without an end, whose workers prefetch beyond the end of the data.
     """
 
-    def __init__(self, runner, dataloader: DataLoader, max_bad_images: int = 0, **kwargs) -> None:
+    def __init__(self, runner, dataloader: DataLoader | TensorLoader, **kwargs) -> None:
         super().__init__(runner, dataloader, **kwargs)
-        _seed_items(self.dataloader, runner.seed, max_bad_images)
         self.dataloader_iterator = _Batches(self.dataloader)
 
     def run_iter(self, data_batch: Sequence[dict]) -> None:
@@ -61,7 +57,7 @@ class ResumableIterations(IterBasedTrainLoop):
 class _Batches:
     """What mmengine's loop over iterations asks for batches."""
 
-    def __init__(self, dataloader: DataLoader) -> None:
+    def __init__(self, dataloader: DataLoader | TensorLoader) -> None:
         self.dataloader = dataloader
         self._iterator = None
 
@@ -72,11 +68,6 @@ class _Batches:
     def __next__(self) -> Sequence[dict]:
         self._iterator = self._iterator or iter(self.dataloader)
         return next(self._iterator)
-
-
-def _seed_items(dataloader: DataLoader, seed: int, max_bad_images: int) -> None:
-    dataset = dataloader.dataset
-    dataset.__getitems__ = SeededItems(dataset, seed, max_bad_images)
 
 
 #: By the names that configs have for mmengine's; True and False are those of ``by_epoch``.

@@ -18,7 +18,7 @@ from hsakd.utils.checkpoint import (
     network_state_dict,
     read_checkpoint,
 )
-from hsakd.utils.errors import CheckpointError
+from hsakd.utils.errors import CheckpointError, ConfigError
 
 from .acceleration import accelerate, use_channels_last
 from .checkpoint_files import BACKEND
@@ -33,7 +33,8 @@ from .faults import described
 from .loops import TRAIN_LOOPS, ResumableEpochs, ResumableIterations
 from .message_hub import DeferredMessageHub
 from .pretrained_backbone import KEY, RANDOM, load_pretrained_backbone
-from .training_data import init_worker, training_loader
+from .tensor_loader import TensorLoader
+from .training_data import SeededItems, init_worker, training_loader
 
 # What mmengine says of its own internals.
 _NOISE = (
@@ -45,6 +46,8 @@ _NOISE = (
 
 #: Steps that are kept of each loss and time, for hooks of anybody's.
 _HISTORY = 1000
+#: What torch and mmengine take for a loader's workers.
+_OF_WORKERS = ('num_workers', 'persistent_workers', 'prefetch_factor', 'timeout')
 
 _in_backbone = re.compile(r'(?:^|\.)(backbone\.)').search  # by the name of a weight
 
@@ -123,10 +126,19 @@ class DistillationRunner(Runner):
     def build_dataloader(
         dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
     ) -> DataLoader:
-        """mmengine's, with our initialiser of workers."""
+        """mmengine's, with our initialiser of workers.
+
+        Raises:
+            ConfigError: It is to hold its data in memory, which is for training alone.
+        """
         if isinstance(dataloader, dict):
             dataloader = {'worker_init_fn': dict(type=init_worker), **dataloader}
             dataloader.pop('disable_subprocess_warning', None)  # of mmengine's initialiser
+            if dataloader.pop('in_memory', False):
+                raise ConfigError(
+                    'in_memory=True is for train_dataloader alone, with EpochBasedTrainLoop or '
+                    'IterBasedTrainLoop in train_cfg; accepted here is in_memory=False'
+                )
         return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
@@ -137,13 +149,33 @@ class DistillationRunner(Runner):
         kind = TRAIN_LOOPS.get(name.split('.')[-1] if isinstance(name, str) else name)
         if kind is None:
             return super().build_train_loop(loop)
-        config = training_loader(self._train_dataloader, endless=kind is ResumableIterations)
+        settings = {key: loop[key] for key in loop if key not in ('type', 'by_epoch', '_scope_')}
+        dataloader = self._build_train_dataloader(endless=kind is ResumableIterations)
+        return kind(self, dataloader, **settings)
+
+    def _build_train_dataloader(self, endless: bool) -> DataLoader | TensorLoader:
+        config = training_loader(self._train_dataloader, endless)
+        in_memory = config.pop('in_memory', False)
+        max_bad_images = self.cfg.get('max_bad_images', 0)
+        if in_memory:
+            config = {key: value for key, value in config.items() if key not in _OF_WORKERS}
         dataloader = self.build_dataloader(
             config, self.seed, self._randomness_cfg.get('diff_rank_seed', False)
         )
-        vars(dataloader)['batch_size'] = config['batch_size']  # torch's is None with batch samplers
-        settings = {key: loop[key] for key in loop if key not in ('type', 'by_epoch', '_scope_')}
-        return kind(self, dataloader, self.cfg.get('max_bad_images', 0), **settings)
+        dataset = dataloader.dataset
+        if not in_memory:
+            dataset.__getitems__ = SeededItems(dataset, self.seed, max_bad_images)
+            # torch's is None with batch samplers
+            vars(dataloader)['batch_size'] = config['batch_size']
+            return dataloader
+        if max_bad_images:
+            raise ConfigError(
+                f'max_bad_images={max_bad_images!r} with train_dataloader.in_memory=True, which '
+                'reads every image before training: accepted are 0, with --skip-bad-images to '
+                'leave bad ones out, and train_dataloader.in_memory=False'
+            )
+        device = next(self.model.parameters()).device
+        return TensorLoader(dataset, dataloader.batch_sampler, self.seed, device)
 
     def _maybe_compile(self, target: str) -> None:
         """mmengine's, which is the last step before the loop of training, and our acceleration."""

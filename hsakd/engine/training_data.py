@@ -18,14 +18,19 @@ from hsakd.registry import DATA_SAMPLERS
 from hsakd.utils.errors import ConfigError, DataError
 
 
+def seed_of(*place: int) -> int:
+    """A seed of 64 bits, as a function of ``place``."""
+    digest = hashlib.blake2b(repr(place).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, 'little')
+
+
 def seed_all(*place: int) -> None:
     """Set the random states of Python, NumPy, torch and the CUDA device in use.
 
     Args:
         *place: What they are a function of, e.g. the seed of the run and a number of an iteration.
     """
-    digest = hashlib.blake2b(repr(place).encode(), digest_size=8).digest()
-    seed = int.from_bytes(digest, 'little')
+    seed = seed_of(*place)
     random.seed(seed)
     np.random.seed(seed % 2**32)
     # torch.manual_seed does the same for every kind of device, which takes longer than all of this.
@@ -136,8 +141,7 @@ class SeededItems:
             repeated = isinstance(dataset, RepeatDataset)
             images = len(dataset.dataset if repeated else dataset)
             self.bad = torch.zeros(images, dtype=torch.bool).share_memory_()
-        classes = getattr(dataset, 'metainfo', {}).get('classes')
-        self.num_classes = len(classes) if classes else None
+        self.num_classes = num_classes(dataset)
 
     def __call__(self, batch: Batch) -> list:
         """Load."""
@@ -184,10 +188,20 @@ class SeededItems:
             return
         if not (0 <= int(label.min()) and int(label.max()) < self.num_classes):
             where = sample.get('img_path') or f'image {index}'
-            raise DataError(
-                f'{where}: label {label.tolist()} in train_dataloader.dataset; accepted are '
-                f'0..{self.num_classes - 1}, of its {self.num_classes} classes'
-            )
+            raise label_error(where, label.tolist(), self.num_classes)
+
+
+def num_classes(dataset: Dataset) -> int | None:
+    """Classes that a data set says it has, if it does."""
+    return len(getattr(dataset, 'metainfo', {}).get('classes') or ()) or None
+
+
+def label_error(where: str, label: list, classes: int) -> DataError:
+    """The error of a label beyond the classes."""
+    return DataError(
+        f'{where}: label {label} in train_dataloader.dataset; accepted are 0..{classes - 1}, of '
+        f'its {classes} classes'
+    )
 
 
 def init_worker(worker_id: int) -> None:
@@ -231,5 +245,3 @@ def training_loader(config: dict, endless: bool) -> dict:
         endless=endless,
     )
     return config
-
-

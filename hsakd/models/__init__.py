@@ -6,6 +6,7 @@ import_quietly('mmpretrain.models')
 
 # ruff: noqa: E402
 from .backbones import *  # noqa: F403
+from .data_preprocessor import DataPreprocessor  # noqa: F401
 from .distillers import *  # noqa: F403
 from .heads import *  # noqa: F403
 from .losses import *  # noqa: F403

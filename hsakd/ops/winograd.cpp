@@ -121,21 +121,29 @@ struct Tile {
 // Inputs of a tile, transformed, to `out[place * stride + channel]`.
 void read_inputs(const float* in, const Maps& maps, int64_t channels, const Tile& tile, float* out,
                  int64_t stride) {
-  in += tile.map * maps.h * maps.w * channels;
+  const int64_t row = maps.w * channels;
+  in += tile.map * maps.h * row + (tile.y - 1) * row + (tile.x - 1) * channels;
   const bool inside = tile.y > 0 && tile.x > 0 && tile.y + 5 <= maps.h && tile.x + 5 <= maps.w;
   for (int64_t c = 0; c < channels; c += kLanes) {
-    Vec d[36], t[36], row[6];
-    for (int a = 0; a < 6; a++) {
-      for (int b = 0; b < 6; b++) {
-        const int64_t y = tile.y + a - 1, x = tile.x + b - 1;
-        const bool there = inside || (y >= 0 && y < maps.h && x >= 0 && x < maps.w);
-        d[6 * a + b] = there ? load(in + (y * maps.w + x) * channels + c) : Vec{};
+    Vec t[36];
+    for (int b = 0; b < 6; b++) {
+      Vec d[6];
+      const float* at = in + b * channels + c;
+      if (inside) {
+        for (int a = 0; a < 6; a++) d[a] = load(at + a * row);
+      } else {
+        const int64_t x = tile.x + b - 1;
+        for (int a = 0; a < 6; a++) {
+          const int64_t y = tile.y + a - 1;
+          d[a] = x >= 0 && x < maps.w && y >= 0 && y < maps.h ? load(at + a * row) : Vec{};
+        }
       }
+      transform_inputs(d, 1, t + b, 6);
     }
-    for (int b = 0; b < 6; b++) transform_inputs(d + b, 6, t + b, 6);
     for (int a = 0; a < 6; a++) {
-      transform_inputs(t + 6 * a, 1, row, 1);
-      for (int b = 0; b < 6; b++) store(out + (6 * a + b) * stride + c, row[b]);
+      Vec d[6];
+      transform_inputs(t + 6 * a, 1, d, 1);
+      for (int b = 0; b < 6; b++) store(out + (6 * a + b) * stride + c, d[b]);
     }
   }
 }
@@ -172,19 +180,23 @@ void write_outputs(float* out, const Maps& maps, int64_t channels, const Tile& t
                    const float* in, int64_t stride, const Epilogue& after) {
   const int64_t first = ((tile.map * maps.h + tile.y) * maps.w + tile.x) * channels;
   for (int64_t c = 0; c < channels; c += kLanes) {
-    Vec m[36], t[24], row[4];
-    for (int k = 0; k < kPlaces; k++) m[k] = load(in + k * stride + c);
-    for (int b = 0; b < 6; b++) transform_products(m + b, 6, t + b, 6);
+    Vec t[24];
+    for (int b = 0; b < 6; b++) {
+      Vec m[6];
+      for (int a = 0; a < 6; a++) m[a] = load(in + (6 * a + b) * stride + c);
+      transform_products(m, 1, t + b, 6);
+    }
     const Vec bias = after.bias ? load(after.bias + c) : Vec{};
     for (int a = 0; a < 4; a++) {
-      transform_products(t + 6 * a, 1, row, 1);
+      Vec y[4];
+      transform_products(t + 6 * a, 1, y, 1);
       for (int b = 0; b < 4; b++) {
         if (!tile.whole && (tile.y + a >= maps.h || tile.x + b >= maps.w)) continue;
         const int64_t at = first + (a * maps.w + b) * channels + c;
-        Vec y = row[b] + bias;
-        if (after.residual) y += load(after.residual + at);
-        if (after.relu) y = y > 0.f ? y : Vec{};
-        store(out + at, y);
+        y[b] += bias;
+        if (after.residual) y[b] += load(after.residual + at);
+        if (after.relu) y[b] = y[b] > 0.f ? y[b] : Vec{};
+        store(out + at, y[b]);
       }
     }
   }

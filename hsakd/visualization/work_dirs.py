@@ -25,6 +25,7 @@ _RUNTIME_KEYS = {
     'default_hooks',
     'default_scope',
     'env_cfg',
+    'in_memory',  # other random numbers, of the same distributions
     'launcher',  # the number of processes is compared instead
     'log_level',
     'log_processor',

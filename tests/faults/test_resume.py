@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from tests.conftest import ROOT, write_image_folder
+from tests.datasets.test_cifar import write_cifar100
 from tests.detection_files import write_voc
 from tests.faults.conftest import assert_same_training, last, load
 from tests.tools.test_detection import VOC, write_config
@@ -13,6 +14,7 @@ TEACHER = 'configs/hsakd/hsakd-teacher_wrn-16-2_1xb64-80e_digits.py'
 STUDENT = 'configs/hsakd/hsakd-offline_wrn-16-2_wrn-10-1_1xb64-80e_digits.py'
 ONLINE = 'configs/hsakd/hsakd-online_wrn-10-1_1xb64-80e_digits.py'
 PLAIN = 'configs/baseline/wrn-10-1_1xb64-80e_digits.py'
+CIFAR = 'configs/baseline/resnet20_1xb64-240e_cifar100.py'
 IMAGES = 'configs/hsakd/hsakd-teacher_resnet20_1xb32-300i_images32.py'
 
 # Three epochs of four iterations; checkpoints within epochs and at an end.
@@ -80,6 +82,8 @@ def teacher(tools, tmp_path_factory):
         ('ema', (3, 9)),
         ('schedule', (3, 6)),
         ('images', (4, 16)),
+        ('images in memory', (4, 16)),
+        ('cifar in memory', (3, 12)),
     ],
 )
 def test_from_every_checkpoint(case, steps, tools, teacher, tmp_path):
@@ -88,8 +92,17 @@ def test_from_every_checkpoint(case, steps, tools, teacher, tmp_path):
     options = DIGITS
     if case == 'offline':
         options += (f'model.teacher_ckpt={teacher}',)
-    elif case == 'images':
+    elif case.startswith('images'):
         config, options = IMAGES, images(tmp_path / 'images')
+        options += (f'train_dataloader.in_memory={"memory" in case}',)
+    elif case == 'cifar in memory':
+        write_cifar100(tmp_path / 'cifar', number=40)
+        config = CIFAR
+        options += (
+            f'train_dataloader.dataset.data_root={tmp_path}/cifar',
+            f'val_dataloader.dataset.data_root={tmp_path}/cifar',
+            'train_dataloader.batch_size=8', 'model.backbone.depth=8',
+        )  # fmt: skip
     elif case in ('ema', 'schedule'):
         text = dict(ema=EMA, schedule=SCHEDULE)[case].format(base=str(ROOT / PLAIN))
         config = tmp_path / 'config.py'

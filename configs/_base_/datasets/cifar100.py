@@ -7,6 +7,7 @@ data_preprocessor = dict(
 train_dataloader = dict(
     batch_size=64,
     num_workers=4,
+    in_memory=True,  # one tensor on the device, without workers
     dataset=dict(
         type='CIFAR100',
         data_root='data/cifar100',

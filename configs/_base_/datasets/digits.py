@@ -6,6 +6,7 @@ data_preprocessor = dict(mean=[75.0] * 3, std=[90.0] * 3)
 
 train_dataloader = dict(
     num_workers=0,
+    in_memory=False,
     dataset=dict(
         _delete_=True,
         type='Digits',

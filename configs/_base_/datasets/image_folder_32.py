@@ -5,6 +5,7 @@ _base_ = ['cifar100.py']
 data_preprocessor = dict(to_rgb=True)  # files are read as BGR
 
 train_dataloader = dict(
+    in_memory=False,
     dataset=dict(
         _delete_=True,
         type='ImageFolder',

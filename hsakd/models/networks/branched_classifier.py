@@ -8,12 +8,16 @@ from mmpretrain.structures import DataSample
 from torch import Tensor
 
 from hsakd.models.backbones.stages import Stages, find_stages, run_stages
+from hsakd.models.data_preprocessor import DataPreprocessor
 from hsakd.registry import MODELS
+from hsakd.structures import BatchedLabels
 from hsakd.utils.errors import ConfigError
 
 
-def class_labels(data_samples: list[DataSample]) -> Tensor:
+def class_labels(data_samples: list[DataSample] | BatchedLabels) -> Tensor:
     """Ground-truth class labels [N] of a batch."""
+    if isinstance(data_samples, BatchedLabels):
+        return data_samples.gt_label
     return torch.cat([sample.gt_label for sample in data_samples])
 
 
@@ -209,5 +213,5 @@ class BranchedClassifier(ImageClassifier):
 
 
 def build_preprocessor(cfg: dict | None) -> torch.nn.Module:
-    """Mmpretrain's ``ClsDataPreprocessor``, unless ``cfg`` names another."""
-    return MODELS.build(dict(dict(type='mmpretrain.ClsDataPreprocessor'), **(cfg or {})))
+    """:class:`~hsakd.models.DataPreprocessor`, unless ``cfg`` names another."""
+    return MODELS.build(dict(dict(type=DataPreprocessor), **(cfg or {})))
