@@ -165,7 +165,7 @@ def draw(report: dict) -> bytes:
         for mode, v in pair['variants'].items()
         for kind in ('plain', 'step', 'runner')
     ]
-    said = dict(plain='plain loop', step='step alone', runner='training')
+    said = dict(plain='plain loop beside {}', step='{} step alone', runner='{} training')
     figure = Figure(figsize=(9, 1.2 + 0.4 * len(rows)), dpi=160, layout='constrained')
     axes = figure.subplots()
     for position, (_, mode, kind, v) in enumerate(rows):
@@ -180,7 +180,7 @@ def draw(report: dict) -> bytes:
         axes.annotate(
             text, (high, position), (6, 0), textcoords='offset points', va='center', fontsize=8
         )
-    labels = [f'{Path(name).stem}  {mode}  {said[kind]}' for name, mode, kind, _ in rows]
+    labels = [f'{Path(name).stem}  {said[kind].format(mode)}' for name, mode, kind, _ in rows]
     axes.set_yticks(range(len(rows)), labels, fontsize=8)
     axes.invert_yaxis()
     axes.set_xlim(0, 1.4 * axes.get_xlim()[1])

@@ -72,7 +72,9 @@ def plain_loader(
             images, labels, T.Compose([T.RandomCrop(images.shape[1], 4), flip, *normalise])
         )
     else:
-        dataset = ImageFiles(images, labels, T.Compose([T.RandomResizedCrop(224), flip, *normalise]))
+        dataset = ImageFiles(
+            images, labels, T.Compose([T.RandomResizedCrop(224), flip, *normalise])
+        )
     return DataLoader(
         dataset,
         batch_size,

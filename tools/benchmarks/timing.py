@@ -184,7 +184,7 @@ def peak_bytes(variant: Variant) -> int:
 
 
 class Memory:
-    """Bytes that a variant holds at most, see :attr:`Memory.peak`; to be made before it is built."""
+    """Bytes that a variant holds at most; to be made before the variant is."""
 
     def __init__(self) -> None:
         self._before = torch.cuda.memory_allocated() if torch.cuda.is_available() else 0
@@ -312,14 +312,16 @@ def show_machine(found: dict) -> None:
     print(', '.join(f'{key} {value}' for key, value in found.items()))
 
 
-def show_table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print one; the first two columns are names, the others figures."""
+def show_table(
+    title: str, header: Sequence[str], rows: Iterable[Sequence[object]], names: int = 2
+) -> None:
+    """Print one; the first columns are names, the others figures."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(title=title, title_justify='left')
     for index, text in enumerate(header):
-        table.add_column(text, justify='right' if index > 1 else 'left', no_wrap=index < 2)
+        table.add_column(text, justify='left' if index < names else 'right', no_wrap=index < names)
     for row in rows:
         table.add_row(*map(str, row))
     Console(width=None if sys.stdout.isatty() else 150).print(table)

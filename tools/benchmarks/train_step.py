@@ -158,30 +158,29 @@ def draw(report: dict) -> bytes:
     height = 1.6 + 0.36 * positions[-1]
     figure = Figure(figsize=(11, height), dpi=160, layout='constrained')
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1, 1.2])
-    for position, (_, key, v) in zip(positions, rows, strict=True):
+    for position, (name, key, v) in zip(positions, rows, strict=True):
         low, median, high = v.get('ratio_to_plain', [0, 0, 0])
         left.barh(position, median, color=COLOURS[key], height=0.8)
         left.errorbar(median, position, xerr=[[median - low], [high - median]], color='black')
-        rate = f'{v["images_per_second"][1]:,.0f}/s' if v['images_per_second'][1] > 99.5 else (
-            f'{v["images_per_second"][1]:.1f}/s'
-        )
+        text = f'{median:.2f} x, {v["images_per_second"][1]:,.1f}/s'
         left.annotate(
-            f'{median:.2f} x, {rate}', (high, position), (6, 0), textcoords='offset points',
-            va='center', fontsize=8,
-        )  # fmt: skip
+            text, (high, position), (6, 0), textcoords='offset points', va='center', fontsize=8
+        )
+        first = next(iter(pairs[name]['variants'].values()))['phase_seconds']
+        whole = sum(quartiles(first[phase])[1] for phase in PHASES)
         start = 0.0
         for phase, colour in zip(PHASES, PHASE_COLOURS, strict=True):
-            width = 1e3 * quartiles(v['phase_seconds'][phase])[1]
+            width = quartiles(v['phase_seconds'][phase])[1] / whole
             label = phase if position == positions[0] else None
             right.barh(position, width, left=start, color=colour, height=0.8, label=label)
             start += width
     left.set_yticks(positions, [f'{Path(name).stem}  {key}' for name, key, _ in rows], fontsize=8)
     left.invert_yaxis()
     left.set_xlim(0, 1.45 * max(v.get('ratio_to_plain', [1])[-1] for _, _, v in rows))
-    left.set_xlabel('images a second over the plain loop\'s; lines are quartiles')
-    right.set_xlabel('milliseconds of a step')
-    right.legend(loc='lower center', bbox_to_anchor=(0.5, 1), ncols=6, fontsize=8, frameon=False,
-                 columnspacing=1, handlelength=1)  # fmt: skip
+    left.set_xlabel("images a second over the plain loop's; lines are quartiles")
+    right.set_xlabel("time of a step, over the pair's first")
+    above = dict(loc='lower center', bbox_to_anchor=(0.5, 1), ncols=len(PHASES), frameon=False)
+    right.legend(**above, fontsize=8, columnspacing=1, handlelength=1)
     for axes in (left, right):
         axes.spines[['top', 'right']].set_visible(False)
         axes.grid(axis='x', alpha=0.25)

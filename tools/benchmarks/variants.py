@@ -99,11 +99,13 @@ class Subject:
                 config.model[key] = None
         self.config = config
         self.images, self.labels = self._make_data(images)
-        MMLogger.get_instance('benchmarks', log_level='WARNING')  # else each weight is a line
+        if not MMLogger.check_instance_created('benchmarks'):  # else each weight is a line
+            MMLogger.get_instance('benchmarks', log_level='WARNING')
         torch.manual_seed(0)
         template = MODELS.build(config.model)
         template.init_weights()
         self.weights = {**dict(template.named_parameters()), **dict(template.named_buffers())}
+        self.student = networks_of(template)[0]
 
     def _make_data(self, count: int) -> tuple[np.ndarray | list[Path], list[int]]:
         """Write random images where the config's data set looks for them."""
