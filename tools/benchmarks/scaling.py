@@ -22,6 +22,7 @@ from timing import (  # noqa: E402
     finish,
     interleaved,
     machine,
+    num_bytes,
     quartiles,
     settings,
     show_machine,
@@ -176,6 +177,8 @@ def measure_here(
     for _ in range(3):
         variant.step()
     peak = memory.peak(variant)
+    if launcher != 'none' and not torch.cuda.is_available():  # buckets, made before the steps
+        peak += num_bytes(p for network in variant.networks for p in network.parameters())
     times = 5 if torch.cuda.is_available() else 1
     seconds = interleaved(dict(step=variant.step), args.steps, times)['step']
     return dict(
