@@ -245,6 +245,10 @@ def test_errors(in_process, tmp_path):
     adam = dict(_delete_=True, optimizer=dict(type='Adam', lr=0.1))
     digits = str(ROOT / 'configs/hsakd/hsakd-teacher_wrn-16-2_1xb64-80e_digits.py')
     weighted = ('--cfg-options', 'model.loss_weights.loss_cls=2')
+    permuted = [
+        f'model.{network}.transforms.type=ColorPermutation' for network in ('student', 'teacher')
+    ]
+    permuted = ('--cfg-options', *permuted)
     cases = [
         (['--pairs', 'wrn-40-2_wrn-40-3'], ['wrn-40-2_wrn-40-3', 'accepted', 'wrn-40-2_wrn-40-1']),
         (['--pairs', config, '--out', taken], ['taken.json', 'exists', '--force']),
@@ -258,6 +262,7 @@ def test_errors(in_process, tmp_path):
             ['--pairs', write_config(tmp_path / 'adam.py', optim_wrapper=adam)],
             ['adam.py', "'Adam'", 'SGD'],
         ),
+        (['--pairs', config, *permuted], ['offline.py', 'ColorPermutation', 'Rotation']),
         (['--pairs', config, *weighted], ['offline.py', 'loss_weights']),
     ]
     if not torch.cuda.is_available():

@@ -7,7 +7,6 @@ of iterations it waits for blocks of steps of the same model, and of the plain l
 
 import argparse
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -17,14 +16,10 @@ from timing import (  # noqa: E402
     COLOURS,
     add_common_options,
     add_pairs_option,
-    check_common_options,
-    finish,
     interleaved,
-    machine,
     quartiles,
     ratios,
-    settings,
-    show_machine,
+    run_pairs,
     show_table,
     spread,
     synchronise,
@@ -38,7 +33,8 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add_pairs_option(parser)
-    add('--variants', nargs='+', choices=('exact', 'fast'), default=['exact', 'fast'], metavar='V')
+    known = ['exact', 'fast']
+    add('--variants', nargs='+', choices=known, default=known, help='(exact fast)')
     add('--batch-size', type=positive_number, metavar='N', help='(64, on the CPU 16; at 224 less)')
     add('--rounds', type=positive_number, default=15, help='of blocks, that are timed (15)')
     add(
@@ -46,27 +42,13 @@ def parse_args() -> argparse.Namespace:
         type=positive_number,
         help="iterations, of which one is logged (50, the configs' interval; on the CPU 5)",
     )
-    add('--workers', type=int, metavar='N', help="of the plain loop's loader (2, on the CPU 0)")
     add_common_options(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     """Measure each pair, report."""
-    args = parse_args()
-    check_common_options(args)
-    from variants import find_config
-
-    for name in args.pairs:
-        find_config(name)
-    found = machine()
-    show_machine(found)
-    pairs = {}
-    for name in args.pairs:
-        with tempfile.TemporaryDirectory() as folder:
-            pairs[name] = measure(name, Path(folder), args)
-        show_pair(name, pairs[name])
-    finish(args, dict(settings=settings(args), machine=found, pairs=pairs), draw)
+    run_pairs(parse_args(), measure, show_pair, draw)
 
 
 def measure(name: str, folder: Path, args: argparse.Namespace) -> dict:
@@ -121,7 +103,8 @@ def measure(name: str, folder: Path, args: argparse.Namespace) -> dict:
         try:
             runner.train()
         except Enough:
-            pass
+            for point in ('after_train', 'after_run'):
+                runner.call_hook(point)
         seconds = hook.seconds
         result[mode] = dict(
             seconds=seconds,

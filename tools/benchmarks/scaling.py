@@ -109,7 +109,7 @@ def main() -> None:
             axis: [dict(value=value, **measure(point, args, folder)) for value, point in values]
             for axis, values in axes.items()
         }
-        show(points, m)
+        show(points)
         memory = compare_memory(args, folder) if m == 4 else None
     if memory:
         show_memory(memory)
@@ -218,7 +218,7 @@ def compare_memory(args: argparse.Namespace, folder: Path) -> dict:
     return found
 
 
-def show(points: dict, m: int) -> None:
+def show(points: dict) -> None:
     """A table."""
     rows = []
     for axis, values in points.items():

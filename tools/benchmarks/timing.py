@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from hsakd.utils.cli import check_out_folder
+from hsakd.utils.cli import check_out_folder, positive_number
 from hsakd.utils.errors import UserError
 
 PHASES = ('data', 'teacher', 'student forward', 'backward', 'optimiser', 'other')
@@ -246,6 +247,12 @@ def add_pairs_option(parser: argparse.ArgumentParser) -> None:
         help='teacher_student, teacher_NETWORK, online_NETWORK, of configs/hsakd, or config files '
         f'({" ".join(PAIRS)})',
     )
+    parser.add_argument(
+        '--workers',
+        type=lambda text: 0 if text == '0' else positive_number(text),
+        metavar='N',
+        help="of the plain loop's loader (2; on the CPU 0)",
+    )
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:
@@ -286,6 +293,28 @@ def check_common_options(args: argparse.Namespace) -> None:
             )
         if path:
             check_out_folder(path.parent, f'--{option}')
+
+
+def run_pairs(
+    args: argparse.Namespace,
+    measure: Callable[[str, Path, argparse.Namespace], dict],
+    show: Callable[[str, dict], None],
+    draw: Callable[[dict], bytes],
+) -> None:
+    """Measure each of ``--pairs``, in a folder of its own, show it, and write the files."""
+    check_common_options(args)
+    from variants import find_config
+
+    for name in args.pairs:
+        find_config(name)
+    found = machine()
+    show_machine(found)
+    pairs = {}
+    for name in args.pairs:
+        with tempfile.TemporaryDirectory() as folder:
+            pairs[name] = measure(name, Path(folder), args)
+        show(name, pairs[name])
+    finish(args, dict(settings=settings(args), machine=found, pairs=pairs), draw)
 
 
 def finish(args: argparse.Namespace, report: dict, draw: Callable[[dict], bytes]) -> None:

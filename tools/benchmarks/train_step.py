@@ -6,7 +6,6 @@ A step takes a batch from its loader and trains on it. Images are made up.
 
 import argparse
 import sys
-import tempfile
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parent)]
@@ -19,17 +18,13 @@ from timing import (  # noqa: E402
     add_common_options,
     add_pairs_option,
     bf16_peak,
-    check_common_options,
     count_flops,
-    finish,
     interleaved,
-    machine,
     phases,
     quartiles,
     ratios,
+    run_pairs,
     seconds_of,
-    settings,
-    show_machine,
     show_table,
     spread,
     to_png,
@@ -45,10 +40,10 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add_pairs_option(parser)
-    add('--variants', nargs='+', choices=list(COLOURS), default=list(COLOURS), metavar='VARIANT')
+    known = list(COLOURS)
+    add('--variants', nargs='+', choices=known, default=known, help='(plain exact fast)')
     add('--batch-size', type=positive_number, metavar='N', help='(64, on the CPU 16; at 224 less)')
     add('--steps', type=positive_number, default=15, help='rounds that are timed (15)')
-    add('--workers', type=int, metavar='N', help="of the plain loop's loader (2, on the CPU 0)")
     add('--peak', type=float, metavar='FLOP', help="a second, the GPU's in bfloat16")
     add_common_options(parser)
     return parser.parse_args()
@@ -56,20 +51,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     """Measure each pair, report."""
-    args = parse_args()
-    check_common_options(args)
-    from variants import find_config
-
-    for name in args.pairs:
-        find_config(name)
-    found = machine()
-    show_machine(found)
-    pairs = {}
-    for name in args.pairs:
-        with tempfile.TemporaryDirectory() as folder:
-            pairs[name] = measure(name, Path(folder), args)
-        show_pair(name, pairs[name])
-    finish(args, dict(settings=settings(args), machine=found, pairs=pairs), draw)
+    run_pairs(parse_args(), measure, show_pair, draw)
 
 
 def measure(name: str, folder: Path, args: argparse.Namespace) -> dict:

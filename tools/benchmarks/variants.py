@@ -19,6 +19,7 @@ from torch import Tensor, nn
 import hsakd  # noqa: F401  registers hsakd's types
 from hsakd.apis.running import build_runner, load_config, prepare_config
 from hsakd.engine.runner import DistillationRunner, console_handlers
+from hsakd.models.transforms import Rotation
 from hsakd.registry import DATASETS, MODELS
 from hsakd.utils.cli import runner_parser
 from hsakd.utils.errors import ConfigError, UserError
@@ -164,6 +165,11 @@ class Subject:
                 raise ConfigError(
                     f'config {self.path!r}: model.{key}; the plain loop is without it'
                 )
+        if not isinstance(self.student.transforms, Rotation):
+            raise ConfigError(
+                f'config {self.path!r}: transforms={self.student.transforms}; the plain loop has '
+                'Rotation'
+            )
         optimizer = self.config.optim_wrapper.optimizer
         if optimizer.type != 'SGD':
             raise ConfigError(
