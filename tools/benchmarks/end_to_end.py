@@ -55,7 +55,7 @@ def measure(name: str, folder: Path, args: argparse.Namespace) -> dict:
     """Train in each mode for a while."""
     import torch
     from mmengine.hooks import Hook
-    from variants import Subject, default_batch_size, endless, steps_of
+    from variants import Subject, endless, steps_of
 
     class Enough(Exception):
         """What ends the training."""
@@ -88,10 +88,9 @@ def measure(name: str, folder: Path, args: argparse.Namespace) -> dict:
     block = args.block or (50 if on_gpu else 5)
     rounds = args.rounds
     workers = args.workers if args.workers is not None else 2 * on_gpu
-    size = args.batch_size or default_batch_size(name)
-    images = size * block * (rounds + 2)  # no epoch, and so no checkpoint, ends meanwhile
+    batches = block * (rounds + 2)  # so that no epoch ends, with a checkpoint
     options = {**args.cfg_options, 'default_hooks.logger.interval': block}
-    subject = Subject(name, folder, images, args.batch_size, options)
+    subject = Subject(name, folder, batches, args.batch_size, options)
     plain = subject.plain(workers)
     result = {}
     for mode in args.variants:

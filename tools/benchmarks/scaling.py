@@ -85,7 +85,7 @@ def main() -> None:
         )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        subject = Subject(args.pair, folder, 8, args.batch_size, args.cfg_options)
+        subject = Subject(args.pair, folder, 1, args.batch_size, args.cfg_options)
         if 'teacher' not in subject.config.model:
             raise UserError(f'--pair: {args.pair!r} has no teacher; accepted are those with one')
         known = subject.student.num_branches
@@ -110,7 +110,7 @@ def main() -> None:
             for axis, values in axes.items()
         }
         show(points)
-        memory = compare_memory(args, folder) if m == 4 else None
+        memory = compare_memory(size, args, folder) if m == 4 else None
     if memory:
         show_memory(memory)
     report = dict(settings=settings(args), machine=found, axes=points, memory_per_image=memory)
@@ -170,8 +170,9 @@ def measure_here(
                 network.transforms = TRANSFORMS[point['m']]
 
     world, size = point.get('world', 1), point['batch_size']
-    steps = args.steps + 8  # with those to warm up
-    subject = Subject(args.pair, folder, size * world * steps, size, args.cfg_options, change)
+    times = 5 if torch.cuda.is_available() else 1
+    batches = times * args.steps + 8
+    subject = Subject(args.pair, folder, world * batches, size, args.cfg_options, change)
     memory = Memory()
     variant = subject.ours(args.fast, launcher)
     for _ in range(3):
@@ -179,7 +180,6 @@ def measure_here(
     peak = memory.peak(variant)
     if launcher != 'none' and not torch.cuda.is_available():  # buckets, made before the steps
         peak += num_bytes(p for network in variant.networks for p in network.parameters())
-    times = 5 if torch.cuda.is_available() else 1
     seconds = interleaved(dict(step=variant.step), args.steps, times)['step']
     return dict(
         step_seconds=quartiles(seconds),
@@ -189,20 +189,20 @@ def measure_here(
     )
 
 
-def compare_memory(args: argparse.Namespace, folder: Path) -> dict:
+def compare_memory(small: int, args: argparse.Namespace, folder: Path) -> dict:
     """Bytes an image adds to the peak, and the peaks, with our teacher and without in plain.
 
-    What an image adds is the difference of the peaks of two batches, over that of their sizes.
+    What an image adds is the difference of the peaks of batches of ``small`` and twice as many
+    images, over that of their sizes.
     """
-    from variants import Subject, default_batch_size
+    from variants import Subject
 
-    small = args.batch_size or default_batch_size('')
     sizes = [small, 2 * small]
     found = {}
     for name in ('plain loop without teacher', 'plain loop', 'ours'):
         peaks = []
         for size in sizes:
-            subject = Subject(args.pair, folder / 'memory', 8 * size, size, args.cfg_options)
+            subject = Subject(args.pair, folder / 'memory', 8, size, args.cfg_options)
             memory = Memory()
             if name == 'ours':
                 variant = subject.ours(args.fast)

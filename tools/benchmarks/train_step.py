@@ -62,7 +62,8 @@ def measure(name: str, folder: Path, args: argparse.Namespace) -> dict:
     on_gpu = torch.cuda.is_available()
     times = TURN_ON_GPU if on_gpu else 1
     workers = args.workers if args.workers is not None else 2 * on_gpu
-    subject = Subject(name, folder, 4096, args.batch_size, args.cfg_options)
+    batches = WARM_UP + times * args.steps + 10  # no epoch ends, which may be in a smaller batch
+    subject = Subject(name, folder, batches, args.batch_size, args.cfg_options)
     for_ours, for_plain = subject.same_batch()
 
     variants, result = {}, {}

@@ -62,7 +62,7 @@ class Subject:
     Args:
         name: Short name or path of a config.
         folder: For the data and the work dirs.
-        images: How many to make up, of CIFAR's size.
+        batches: How many the data have to be enough for.
         batch_size: Images in a batch, in each process.
         options: As ``--cfg-options``.
         change: What else to do to the config.
@@ -75,7 +75,7 @@ class Subject:
         self,
         name: str,
         folder: Path,
-        images: int,
+        batches: int,
         batch_size: int | None = None,
         options: dict | None = None,
         change: Callable[[Config], None] = lambda config: None,
@@ -99,7 +99,7 @@ class Subject:
                 self.options[f'model.{key}'] = None
                 config.model[key] = None
         self.config = config
-        self.images, self.labels = self._make_data(images)
+        self.images, self.labels = self._make_data(batches * self.batch_size)
         if not MMLogger.check_instance_created('benchmarks'):  # else each weight is a line
             MMLogger.get_instance('benchmarks', log_level='WARNING')
         torch.manual_seed(0)
