@@ -259,4 +259,3 @@ def _replace(network: nn.Module, replacements: dict[nn.Module, nn.Module]) -> No
         for name, child in parent.named_children():
             if child in replacements:
                 setattr(parent, name, replacements[child])
-

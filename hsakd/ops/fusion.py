@@ -52,4 +52,3 @@ def _adds_map(node: fx.Node | None) -> bool:
         return False
     shapes = {arg.meta['val'].shape for arg in node.args if isinstance(arg, fx.Node)}
     return len(node.all_input_nodes) == 2 and len(shapes) == 1
-

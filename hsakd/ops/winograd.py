@@ -72,7 +72,7 @@ def _convolve(x: Tensor, weight: Tensor) -> Tensor:
 
 def _input_gradient(gradient: Tensor, weight: Tensor) -> Tensor:
     """Gradient of the maps, which is a convolution with turned weights."""
-    return _forward(gradient, _transformed(weight.flip(2, 3).transpose(0, 1)))
+    return _forward(gradient, _transformed(weight, turned=True))
 
 
 def _weight_gradient(x: Tensor, gradient: Tensor) -> Tensor:
@@ -105,13 +105,21 @@ def _convolve_fixed(
     return _forward(x, weights, bias, residual, relu)
 
 
-def _transformed(weight: Tensor) -> Tensor:
-    """Weights [C_out, C_in, 3, 3] as the operators take them: [36, C_out / 16, C_in, 16]."""
+def _transformed(weight: Tensor, turned: bool = False) -> Tensor:
+    """Weights [C_out, C_in, 3, 3] as the operators take them: [36, C_out / 16, C_in, 16].
+
+    Args:
+        weight: In any order in memory.
+        turned: Take those of the convolution back, whose inputs are the outputs, upside down.
+    """
     outputs, inputs = weight.shape[:2]
-    result = weight.new_empty(36, outputs // _PANEL, inputs, _PANEL)
-    _library().hsakd_winograd_weights(
-        weight.data_ptr(), outputs, inputs, *weight.stride(), result.data_ptr()
-    )
+    so, si, sy, sx = weight.stride()
+    start = weight.data_ptr()
+    if turned:
+        start += 2 * (sy + sx) * weight.element_size()
+        outputs, inputs, so, si, sy, sx = inputs, outputs, si, so, -sy, -sx
+    result = torch.empty(36, outputs // _PANEL, inputs, _PANEL)
+    _library().hsakd_winograd_weights(start, outputs, inputs, so, si, sy, sx, result.data_ptr())
     return result
 
 
@@ -140,7 +148,7 @@ def _forward(
 
 def _maps(like: Tensor, n: int, channels: int, h: int, w: int) -> Tensor:
     strides = channels * h * w, 1, channels * w, channels
-    return like.new_empty_strided((n, channels, h, w), strides)
+    return torch.empty_strided((n, channels, h, w), strides, dtype=like.dtype, device=like.device)
 
 
 def _setup_context(ctx, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
