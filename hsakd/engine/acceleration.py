@@ -131,6 +131,8 @@ def _compiled(network: BranchedClassifier) -> Logits:
         options = {'triton.cudagraphs': True}
     else:
         options = dict(post_grad_custom_pre_pass=FuseEpilogues())
+        # That there is a CUDA compiler and no GPU, which nothing here needs.
+        logging.getLogger('torch.utils.cpp_extension').setLevel(logging.ERROR)
     run = torch.compile(network.logits, dynamic=False, options=options)
 
     def logits(images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:

@@ -49,6 +49,7 @@ class Variant:
         networks: Those that learn.
         teacher: The fixed one.
         optimizer: Of ``networks``.
+        teacher_logits: Owner and name of what is called for the teacher's logits.
     """
 
     batches: Iterator
@@ -56,6 +57,7 @@ class Variant:
     networks: Sequence[nn.Module]
     teacher: nn.Module | None
     optimizer: torch.optim.Optimizer
+    teacher_logits: tuple[object, str] | None = None
 
     def step(self) -> float | Tensor:
         """Take a batch and train on it."""
@@ -139,7 +141,7 @@ def phases(variant: Variant, steps: int) -> dict[str, list[float]]:
         *((network, 'logits', 'student forward') for network in variant.networks),
     ]
     if variant.teacher is not None:
-        calls.append((variant.teacher, 'logits', 'teacher'))
+        calls.append((*variant.teacher_logits, 'teacher'))
     found = {phase: [] for phase in PHASES}
     with contextlib.ExitStack() as stack:
         for call in calls:

@@ -198,6 +198,7 @@ class Subject:
             networks=networks,
             teacher=loop.teacher,
             optimizer=loop.optimizer,
+            teacher_logits=(loop.teacher, 'logits'),
         )
 
     def same_batch(self) -> tuple[dict, tuple[Tensor, Tensor]]:
@@ -293,4 +294,5 @@ def steps_of(runner: DistillationRunner, batches: Iterator) -> Variant:
         networks=networks_of(model),
         teacher=getattr(model, 'teacher', None),
         optimizer=runner.optim_wrapper.optimizer,
+        teacher_logits=(model, 'teacher_logits'),
     )
