@@ -271,16 +271,19 @@ def check_fast(config: Config) -> None:
         raise ConfigError(f'fast={fast!r}: accepted are True and False')
     if not fast:
         return
-    kind = config.optim_wrapper.get('type', 'OptimWrapper')
-    kind = getattr(kind, '__name__', kind)
-    reasons = {
-        'the config is of a detector': is_detection(config),
-        'compile is set': bool(config.get('compile')),
-        f'optim_wrapper.type={kind!r} (--amp) has a precision of its own': 'Amp' in kind,
+    optim_wrapper = config.get('optim_wrapper') or {}
+    kind = optim_wrapper.get('type', 'OptimWrapper')
+    kind = kind if isinstance(kind, str) else kind.__name__
+    others = {
+        'a config of a detector': is_detection(config),
+        f'compile={config.get("compile")!r}': bool(config.get('compile')),
+        f'optim_wrapper.type={kind!r} (--amp)': 'Amp' in kind,
+        'optim_wrapper.accumulative_counts above 1 on a GPU': is_cuda_available()
+        and optim_wrapper.get('accumulative_counts', 1) > 1,
     }
-    for reason, found in reasons.items():
+    for other, found in others.items():
         if found:
-            raise ConfigError(f'fast=True (--fast): {reason}; accepted is one of them')
+            raise ConfigError(f'fast=True (--fast) and {other}: accepted is one of them')
 
 
 def is_detection(config: Config) -> bool:

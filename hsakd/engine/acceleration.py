@@ -15,7 +15,13 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from hsakd.models import BranchedClassifier
-from hsakd.ops import FixedWinogradConv2d, FuseEpilogues, WinogradConv2d, takes_winograd
+from hsakd.ops import (
+    FixedWinogradConv2d,
+    FuseEpilogues,
+    WinogradConv2d,
+    takes_winograd,
+    winograd,
+)
 
 Logits = Callable[[Tensor], tuple[Tensor, tuple[Tensor, ...]]]
 
@@ -37,9 +43,14 @@ def accelerate(model: nn.Module, fast: bool = False) -> None:
         fast: Also run networks under training by ``torch.compile``, in bfloat16 where the hardware
             has it, on CPUs without it with Winograd convolutions. Losses and weights stay float32;
             validation is not compiled, and in float32.
+
+    Raises:
+        ConfigError: ``fast`` on a CPU without a C++ compiler.
     """
     use_channels_last(model, fast)
     if fast:
+        if _by_winograd(next(model.parameters()).device):
+            winograd.library()  # which says so where there is no compiler
         for network in _networks(model):
             network.logits = _TrainedNetwork(network)
     if hasattr(model, 'teacher'):
@@ -82,27 +93,29 @@ class FixedNetwork:
     Args:
         network: With its weights.
         fast: As that of :func:`accelerate`.
+
+    Attributes:
+        prepared: The copy, once there is one.
     """
 
     def __init__(self, network: BranchedClassifier, fast: bool = False) -> None:
         self.network = network
         self.fast = fast
+        self.prepared: BranchedClassifier | None = None
         self._logits: Logits | None = None
 
     def __call__(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """As the network's ``logits``, without a gradient."""
         with torch.no_grad():
             if self._logits is None:
-                self._logits = self._prepared(images)
+                self._prepare(images)
             return self._logits(images)
 
-    def _prepared(self, images: Tensor) -> Logits:
-        network = fold_batch_norms(self.network, images[:2])
-        if not self.fast:
-            return network.logits
-        if _by_winograd(images.device):
+    def _prepare(self, images: Tensor) -> None:
+        self.prepared = network = fold_batch_norms(self.network, images[:2])
+        if self.fast and _by_winograd(images.device):
             _replace(network, {m: FixedWinogradConv2d(m) for m in _winograd_layers(network)})
-        return _compiled(network)
+        self._logits = _compiled(network) if self.fast else network.logits
 
 
 class _TrainedNetwork:
@@ -127,7 +140,9 @@ def _compiled(network: BranchedClassifier) -> Logits:
     There are two in a training, since the last batch of an epoch may be smaller.
     """
     network.keep_stages()
-    if next(network.parameters()).device.type == 'cuda':
+    device = next(network.parameters()).device
+    bfloat16 = has_bfloat16(device)
+    if device.type == 'cuda':
         options = {'triton.cudagraphs': True}
     else:
         options = dict(post_grad_custom_pre_pass=FuseEpilogues())
@@ -136,8 +151,7 @@ def _compiled(network: BranchedClassifier) -> Logits:
     run = torch.compile(network.logits, dynamic=False, options=options)
 
     def logits(images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        device = images.device
-        with torch.autocast(device.type, torch.bfloat16, has_bfloat16(device)):
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
             f, c = run(images)
         # Copies, since the next call of a CUDA graph writes to the same memory.
         return f.to(torch.float32, copy=True), tuple(x.to(torch.float32, copy=True) for x in c)
@@ -161,17 +175,21 @@ def _winograd_layers(network: nn.Module) -> list[nn.Conv2d]:
     return [module for module in network.modules() if takes_winograd(module)]
 
 
-@torch.no_grad()
 def fold_batch_norms(network: BranchedClassifier, images: Tensor) -> BranchedClassifier:
     """A copy for inference, whose batch norms are part of the convolutions before them.
 
     Which convolution a norm follows is seen in a forward pass. Where the copy's logits differ by
-    more than ``FOLDING_TOLERANCE``, it keeps its batch norms.
+    more than ``FOLDING_TOLERANCE``, computed in float64, it keeps its batch norms.
 
     Args:
         network: Any network.
         images: [B, C, H, W], for that forward pass.
     """
+    with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+        return _folded(network, images)
+
+
+def _folded(network: BranchedClassifier, images: Tensor) -> BranchedClassifier:
     plain = copy.deepcopy(network).eval().requires_grad_(False)
     folded = copy.deepcopy(plain)
     identities = {}
@@ -180,9 +198,9 @@ def fold_batch_norms(network: BranchedClassifier, images: Tensor) -> BranchedCla
         conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics)
         identities[norm] = nn.Identity()
     _replace(folded, identities)
+    pair = [copy.deepcopy(each).double().logits(images.double()) for each in (folded, plain)]
     difference = max(
-        (torch.dist(a, b) / b.norm()).item()
-        for a, b in zip(_flat(folded.logits(images)), _flat(plain.logits(images)), strict=True)
+        (torch.dist(a, b) / b.norm()).item() for a, b in zip(*map(_flat, pair), strict=True)
     )
     if not difference <= FOLDING_TOLERANCE:
         print_log(

@@ -83,7 +83,7 @@ def _weight_gradient(x: Tensor, gradient: Tensor) -> Tensor:
     result = _maps(x, outputs, inputs, 3, 3)
     threads = torch.get_num_threads()
     sums = x.new_empty(threads, 36, inputs, outputs)
-    _library().hsakd_winograd_weight_gradient(
+    library().hsakd_winograd_weight_gradient(
         x.data_ptr(), gradient.data_ptr(), result.data_ptr(), n, h, w, inputs, outputs,
         *result.stride(), sums.data_ptr(), threads,
     )  # fmt: skip
@@ -119,7 +119,7 @@ def _transformed(weight: Tensor, turned: bool = False) -> Tensor:
         start += 2 * (sy + sx) * weight.element_size()
         outputs, inputs, so, si, sy, sx = inputs, outputs, si, so, -sy, -sx
     result = torch.empty(36, outputs // _PANEL, inputs, _PANEL)
-    _library().hsakd_winograd_weights(start, outputs, inputs, so, si, sy, sx, result.data_ptr())
+    library().hsakd_winograd_weights(start, outputs, inputs, so, si, sy, sx, result.data_ptr())
     return result
 
 
@@ -136,7 +136,7 @@ def _forward(
     result = _maps(x, n, outputs, h, w)
     if residual is not None:
         residual = residual.contiguous(memory_format=_NHWC)
-    _library().hsakd_winograd_forward(
+    library().hsakd_winograd_forward(
         x.data_ptr(),
         weights.data_ptr(),
         None if bias is None else bias.data_ptr(),
@@ -203,7 +203,7 @@ torch.library.register_autograd(
 
 
 @functools.cache
-def _library() -> ctypes.CDLL:
+def library() -> ctypes.CDLL:
     """The compiled operators; compiling takes a second, once on a machine.
 
     Raises:

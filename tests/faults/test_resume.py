@@ -84,14 +84,16 @@ def teacher(tools, tmp_path_factory):
         ('images', (4, 16)),
         ('images in memory', (4, 16)),
         ('cifar in memory', (3, 12)),
+        pytest.param('fast offline', (3, 6), marks=pytest.mark.slow),
     ],
 )
 def test_from_every_checkpoint(case, steps, tools, teacher, tmp_path):
     """Also one within an epoch, and one whose gradients wait for more."""
-    config = dict(plain=PLAIN, teacher=TEACHER, offline=STUDENT, online=ONLINE).get(case, PLAIN)
+    config = dict(plain=PLAIN, teacher=TEACHER, online=ONLINE).get(case, PLAIN)
     options = DIGITS
-    if case == 'offline':
-        options += (f'model.teacher_ckpt={teacher}',)
+    if case.endswith('offline'):
+        config = STUDENT
+        options += (f'model.teacher_ckpt={teacher}', f'fast={case.startswith("fast")}')
     elif case.startswith('images'):
         config, options = IMAGES, images(tmp_path / 'images')
         options += (f'train_dataloader.in_memory={"memory" in case}',)

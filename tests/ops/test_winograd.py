@@ -156,24 +156,24 @@ def test_compiled_block_has_additions_and_relus_in_its_convolutions():
 def test_a_machine_that_cannot_compile_is_told_so(compiler, monkeypatch, tmp_path):
     monkeypatch.setenv('CXX', compiler)
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
-    module._library.cache_clear()
+    module.library.cache_clear()
     try:
         with pytest.raises(ConfigError, match=f'needs a C.. compiler.*{compiler}'):
-            module._library()
+            module.library()
         assert not list(tmp_path.rglob('*.so'))
     finally:
-        module._library.cache_clear()
+        module.library.cache_clear()
 
 
 def test_compiled_once(monkeypatch, tmp_path):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
-    module._library.cache_clear()
+    module.library.cache_clear()
     try:
-        module._library()
+        module.library()
         (file,) = tmp_path.rglob('*.so')
         written = file.stat().st_mtime_ns
-        module._library.cache_clear()
-        module._library()
+        module.library.cache_clear()
+        module.library()
         assert file.stat().st_mtime_ns == written
     finally:
-        module._library.cache_clear()
+        module.library.cache_clear()

@@ -223,6 +223,12 @@ def saved_network(path, **changes):
         ([PLAIN, '--cfg-options', 'nonsense'], '--cfg-options: accepted are KEY=VALUE'),
         (['nowhere.py'], "config 'nowhere.py': no such file"),
         ([STUDENT, '--amp'], '--amp needs a GPU'),
+        ([PLAIN, 'fast=2'], 'fast=2: accepted are True and False'),
+        ([PLAIN, '--fast', 'compile=True'], 'fast=True (--fast) and compile=True'),
+        (
+            [PLAIN, '--fast', 'optim_wrapper.type=AmpOptimWrapper'],
+            "fast=True (--fast) and optim_wrapper.type='AmpOptimWrapper'",
+        ),
         ([STUDENT, '--resume', 'gone.pth'], "--resume='gone.pth': no such file"),
         ([PLAIN, '--resume', 'run.pth'], 'does not fit the model of the config'),
         ([PLAIN, '--resume', 'malicious.pth'], 'would execute code'),

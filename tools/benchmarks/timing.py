@@ -173,6 +173,9 @@ def peak_bytes(variant: Variant) -> int:
     that the second one finds.
     """
     models = [*variant.networks, *([variant.teacher] if variant.teacher is not None else [])]
+    if variant.teacher is not None:
+        made_of_it = getattr(getattr(*variant.teacher_logits), 'prepared', None)
+        models += [made_of_it] if made_of_it is not None else []
     state = variant.optimizer.state.values()
     held = num_bytes(t for model in models for t in (*model.parameters(), *model.buffers()))
     held += num_bytes(value for values in state for value in values.values())
