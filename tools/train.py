@@ -41,7 +41,7 @@ def main() -> None:
     args = parse_args()
     from mmengine.device import is_cuda_available, is_musa_available, is_npu_available
 
-    from hsakd.apis.running import build_runner, check_fast, prepare_config, prepare_resume
+    from hsakd.apis.running import build_runner, prepare_config, prepare_resume
     from hsakd.engine.distributed import leave_processes
     from hsakd.utils.checkpoint import read_checkpoint
     from hsakd.utils.errors import ConfigError
@@ -64,7 +64,6 @@ def main() -> None:
         config.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.fast:
         config.fast = True
-    check_fast(config)
     if args.auto_scale_lr:
         if 'auto_scale_lr' not in config:
             raise ConfigError('--auto-scale-lr: the config has no auto_scale_lr.base_batch_size')

@@ -39,6 +39,8 @@ from hsakd.utils.third_party import import_mmdet
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 #: What each launcher sets in the environment of its processes.
 _LAUNCHED_BY = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID', 'mpi': 'OMPI_COMM_WORLD_RANK'}
+#: Optimiser wrappers that set the precision themselves.
+_OTHER_PRECISIONS = ('AmpOptimWrapper', 'ApexOptimWrapper')
 #: Seconds without a batch after which a loader with workers is taken for stuck.
 LOADER_TIMEOUT = 600
 #: Data sets that take ``skip_bad_images``.
@@ -126,6 +128,8 @@ def build_runner(config: Config, train: bool = False) -> Runner:
     """
     import hsakd  # noqa: F401  registers hsakd's types
 
+    if train:
+        _check_fast(config)
     if is_detection(config):
         import_mmdet()
     with _building(KEY):
@@ -260,7 +264,7 @@ def _in_one_line(error: Exception) -> str:
     return f'{type(error).__name__}: {" ".join(str(message).split())}'
 
 
-def check_fast(config: Config) -> None:
+def _check_fast(config: Config) -> None:
     """See that ``fast`` and what else the config says go together.
 
     Raises:
@@ -277,7 +281,7 @@ def check_fast(config: Config) -> None:
     others = {
         'a config of a detector': is_detection(config),
         f'compile={config.get("compile")!r}': bool(config.get('compile')),
-        f'optim_wrapper.type={kind!r} (--amp)': 'Amp' in kind,
+        f'optim_wrapper.type={kind!r} (--amp)': kind in _OTHER_PRECISIONS,
         'optim_wrapper.accumulative_counts above 1 on a GPU': is_cuda_available()
         and optim_wrapper.get('accumulative_counts', 1) > 1,
     }

@@ -5,6 +5,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import MethodType
 
 import torch
 from mmengine.logging import print_log
@@ -28,6 +29,9 @@ Logits = Callable[[Tensor], tuple[Tensor, tuple[Tensor, ...]]]
 #: Largest relative difference between a network and its copy with batch norms folded.
 FOLDING_TOLERANCE = 1e-4
 
+#: Networks times shapes of batches that are compiled in a process; beyond them torch runs eager.
+_GRAPHS = 64
+
 
 def accelerate(model: nn.Module, fast: bool = False) -> None:
     """Set up a distiller, teacher or plain network for training, where it is and as it is.
@@ -47,21 +51,34 @@ def accelerate(model: nn.Module, fast: bool = False) -> None:
     Raises:
         ConfigError: ``fast`` on a CPU without a C++ compiler.
     """
-    use_channels_last(model, fast)
+    networks = _networks(model)
+    if not networks:
+        return
+    device = next(model.parameters()).device
+    use_channels_last(model, device, fast)
     if fast:
-        if _by_winograd(next(model.parameters()).device):
+        if _by_winograd(device):
             winograd.library()  # which says so where there is no compiler
-        for network in _networks(model):
+        for network in networks:
+            if _by_winograd(device):
+                for layer in _winograd_layers(network):
+                    layer.__class__ = WinogradConv2d
             network.logits = _TrainedNetwork(network)
     if hasattr(model, 'teacher'):
         model.teacher_logits = FixedNetwork(model.teacher, fast)
 
 
-def use_channels_last(model: nn.Module, fast: bool = False) -> None:
-    """Put weights, and so maps, into that order in memory where it wins; see :func:`accelerate`."""
+def use_channels_last(model: nn.Module, device: torch.device, fast: bool = False) -> None:
+    """Put weights, and so maps, into that order in memory where it wins; see :func:`accelerate`.
+
+    Args:
+        model: As that of :func:`accelerate`.
+        device: Where it will be trained.
+        fast: As that of :func:`accelerate`.
+    """
     if not _networks(model):
         return
-    on_cpu = next(model.parameters()).device.type == 'cpu'
+    on_cpu = device.type == 'cpu'
     if (on_cpu or fast) and not (on_cpu and any(map(_breaks, model.modules()))):
         model.to(memory_format=torch.channels_last)
 
@@ -123,15 +140,23 @@ class _TrainedNetwork:
 
     def __init__(self, network: BranchedClassifier) -> None:
         self._network = network
-        self._eager = network.logits
-        if _by_winograd(next(network.parameters()).device):
-            for layer in _winograd_layers(network):
-                layer.__class__ = WinogradConv2d
-        self._compiled = _compiled(network)
+        self._compiled: Logits | None = None
 
     def __call__(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """As the network's ``logits``."""
-        return self._compiled(images) if self._network.training else self._eager(images)
+        if not self._network.training:
+            return _eager(self._network)(images)
+        if self._compiled is None:
+            self._compiled = _compiled(self._network)
+        return self._compiled(images)
+
+    def __deepcopy__(self, memo: dict) -> '_TrainedNetwork':
+        return _TrainedNetwork(copy.deepcopy(self._network, memo))  # not what is compiled of it
+
+
+def _eager(network: BranchedClassifier) -> Logits:
+    """Its logits, whatever stands in their place."""
+    return MethodType(type(network).logits, network)
 
 
 def _compiled(network: BranchedClassifier) -> Logits:
@@ -148,7 +173,10 @@ def _compiled(network: BranchedClassifier) -> Logits:
         options = dict(post_grad_custom_pre_pass=FuseEpilogues())
         # That there is a CUDA compiler and no GPU, which nothing here needs.
         logging.getLogger('torch.utils.cpp_extension').setLevel(logging.ERROR)
-    run = torch.compile(network.logits, dynamic=False, options=options)
+    # All networks have their code in common, which counts as one that is compiled again and again.
+    limit = torch._dynamo.config.recompile_limit
+    torch._dynamo.config.recompile_limit = max(limit, _GRAPHS)
+    run = torch.compile(_eager(network), dynamic=False, options=options)
 
     def logits(images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):

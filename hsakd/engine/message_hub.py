@@ -7,6 +7,8 @@ from mmengine.logging import HistoryBuffer, MessageHub
 from torch import Tensor
 
 _NO_LIMIT = HistoryBuffer().max_length
+#: Numbers of a scalar that wait on the device, where nothing reads them.
+_MOST_PENDING = 1000
 
 
 class DeferredMessageHub(MessageHub):
@@ -52,6 +54,8 @@ class DeferredMessageHub(MessageHub):
             value = self._get_valid_value(value)
         assert isinstance(count, int), f'count is a {type(count).__name__}: {count}'
         self._pending.setdefault(key, []).append((value, count))
+        if len(self._pending[key]) == _MOST_PENDING:
+            self._enter(list(self._pending))
 
     @property
     def log_scalars(self) -> OrderedDict[str, HistoryBuffer]:

@@ -42,4 +42,6 @@ class SGD(torch.optim.SGD):
                     momentum_buffer_list[index] = torch.zeros_like(weight)
                 elif momentum.stride() != weight.stride():
                     momentum_buffer_list[index] = torch.empty_like(weight).copy_(momentum)
+                if grads[index].stride() != weight.stride():
+                    grads[index] = torch.empty_like(weight).copy_(grads[index])
         return sparse

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from mmengine.device import get_device
 from mmengine.dist import all_reduce, broadcast_object_list
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import is_model_wrapper
@@ -93,7 +94,8 @@ class DistillationRunner(Runner):
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """mmengine's, without a GPU too, and with fixed parts left out of the traffic."""
         if not is_model_wrapper(model):
-            use_channels_last(model, self.cfg.get('fast', False))  # before DDP copies the layout
+            # Before DDP copies the layout; the model is moved to its device by mmengine's.
+            use_channels_last(model, torch.device(get_device()), self.cfg.get('fast', False))
         if self.distributed and not is_model_wrapper(model):
             check_settings(self.cfg)
             leave_out_fixed_parts(model)
@@ -264,7 +266,7 @@ class DistillationRunner(Runner):
         gradients = meta.get('gradients') or {}
         for name, parameter in model.named_parameters():
             if name in gradients:
-                parameter.grad = gradients[name].to(parameter)
+                parameter.grad = torch.empty_like(parameter).copy_(gradients[name])
         if isinstance(self.train_loop, ResumableEpochs):
             self._resume_within_epoch(meta)
 

@@ -195,7 +195,7 @@ void write_outputs(float* out, const Maps& maps, int64_t channels, const Tile& t
         const int64_t at = first + (a * maps.w + b) * channels + c;
         y[b] += bias;
         if (after.residual) y[b] += load(after.residual + at);
-        if (after.relu) y[b] = y[b] > 0.f ? y[b] : Vec{};
+        if (after.relu) y[b] = y[b] < 0.f ? Vec{} : y[b];  // NaN stays
         store(out + at, y[b]);
       }
     }

@@ -8,7 +8,6 @@ import ctypes
 import functools
 import hashlib
 import os
-import platform
 import shutil
 import subprocess
 import tempfile
@@ -43,7 +42,9 @@ class WinogradConv2d(nn.Conv2d):
     """A ``Conv2d`` that learns; set as the class of a layer that :func:`takes_winograd`."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C_in, H, W] to [N, C_out, H, W]."""
+        """[N, C_in, H, W] to [N, C_out, H, W]; in other types than float32 as torch does."""
+        if not x.dtype == self.weight.dtype == torch.float32:
+            return super().forward(x)
         out = torch.ops.hsakd.winograd(x, self.weight)
         return out if self.bias is None else out + self.bias[:, None, None]
 
@@ -80,6 +81,7 @@ def _weight_gradient(x: Tensor, gradient: Tensor) -> Tensor:
     x, gradient = x.contiguous(memory_format=_NHWC), gradient.contiguous(memory_format=_NHWC)
     n, inputs, h, w = x.shape
     outputs = gradient.shape[1]
+    _check(outputs, inputs, x, gradient)
     result = _maps(x, outputs, inputs, 3, 3)
     threads = torch.get_num_threads()
     sums = x.new_empty(threads, 36, inputs, outputs)
@@ -118,6 +120,7 @@ def _transformed(weight: Tensor, turned: bool = False) -> Tensor:
     if turned:
         start += 2 * (sy + sx) * weight.element_size()
         outputs, inputs, so, si, sy, sx = inputs, outputs, si, so, -sy, -sx
+    _check(outputs, inputs, weight)
     result = torch.empty(36, outputs // _PANEL, inputs, _PANEL)
     library().hsakd_winograd_weights(start, outputs, inputs, so, si, sy, sx, result.data_ptr())
     return result
@@ -133,6 +136,7 @@ def _forward(
     x = x.contiguous(memory_format=_NHWC)
     n, inputs, h, w = x.shape
     outputs = weights.shape[1] * _PANEL
+    _check(outputs, inputs, x, weights, *(t for t in (bias, residual) if t is not None))
     result = _maps(x, n, outputs, h, w)
     if residual is not None:
         residual = residual.contiguous(memory_format=_NHWC)
@@ -144,6 +148,14 @@ def _forward(
         *(relu, result.data_ptr(), n, h, w, inputs, outputs),
     )
     return result
+
+
+def _check(outputs: int, inputs: int, *tensors: Tensor) -> None:
+    if outputs % _PANEL or inputs % _PANEL or any(t.dtype != torch.float32 for t in tensors):
+        raise ValueError(
+            f'a Winograd convolution of {inputs} to {outputs} channels, of '
+            f'{[str(t.dtype) for t in tensors]}: accepted are multiples of {_PANEL}, and float32'
+        )
 
 
 def _maps(like: Tensor, n: int, channels: int, h: int, w: int) -> Tensor:
@@ -213,20 +225,29 @@ def library() -> ctypes.CDLL:
     needed = 'fast=True on a CPU without bfloat16 needs a C++ compiler with OpenMP, as g++'
     if shutil.which(compiler) is None:
         raise ConfigError(f'{needed}: {compiler!r} (CXX) is not found; accepted is fast=False')
-    version = subprocess.run([compiler, '--version'], capture_output=True).stdout
-    key = repr((_SOURCE.read_bytes(), compiler, version, _FLAGS, platform.machine(), _processor()))
-    name = f'winograd-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so'
+    # What it would run, with its version and what -march=native is here: home folders are shared.
+    asked = [compiler, *_FLAGS, '-E', '-###', '-x', 'c++', '-']
+    told = subprocess.run(asked, stdin=subprocess.DEVNULL, capture_output=True).stderr
+    key = hashlib.sha256(_SOURCE.read_bytes() + repr(asked).encode() + told).hexdigest()[:16]
     cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'hsakd'
-    cache.mkdir(parents=True, exist_ok=True)
-    if not (cache / name).exists():
-        with tempfile.TemporaryDirectory(dir=cache) as folder:
-            command = [compiler, *_FLAGS, str(_SOURCE), '-o', str(Path(folder) / name)]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                error = (done.stderr.strip().splitlines() or ['no message'])[0]
-                raise ConfigError(f'{needed}: {compiler!r} ended with {error!r}')
-            os.replace(Path(folder) / name, cache / name)  # other processes see it whole
-    library = ctypes.CDLL(str(cache / name))
+    path = cache / f'winograd-{key}.so'
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            with tempfile.TemporaryDirectory(dir=cache) as folder:
+                made = Path(folder) / path.name
+                command = [compiler, *_FLAGS, str(_SOURCE), '-o', str(made)]
+                done = subprocess.run(command, capture_output=True, text=True)
+                if done.returncode:
+                    error = (done.stderr.strip().splitlines() or ['no message'])[0]
+                    raise ConfigError(f'{needed}: {compiler!r} ended with {error!r}')
+                os.replace(made, path)  # other processes see it whole
+    except OSError as error:
+        raise ConfigError(
+            f'fast=True compiles operators in {str(cache)!r}: {error.strerror}; accepted is a '
+            'folder that can be written to, by XDG_CACHE_HOME'
+        ) from error
+    library = ctypes.CDLL(str(path))
     address, number = ctypes.c_void_p, ctypes.c_int64
     library.hsakd_winograd_weights.argtypes = [address, *6 * [number], address]
     library.hsakd_winograd_forward.argtypes = [
@@ -238,8 +259,3 @@ def library() -> ctypes.CDLL:
     for function in ('weights', 'forward', 'weight_gradient'):
         getattr(library, f'hsakd_winograd_{function}').restype = None
     return library
-
-
-def _processor() -> dict:
-    """What -march=native depends on; home folders are shared between machines."""
-    return dict(torch.cpu.get_capabilities())

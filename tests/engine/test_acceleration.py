@@ -7,7 +7,12 @@ import torch
 from torch import nn
 
 from hsakd.engine import acceleration
-from hsakd.engine.acceleration import FixedNetwork, accelerate, fold_batch_norms
+from hsakd.engine.acceleration import (
+    FixedNetwork,
+    accelerate,
+    fold_batch_norms,
+    use_channels_last,
+)
 from hsakd.registry import MODELS
 from tests.conftest import batch, network_cfg
 
@@ -156,6 +161,83 @@ def test_fixed_network_keeps_no_graph_and_no_activation():
     model.teacher.requires_grad_(True)
     f, c = fixed(torch.randn(4, 3, 16, 16))
     assert not any(logits.requires_grad for logits in (f, *c))
+
+
+def test_a_larger_teacher_adds_nothing_to_what_the_backward_pass_keeps():
+    kept = []
+    for depth in (8, 20):
+        cfg = copy.deepcopy(MODEL_CFGS['offline'])
+        cfg['teacher']['backbone']['depth'] = depth
+        model = MODELS.build(cfg).train()
+        model.teacher.load_state_dict(model.teacher.state_dict())
+        accelerate(model)
+        inputs, samples = batch(4)
+        model(inputs, samples, mode='loss')  # the first one makes the teacher's copy
+        saved = {}
+
+        def keep(tensor, saved=saved):
+            saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            losses = model(inputs, samples, mode='loss')
+        kept.append(sum(saved.values()))
+        assert all(loss.requires_grad for loss in losses.values())
+    assert kept[0] == kept[1] > 0
+
+
+def compile_by(backend, monkeypatch):
+    """Let torch.compile use another backend, which takes no time."""
+    original = torch.compile
+    monkeypatch.setattr(
+        torch,
+        'compile',
+        lambda run, dynamic, options: original(run, dynamic=dynamic, backend=backend),
+    )
+
+
+def test_many_networks_are_compiled_each(monkeypatch):
+    compile_by('eager', monkeypatch)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    images = torch.randn(2, 3, 16, 16)
+    for width in range(8, 18):
+        model = MODELS.build(network_cfg(branches=False, width=width)).train()
+        accelerate(model, fast=True)
+        model.logits(images)
+    assert torch._dynamo.utils.counters['stats']['unique_graphs'] == 10
+
+
+def test_a_copy_of_an_accelerated_network_is_another_one(monkeypatch):
+    compile_by('eager', monkeypatch)
+    model = build('teacher')
+    accelerate(model, fast=True)
+    images = torch.randn(2, 3, 16, 16)
+    model.logits(images)
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for weight in other.parameters():
+            weight.zero_()
+    for mode in (True, False):
+        f, c = other.train(mode).logits(images)
+        assert not any(logits.any() for logits in (f, *c))
+        f, c = model.train(mode).logits(images)
+        assert all(logits.any() for logits in (f, *c))
+
+
+def test_maps_for_a_gpu_are_left_as_they_are_but_in_fast_mode():
+    gpu = torch.device('cuda')
+    for fast in (False, True):
+        model = build('teacher')
+        use_channels_last(model, gpu, fast)
+        weight = model.backbone.layer1[0].conv1.weight
+        assert weight.is_contiguous(memory_format=torch.channels_last) == fast
+
+
+def test_networks_that_torch_would_break_stay_as_they_are():
+    model = MODELS.build(network_cfg(width=4))  # a 1x1 convolution of 4 channels at stride 2
+    accelerate(model)
+    assert all(w.is_contiguous() for w in model.backbone.parameters())
 
 
 def test_weights_are_channels_last_on_a_cpu_and_detectors_left_alone():

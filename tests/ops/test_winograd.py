@@ -37,8 +37,9 @@ def test_outputs_and_gradients_are_those_of_torch(
     exact = copy.deepcopy(layer).double()
     x = torch.randn(images, inputs, height, width)
     if nhwc:
-        x, layer = x.to(memory_format=torch.channels_last), layer.to(
-            memory_format=torch.channels_last
+        x, layer = (
+            x.to(memory_format=torch.channels_last),
+            layer.to(memory_format=torch.channels_last),
         )
     assert takes_winograd(layer)
     fixed = FixedWinogradConv2d(layer)
@@ -69,6 +70,28 @@ def test_what_follows_is_computed_in_the_same_pass(residual, relu):
     wanted = wanted.relu() if relu else wanted
     found = torch.ops.hsakd.winograd_fixed(x, fixed.weights, fixed.bias, other, relu)
     assert difference(found, wanted) < TOLERANCE
+
+
+def test_nan_is_not_hidden_by_the_relu():
+    fixed = FixedWinogradConv2d(nn.Conv2d(16, 16, 3, padding=1))
+    x = torch.full((1, 16, 4, 4), float('nan'))
+    found = torch.ops.hsakd.winograd_fixed(x, fixed.weights, fixed.bias, None, True)
+    assert found.isnan().all()
+
+
+def test_other_types_and_channels_are_refused_or_left_to_torch():
+    weight = torch.randn(32, 16, 3, 3)
+    for x, w in (
+        (torch.randn(2, 16, 4, 4).double(), weight),
+        (torch.randn(2, 16, 4, 4).bfloat16(), weight.bfloat16()),
+        (torch.randn(2, 20, 4, 4), torch.randn(24, 20, 3, 3)),
+    ):
+        with pytest.raises(ValueError, match='accepted are multiples of 16, and float32'):
+            torch.ops.hsakd.winograd(x, w)
+    layer = nn.Conv2d(16, 16, 3, padding=1)
+    layer.__class__ = WinogradConv2d
+    x = torch.randn(2, 16, 4, 4).double()
+    assert layer.double()(x).dtype == torch.float64
 
 
 def test_operators_are_what_a_compiler_takes_them_for():
@@ -161,6 +184,17 @@ def test_a_machine_that_cannot_compile_is_told_so(compiler, monkeypatch, tmp_pat
         with pytest.raises(ConfigError, match=f'needs a C.. compiler.*{compiler}'):
             module.library()
         assert not list(tmp_path.rglob('*.so'))
+    finally:
+        module.library.cache_clear()
+
+
+def test_a_folder_that_cannot_be_written_is_named(monkeypatch, tmp_path):
+    (tmp_path / 'file').touch()
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
+    module.library.cache_clear()
+    try:
+        with pytest.raises(ConfigError, match='XDG_CACHE_HOME'):
+            module.library()
     finally:
         module.library.cache_clear()
 

@@ -89,7 +89,8 @@ def measure(name: str, folder: Path, args: argparse.Namespace) -> dict:
     rounds = args.rounds
     workers = args.workers if args.workers is not None else 2 * on_gpu
     batches = block * (rounds + 2)  # so that no epoch ends, with a checkpoint
-    options = {**args.cfg_options, 'default_hooks.logger.interval': block}
+    options = {'train_dataloader.num_workers': workers, **args.cfg_options}  # as the plain loop
+    options['default_hooks.logger.interval'] = block
     subject = Subject(name, folder, batches, args.batch_size, options)
     plain = subject.plain(workers)
     result = {}

@@ -33,7 +33,13 @@ PAIRS = (
     'resnet34_resnet18',
 )
 #: FLOP/s in bfloat16 without sparsity, by a part of the name of the GPU.
-BF16_PEAKS = {'H100': 989e12, 'H200': 989e12, 'A100': 312e12}
+BF16_PEAKS = {
+    'H100 PCIe': 756e12,
+    'H100 NVL': 835e12,
+    'H100': 989e12,
+    'H200': 989e12,
+    'A100': 312e12,
+}
 #: Of plain, exact, fast: the palette of Okabe and Ito, for all colour vision.
 COLOURS = dict(plain='#777777', exact='#0072B2', fast='#D55E00')
 PHASE_COLOURS = ('#F0E442', '#CC79A7', '#56B4E9', '#0072B2', '#009E73', '#BBBBBB')
@@ -193,13 +199,16 @@ class Memory:
     """Bytes that a variant holds at most; to be made before the variant is."""
 
     def __init__(self) -> None:
-        self._before = torch.cuda.memory_allocated() if torch.cuda.is_available() else 0
+        self._before = 0
+        if torch.cuda.is_available():
+            # From here on: what CUDA graphs hold is allocated when they are recorded.
+            torch.cuda.reset_peak_memory_stats()
+            self._before = torch.cuda.memory_allocated()
 
     def peak(self, variant: Variant) -> int:
         """On a GPU all that was allocated since, its data too; else see :func:`peak_bytes`."""
         if not torch.cuda.is_available():
             return peak_bytes(variant)
-        torch.cuda.reset_peak_memory_stats()
         variant.step()
         variant.step()
         synchronise()

@@ -63,7 +63,8 @@ def measure(name: str, folder: Path, args: argparse.Namespace) -> dict:
     times = TURN_ON_GPU if on_gpu else 1
     workers = args.workers if args.workers is not None else 2 * on_gpu
     batches = WARM_UP + times * args.steps + 10  # no epoch ends, which may be in a smaller batch
-    subject = Subject(name, folder, batches, args.batch_size, args.cfg_options)
+    options = {'train_dataloader.num_workers': workers, **args.cfg_options}  # as the plain loop
+    subject = Subject(name, folder, batches, args.batch_size, options)
     for_ours, for_plain = subject.same_batch()
 
     variants, result = {}, {}
