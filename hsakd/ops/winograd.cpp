@@ -310,7 +310,7 @@ extern "C" {
 // w[output * so + input * si + row * sy + column * sx].
 void hsakd_winograd_weights(const float* w, int64_t outputs, int64_t inputs, int64_t so, int64_t si,
                             int64_t sy, int64_t sx, float* out) {
-#pragma omp parallel for
+#pragma omp parallel for if (outputs * inputs >= 4096)
   for (int64_t p = 0; p < outputs / kPanel; p++) {
     for (int64_t i = 0; i < inputs; i++) {
       for (int v = 0; v < kPanel; v += kLanes) {
@@ -369,7 +369,7 @@ void hsakd_winograd_weight_gradient(const float* in, const float* gradients, flo
                                     int threads) {
   const Maps maps{n, h, w};
   const int64_t size = kPlaces * inputs * outputs;
-  const int64_t block = 32;
+  const int64_t block = inputs + outputs <= 128 ? 64 : 32;
   const int64_t in_stride = block * inputs + kGap, out_stride = block * outputs + kGap;
 #pragma omp parallel num_threads(threads)
   {
