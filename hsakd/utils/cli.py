@@ -9,10 +9,6 @@ from pathlib import Path
 
 from .errors import Preempted, UserError
 
-# torch then asks for large pages of memory for tensors of 2 MiB and more, as maps of a batch are on
-# a CPU. It looks when it allocates for the first time.
-os.environ.setdefault('THP_MEM_ALLOC_ENABLE', '1')
-
 # What --trust-checkpoint enters, until the tool ends.
 _while_running = contextlib.ExitStack()
 
