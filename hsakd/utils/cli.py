@@ -55,6 +55,20 @@ def check_out_folder(folder: Path, option: str) -> None:
         )
 
 
+def check_out_file(path: Path | None, force: bool, option: str = '--out') -> None:
+    """See that a file can be written, where one is asked for, before work is done for it.
+
+    Raises:
+        UserError: It exists and is not to be replaced, or its folder cannot be written to.
+    """
+    if path and path.exists() and not force:
+        raise UserError(
+            f'{option}: {str(path)!r} exists; accepted is a new name, or --force to replace it'
+        )
+    if path:
+        check_out_folder(path.parent, option)
+
+
 class _TrustCheckpoints(argparse.Action):
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *args: object

@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from hsakd.utils.cli import check_out_folder, positive_number, run_tool  # noqa: E402
+from hsakd.utils.cli import check_out_file, positive_number, run_tool  # noqa: E402
 from hsakd.utils.errors import ConfigError, UserError  # noqa: E402
 
 IMAGES = 1_281_167  # of ImageNet's training set
@@ -78,12 +78,7 @@ def main() -> None:
             f'--utilisation: {args.utilisation}; accepted are shares up to 1, one for each of '
             f'--flops-per-second {args.flops_per_second}'
         )
-    if args.out and args.out.exists() and not args.force:
-        raise UserError(
-            f'--out: {str(args.out)!r} exists; accepted is a new name, or --force to replace it'
-        )
-    if args.out:
-        check_out_folder(args.out.parent, '--out')
+    check_out_file(args.out, args.force)
     import hsakd  # noqa: F401  registers hsakd's types
     from hsakd.apis.running import is_detection, load_config
     from hsakd.utils.files import write_files

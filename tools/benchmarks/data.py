@@ -24,8 +24,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from hsakd.utils.cli import check_out_folder, positive_number, run_tool  # noqa: E402
-from hsakd.utils.errors import UserError  # noqa: E402
+from hsakd.utils.cli import check_out_file, positive_number, run_tool  # noqa: E402
 
 DATASETS = Path(__file__).resolve().parents[2] / 'configs/_base_/datasets'
 CIFAR_IMAGES, JPEGS = 50_000, 64
@@ -46,12 +45,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Make data, time, report."""
     args = parse_args()
-    if args.out and args.out.exists() and not args.force:
-        raise UserError(
-            f'--out: {str(args.out)!r} exists; accepted is a new name, or --force to replace it'
-        )
-    if args.out:
-        check_out_folder(args.out.parent, '--out')
+    check_out_file(args.out, args.force)
     import hsakd.models  # noqa: F401  registers hsakd's types
     from hsakd.utils.device import find_device
     from hsakd.utils.files import write_files

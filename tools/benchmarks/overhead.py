@@ -22,8 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from hsakd.utils.cli import check_out_folder, positive_number, run_tool  # noqa: E402
-from hsakd.utils.errors import UserError  # noqa: E402
+from hsakd.utils.cli import check_out_file, positive_number, run_tool  # noqa: E402
 
 CONFIG = 'configs/hsakd/hsakd-offline_wrn-16-2_wrn-10-1_1xb64-80e_digits.py'
 TERMS = 7  # of the loss, as many as a student with three branches and a head may have
@@ -89,12 +88,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Time steps, count reads, report."""
     args = parse_args()
-    if args.out and args.out.exists() and not args.force:
-        raise UserError(
-            f'--out: {str(args.out)!r} exists; accepted is a new name, or --force to replace it'
-        )
-    if args.out:
-        check_out_folder(args.out.parent, '--out')
+    check_out_file(args.out, args.force)
     from hsakd.engine.hooks import NonFiniteLossHook
     from hsakd.engine.hooks.non_finite_loss_hook import ON_ACCELERATOR
     from hsakd.utils.files import write_files

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from hsakd.utils.cli import check_out_folder, positive_number
+from hsakd.utils.cli import check_out_file, positive_number
 from hsakd.utils.errors import UserError
 
 PHASES = ('data', 'teacher', 'student forward', 'backward', 'optimiser', 'other')
@@ -299,14 +299,7 @@ def check_common_options(args: argparse.Namespace) -> None:
     if args.device == 'cpu':
         os.environ['CUDA_VISIBLE_DEVICES'] = ''  # before anything asks for GPUs
     for option in ('out', 'plot'):
-        path = getattr(args, option)
-        if path and path.exists() and not args.force:
-            raise UserError(
-                f'--{option}: {str(path)!r} exists; accepted is a new name, or --force to replace '
-                'it'
-            )
-        if path:
-            check_out_folder(path.parent, f'--{option}')
+        check_out_file(getattr(args, option), args.force, f'--{option}')
 
 
 def run_pairs(

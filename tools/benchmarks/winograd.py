@@ -15,8 +15,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).res
 
 from timing import interleaved, machine, quartiles, show_machine, show_table, spread  # noqa: E402
 
-from hsakd.utils.cli import check_out_folder, positive_number, run_tool  # noqa: E402
-from hsakd.utils.errors import UserError  # noqa: E402
+from hsakd.utils.cli import check_out_file, positive_number, run_tool  # noqa: E402
 
 #: Channels and height of the stages of ResNets and Wide ResNets.
 LAYERS = ((16, 32), (32, 16), (64, 8), (32, 32), (64, 16), (128, 8))
@@ -36,12 +35,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Measure each layer, report."""
     args = parse_args()
-    if args.out and args.out.exists() and not args.force:
-        raise UserError(
-            f'--out: {str(args.out)!r} exists; accepted is a new name, or --force to replace it'
-        )
-    if args.out:
-        check_out_folder(args.out.parent, '--out')
+    check_out_file(args.out, args.force)
     from hsakd import ops  # noqa: F401  registers the operators
     from hsakd.utils.files import write_files
 
