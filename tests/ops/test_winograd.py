@@ -19,21 +19,22 @@ def difference(found, wanted):
     return ((found.double() - wanted).norm() / wanted.norm()).item()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     images=st.integers(1, 5),
     inputs=st.sampled_from([16, 32, 48]),
     outputs=st.sampled_from([16, 32, 80]),
     height=st.integers(1, 13),
     width=st.integers(1, 13),
+    stride=st.sampled_from([1, 2]),
     bias=st.booleans(),
     nhwc=st.booleans(),
 )
 def test_outputs_and_gradients_are_those_of_torch(
-    images, inputs, outputs, height, width, bias, nhwc
+    images, inputs, outputs, height, width, stride, bias, nhwc
 ):
     torch.manual_seed(0)
-    layer = nn.Conv2d(inputs, outputs, 3, padding=1, bias=bias)
+    layer = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=bias)
     exact = copy.deepcopy(layer).double()
     x = torch.randn(images, inputs, height, width)
     if nhwc:
@@ -59,59 +60,64 @@ def test_outputs_and_gradients_are_those_of_torch(
         assert difference(layer.bias.grad, exact.bias.grad) < TOLERANCE
 
 
+@pytest.mark.parametrize('stride', [1, 2])
 @pytest.mark.parametrize('relu', [False, True])
 @pytest.mark.parametrize('residual', [False, True])
-def test_what_follows_is_computed_in_the_same_pass(residual, relu):
-    layer = nn.Conv2d(16, 32, 3, padding=1)
+def test_what_follows_is_computed_in_the_same_pass(residual, relu, stride):
+    layer = nn.Conv2d(16, 32, 3, stride, padding=1)
     fixed = FixedWinogradConv2d(layer)
-    x, other = torch.randn(2, 16, 6, 7), torch.randn(2, 32, 6, 7) if residual else None
+    x = torch.randn(2, 16, 11, 14)
+    other = torch.randn(2, 32, 11, 14)[:, :, ::stride, ::stride] if residual else None
     wanted = layer.double()(x.double())
     wanted = wanted + other.double() if residual else wanted
     wanted = wanted.relu() if relu else wanted
-    found = torch.ops.hsakd.winograd_fixed(x, fixed.weights, fixed.bias, other, relu)
+    found = torch.ops.hsakd.winograd_fixed(x, fixed.weights, fixed.bias, stride, other, relu)
     assert difference(found, wanted) < TOLERANCE
 
 
 def test_nan_is_not_hidden_by_the_relu():
     fixed = FixedWinogradConv2d(nn.Conv2d(16, 16, 3, padding=1))
     x = torch.full((1, 16, 4, 4), float('nan'))
-    found = torch.ops.hsakd.winograd_fixed(x, fixed.weights, fixed.bias, None, True)
+    found = torch.ops.hsakd.winograd_fixed(x, fixed.weights, fixed.bias, 1, None, True)
     assert found.isnan().all()
 
 
 def test_other_types_and_channels_are_refused_or_left_to_torch():
     weight = torch.randn(32, 16, 3, 3)
-    for x, w in (
-        (torch.randn(2, 16, 4, 4).double(), weight),
-        (torch.randn(2, 16, 4, 4).bfloat16(), weight.bfloat16()),
-        (torch.randn(2, 20, 4, 4), torch.randn(24, 20, 3, 3)),
+    x = torch.randn(2, 16, 4, 4)
+    for args in (
+        (x.double(), weight, 1),
+        (x.bfloat16(), weight.bfloat16(), 1),
+        (torch.randn(2, 20, 4, 4), torch.randn(24, 20, 3, 3), 1),
+        (x, weight, 3),
     ):
-        with pytest.raises(ValueError, match='accepted are multiples of 16, and float32'):
-            torch.ops.hsakd.winograd(x, w)
+        with pytest.raises(ValueError, match='accepted are multiples of 16, a stride of 1 or 2, f'):
+            torch.ops.hsakd.winograd(*args)
     layer = nn.Conv2d(16, 16, 3, padding=1)
     layer.__class__ = WinogradConv2d
-    x = torch.randn(2, 16, 4, 4).double()
-    assert layer.double()(x).dtype == torch.float64
+    assert layer.double()(x.double()).dtype == torch.float64
 
 
-def test_operators_are_what_a_compiler_takes_them_for():
+@pytest.mark.parametrize('stride', [1, 2])
+def test_operators_are_what_a_compiler_takes_them_for(stride):
     x, weight = torch.randn(2, 16, 5, 6, requires_grad=True), torch.randn(32, 16, 3, 3)
-    torch.library.opcheck(torch.ops.hsakd.winograd, (x, weight.requires_grad_()))
-    gradient = torch.randn(2, 32, 5, 6)
+    torch.library.opcheck(torch.ops.hsakd.winograd, (x, weight.requires_grad_(), stride))
+    gradient = torch.randn(2, 32, 5, 6)[:, :, ::stride, ::stride]
     x, weight = x.detach(), weight.detach()
-    torch.library.opcheck(torch.ops.hsakd.winograd_gradient, (gradient, weight))
-    torch.library.opcheck(torch.ops.hsakd.winograd_weight_gradient, (x, gradient))
-    fixed = FixedWinogradConv2d(nn.Conv2d(16, 32, 3, padding=1))
-    args = (x, fixed.weights, fixed.bias, gradient, True)
+    torch.library.opcheck(torch.ops.hsakd.winograd_gradient, (gradient, weight, stride, 5, 6))
+    torch.library.opcheck(torch.ops.hsakd.winograd_weight_gradient, (x, gradient, stride))
+    fixed = FixedWinogradConv2d(nn.Conv2d(16, 32, 3, stride, padding=1))
+    args = (x, fixed.weights, fixed.bias, stride, gradient, True)
     torch.library.opcheck(torch.ops.hsakd.winograd_fixed, args)
 
 
-def test_two_runs_give_the_same_bits():
+@pytest.mark.parametrize('stride', [1, 2])
+def test_two_runs_give_the_same_bits(stride):
     x = torch.randn(8, 16, 16, 16)
     weight = torch.randn(16, 16, 3, 3, requires_grad=True)
     grads = []
     for _ in range(2):
-        y = torch.ops.hsakd.winograd(x, weight)
+        y = torch.ops.hsakd.winograd(x, weight, stride)
         grads.append(torch.autograd.grad(y.square().sum(), weight)[0])
     assert torch.equal(*grads)
 
@@ -122,7 +128,8 @@ def test_two_runs_give_the_same_bits():
         nn.Conv2d(3, 16, 3, padding=1),
         nn.Conv2d(16, 24, 3, padding=1),
         nn.Conv2d(16, 16, 1),
-        nn.Conv2d(16, 16, 3, stride=2, padding=1),
+        nn.Conv2d(16, 16, 3, stride=3, padding=1),
+        nn.Conv2d(16, 16, 3, stride=(1, 2), padding=1),
         nn.Conv2d(16, 16, 3, padding=2, dilation=2),
         nn.Conv2d(16, 16, 3, padding=1, groups=16),
         nn.Conv2d(16, 16, 3, padding=1, padding_mode='circular'),
@@ -167,7 +174,7 @@ def test_compiled_block_has_additions_and_relus_in_its_convolutions():
         for found, wanted in zip(compiled(x), block(x), strict=True):
             torch.testing.assert_close(found, wanted)
     convs = [n for n in seen if n.target is torch.ops.hsakd.winograd_fixed.default]
-    assert [(n.args[3] is not None, n.args[4]) for n in convs] == [
+    assert [(n.args[4] is not None, n.args[5]) for n in convs] == [
         (False, True),
         (True, True),
         (False, False),

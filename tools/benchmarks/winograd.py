@@ -17,8 +17,12 @@ from timing import interleaved, machine, quartiles, show_machine, show_table, sp
 
 from hsakd.utils.cli import check_out_file, positive_number, run_tool  # noqa: E402
 
-#: Channels and height of the stages of ResNets and Wide ResNets.
-LAYERS = ((16, 32), (32, 16), (64, 8), (32, 32), (64, 16), (128, 8))
+#: Channels in and out, height and stride: the stages of ResNets, of Wide ResNets, and their starts.
+LAYERS = (
+    *((channels, channels, height, 1) for channels, height in ((16, 32), (32, 16), (64, 8))),
+    *((channels, channels, height, 1) for channels, height in ((32, 32), (64, 16), (128, 8))),
+    *((16, 32, 32, 2), (32, 64, 16, 2), (32, 64, 32, 2), (64, 128, 16, 2)),
+)
 PARTS = ('forward', 'input gradient', 'weight gradient')
 
 
@@ -42,14 +46,15 @@ def main() -> None:
     torch.manual_seed(0)
     report = dict(machine=machine(), maps=args.maps, rounds=args.rounds, layers=[])
     show_machine(report['machine'])
-    for channels, height in LAYERS:
-        report['layers'].append(measure(args.maps, channels, height, args.rounds))
+    for layer in LAYERS:
+        report['layers'].append(measure(args.maps, *layer, args.rounds))
     rows = []
     for layer in report['layers']:
         for part in PARTS:
             direct, winograd = layer[part]['direct'], layer[part]['winograd']
+            shape = '{inputs} to {outputs} channels, {height}x{height}, stride {stride}'
             rows.append(
-                [f'{layer["channels"]} channels, {layer["height"]}x{layer["height"]}', part]
+                [shape.format(**layer), part]
                 + [
                     spread([1e3 * s for s in quartiles(f['seconds'])], 2)
                     for f in (direct, winograd)
@@ -68,34 +73,35 @@ def main() -> None:
         print(args.out)
 
 
-def measure(maps: int, channels: int, height: int, rounds: int) -> dict:
+def measure(maps: int, inputs: int, outputs: int, height: int, stride: int, rounds: int) -> dict:
     """Seconds and errors of a 3x3 convolution, its input's and its weights' gradient."""
     nhwc = dict(memory_format=torch.channels_last)
-    x, gradient = (torch.randn(maps, channels, height, height).to(**nhwc) for _ in range(2))
-    weight = torch.randn(channels, channels, 3, 3).to(**nhwc)
+    x = torch.randn(maps, inputs, height, height).to(**nhwc)
+    gradient = torch.randn(maps, outputs, height // stride, height // stride).to(**nhwc)
+    weight = torch.randn(outputs, inputs, 3, 3).to(**nhwc)
 
     def backward(part: int, *tensors: Tensor) -> Tensor:
         ones, mask = [1, 1], [part == 0, part == 1, False]
-        args = (None, ones, ones, ones, False, [0, 0], 1, mask)
+        args = (None, [stride, stride], ones, ones, False, [0, 0], 1, mask)
         return torch.ops.aten.convolution_backward(*tensors, *args)[part]
 
     winograd = torch.ops.hsakd
     calls: dict[str, list[Callable[..., Tensor]]] = {
         'forward': [
-            lambda g, x, w: conv2d(x, w, padding=1),
-            lambda g, x, w: winograd.winograd(x, w),
+            lambda g, x, w: conv2d(x, w, None, stride, padding=1),
+            lambda g, x, w: winograd.winograd(x, w, stride),
         ],
         'input gradient': [
             lambda *tensors: backward(0, *tensors),
-            lambda g, x, w: winograd.winograd_gradient(g, w),
+            lambda g, x, w: winograd.winograd_gradient(g, w, stride, height, height),
         ],
         'weight gradient': [
             lambda *tensors: backward(1, *tensors),
-            lambda g, x, w: winograd.winograd_weight_gradient(x, g),
+            lambda g, x, w: winograd.winograd_weight_gradient(x, g, stride),
         ],
     }
     tensors = gradient, x, weight
-    found = dict(channels=channels, height=height)
+    found = dict(inputs=inputs, outputs=outputs, height=height, stride=stride)
     with torch.no_grad():
         for part, (direct, ours) in calls.items():
             exact = direct(*(tensor.double() for tensor in tensors))
