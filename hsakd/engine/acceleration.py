@@ -19,7 +19,10 @@ from hsakd.models import BranchedClassifier
 from hsakd.ops import (
     FixedWinogradConv2d,
     FuseEpilogues,
+    RecomputeMasks,
+    StridedPointwiseConv2d,
     WinogradConv2d,
+    takes_product,
     takes_winograd,
     winograd,
 )
@@ -61,8 +64,11 @@ def accelerate(model: nn.Module, fast: bool = False) -> None:
             winograd.library()  # which says so where there is no compiler
         for network in networks:
             if _by_winograd(device):
-                for layer in _winograd_layers(network):
-                    layer.__class__ = WinogradConv2d
+                for layer in network.modules():
+                    if takes_winograd(layer):
+                        layer.__class__ = WinogradConv2d
+                    elif takes_product(layer):
+                        layer.__class__ = StridedPointwiseConv2d
             network.logits = _TrainedNetwork(network)
     if hasattr(model, 'teacher'):
         model.teacher_logits = FixedNetwork(model.teacher, fast)
@@ -131,7 +137,11 @@ class FixedNetwork:
     def _prepare(self, images: Tensor) -> None:
         self.prepared = network = fold_batch_norms(self.network, images[:2])
         if self.fast and _by_winograd(images.device):
-            _replace(network, {m: FixedWinogradConv2d(m) for m in _winograd_layers(network)})
+            layers = [layer for layer in network.modules() if takes_winograd(layer)]
+            _replace(network, {layer: FixedWinogradConv2d(layer) for layer in layers})
+            for layer in network.modules():
+                if takes_product(layer):
+                    layer.__class__ = StridedPointwiseConv2d
         self._logits = _compiled(network) if self.fast else network.logits
 
 
@@ -170,7 +180,9 @@ def _compiled(network: BranchedClassifier) -> Logits:
     if device.type == 'cuda':
         options = {'triton.cudagraphs': True}
     else:
-        options = dict(post_grad_custom_pre_pass=FuseEpilogues())
+        options = dict(
+            joint_custom_post_pass=RecomputeMasks(), post_grad_custom_pre_pass=FuseEpilogues()
+        )
         # That there is a CUDA compiler and no GPU, which nothing here needs.
         logging.getLogger('torch.utils.cpp_extension').setLevel(logging.ERROR)
     # All networks have their code in common, which counts as one that is compiled again and again.
@@ -197,10 +209,6 @@ def has_bfloat16(device: torch.device) -> bool:
 
 def _by_winograd(device: torch.device) -> bool:
     return device.type == 'cpu' and not has_bfloat16(device)
-
-
-def _winograd_layers(network: nn.Module) -> list[nn.Conv2d]:
-    return [module for module in network.modules() if takes_winograd(module)]
 
 
 def fold_batch_norms(network: BranchedClassifier, images: Tensor) -> BranchedClassifier:

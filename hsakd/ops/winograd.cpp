@@ -56,7 +56,9 @@ template <class T>
 inline Vec take(const T* p) {
   Vec v;
   std::memcpy(&v, p, sizeof v);
+#ifdef __x86_64__
   asm("" : "+x"(v));
+#endif
   return v;
 }
 
