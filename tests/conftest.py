@@ -1,8 +1,10 @@
 """What several test files use: running tools as a user does, small networks, small data."""
 
+import functools
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,8 @@ from mmengine.registry import DefaultScope
 from mmpretrain.structures import DataSample
 from mmpretrain.visualization import UniversalVisualizer
 from PIL import Image
+
+from tests.fork_server import ForkServer
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -35,8 +39,8 @@ def _seed():
     torch.manual_seed(0)
 
 
-def run_tool(*args: object, cwd: Path | None = None, timeout: int = 300):
-    """Run ``python tools/...`` in a process of its own; stdout, stderr and returncode as text."""
+def run_python(*args: object, cwd: Path | None = None, timeout: int = 300):
+    """Run ``python tools/...``; stdout, stderr and returncode as text."""
     return subprocess.run(
         [sys.executable, ROOT / args[0], *map(str, args[1:])],
         cwd=cwd or ROOT,
@@ -46,6 +50,23 @@ def run_tool(*args: object, cwd: Path | None = None, timeout: int = 300):
         env={**os.environ, 'OMP_NUM_THREADS': '1'},
         check=False,
     )
+
+
+def run_tool(*args: object, cwd: Path | None = None, timeout: int = 300):
+    """As :func:`run_python`, forked from a process that has imported packages (not hsakd)."""
+    with tempfile.TemporaryDirectory() as folder:
+        out, errors = Path(folder) / 'out', Path(folder) / 'err'
+        process = _packages().start(*args, log=out, errors=errors, cwd=cwd or ROOT)
+        status = process.wait(timeout)
+        if status is None:
+            process.kill()
+            raise subprocess.TimeoutExpired(args, timeout, out.read_text(), errors.read_text())
+        return subprocess.CompletedProcess(args, status, out.read_text(), errors.read_text())
+
+
+@functools.cache
+def _packages() -> ForkServer:
+    return ForkServer('packages')  # ends when its standard input does, with this process
 
 
 @pytest.fixture
@@ -74,9 +95,7 @@ def network_cfg(
     """Config of a small CIFAR ResNet."""
     cfg = dict(
         type='BranchedClassifier',
-        backbone=dict(
-            type='CIFARResNet', depth=depth, stem_channels=width, base_channels=width
-        ),
+        backbone=dict(type='CIFARResNet', depth=depth, stem_channels=width, base_channels=width),
         neck=dict(type='mmpretrain.GlobalAveragePooling'),
         head=dict(
             type='mmpretrain.LinearClsHead',

@@ -1,86 +1,17 @@
 """Training runs that are started quickly, killed and resumed."""
 
-import json
-import os
-import signal
-import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 
-SERVER = Path(__file__).with_name('fork_server.py')
+from tests.fork_server import ForkServer
 
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if item.path.parent == SERVER.parent:
+        if item.path.parent == Path(__file__).parent:
             item.add_marker(pytest.mark.faults)
-
-
-@dataclass
-class Process:
-    """A tool at work."""
-
-    server: 'ForkServer'
-    pid: int
-    log: Path
-
-    def wait(self, seconds: float = 120) -> int | None:
-        """Its exit status, minus the signal that killed it; None if it still runs."""
-        return self.server.ask(do='wait', pid=self.pid, seconds=seconds)['status']
-
-    def kill(self, number: int = signal.SIGKILL) -> None:
-        """Send a signal to it and its workers."""
-        try:
-            os.killpg(self.pid, number)
-        except ProcessLookupError:
-            pass
-
-    @property
-    def output(self) -> str:
-        return self.log.read_text()
-
-
-class ForkServer:
-    def __init__(self, *what: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, SERVER, *what],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, 'OMP_NUM_THREADS': '1'},
-        )
-        self._answer()
-
-    def start(self, *argv: object, log: Path, **env: str) -> Process:
-        """Run a tool."""
-        pid = self.ask(do='start', argv=[str(arg) for arg in argv], env=env, log=str(log))['pid']
-        return Process(self, pid, log)
-
-    def run(self, *argv: object, log: Path, **env: str) -> Process:
-        """Run a tool to its end, which has to be a good one."""
-        process = self.start(*argv, log=log, **env)
-        assert process.wait() == 0, process.output
-        return process
-
-    def ask(self, **request) -> dict:
-        self.process.stdin.write(json.dumps(request) + '\n')
-        self.process.stdin.flush()
-        return self._answer()
-
-    def _answer(self) -> dict:
-        while True:
-            line = self.process.stdout.readline()
-            if line.startswith('{'):
-                return json.loads(line)
-            assert line, 'the fork server ended'
-
-    def close(self) -> None:
-        self.process.stdin.close()
-        self.process.wait(20)
 
 
 @pytest.fixture(scope='session')
@@ -135,5 +66,3 @@ def _assert_equal(one: object, other: object, where: str) -> None:
             _assert_equal(a, b, f'{where}.{index}')
     else:
         assert one == other, where
-
-

@@ -13,7 +13,7 @@ from mmengine.config import Config
 
 import hsakd  # noqa: F401  offers the operators of mmcv
 from hsakd.visualization.work_dirs import find_runs
-from tests.conftest import ROOT, run_tool
+from tests.conftest import ROOT, run_python, run_tool
 from tests.detection_files import write_coco, write_voc
 from tests.imagenet_files import save_torchvision
 
@@ -114,9 +114,8 @@ def voc(tmp_path_factory):
     untrained = folder / 'untrained'
     save_untrained(config, untrained)
     work_dir = folder / 'work'
-    first = run_tool(
-        'tools/train.py', config, '--work-dir', work_dir, '--cfg-options', 'train_cfg.max_epochs=1'
-    )
+    options = '--work-dir', work_dir, '--cfg-options', 'train_cfg.max_epochs=1'
+    first = run_python('tools/train.py', config, *options)
     assert first.returncode == 0, first.stderr
     last = run_tool('tools/train.py', config, '--work-dir', work_dir, '--resume')
     assert last.returncode == 0, last.stderr

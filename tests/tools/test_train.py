@@ -10,7 +10,7 @@ import torch
 from mmengine.config import Config
 
 from hsakd.registry import MODELS
-from tests.conftest import ROOT, run_tool, write_image_folder
+from tests.conftest import ROOT, run_python, run_tool, write_image_folder
 
 TEACHER = 'configs/hsakd/hsakd-teacher_wrn-16-2_1xb64-80e_digits.py'
 STUDENT = 'configs/hsakd/hsakd-offline_wrn-16-2_wrn-10-1_1xb64-80e_digits.py'
@@ -19,8 +19,8 @@ PLAIN_PATH = ROOT / PLAIN
 SHORT = ('train_cfg.max_epochs=2', 'train_cfg.val_interval=1')
 
 
-def train(config, work_dir, *options, args=()):
-    result = run_tool(
+def train(config, work_dir, *options, args=(), run=run_tool):
+    result = run(
         'tools/train.py', config, '--work-dir', work_dir, *args, '--cfg-options', *SHORT, *options
     )
     assert result.returncode == 0, result.stderr
@@ -35,7 +35,7 @@ def scalars(work_dir):
 @pytest.fixture(scope='module')
 def teacher(tmp_path_factory):
     work_dir = tmp_path_factory.mktemp('teacher')
-    return work_dir, train(TEACHER, work_dir)
+    return work_dir, train(TEACHER, work_dir, run=run_python)
 
 
 def test_teacher(teacher):

@@ -23,7 +23,7 @@ from hsakd.datasets import LoadImage
 from hsakd.registry import MODELS
 from hsakd.utils.checkpoint import checkpoint_damage, read_checkpoint, trust_checkpoints
 from hsakd.utils.errors import CheckpointError, DataError
-from tests.conftest import ROOT, run_tool, write_image_folder
+from tests.conftest import ROOT, run_python, run_tool, write_image_folder
 
 PLAIN = 'configs/baseline/wrn-10-1_1xb64-80e_digits.py'
 STUDENT = 'configs/hsakd/hsakd-offline_wrn-16-2_wrn-10-1_1xb64-80e_digits.py'
@@ -167,7 +167,7 @@ def test_whatever_is_imported_first(first, evil, marker):
 def test_importing_hsakd_imports_no_torch(tmp_path):
     script = f'import sys; sys.path.insert(0, {str(ROOT)!r}); import hsakd; '
     (tmp_path / 'script.py').write_text(f"{script}print('torch' in sys.modules)")
-    assert run_tool(tmp_path / 'script.py').stdout == 'False\n'
+    assert run_python(tmp_path / 'script.py').stdout == 'False\n'
 
 
 @pytest.fixture

@@ -1,8 +1,9 @@
 #!/usr/bin/env python
 """Images a second of training data, on data that it makes: from the disk to normalised batches.
 
-Images of CIFAR's size, image by image and in memory; and JPEGs of ImageNet's, normalised in the
-workers and on the device. The variants take turns in this one process.
+Images of CIFAR's size, image by image and in memory; and JPEGs of ImageNet's, decoded in workers,
+and cropped, resized, flipped and normalised there, or in part or all on the device. The variants
+take turns in this one process.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -108,16 +110,36 @@ def imagenet(folder: Path, workers: int, device: torch.device) -> dict[str, Iter
     dataset.update(type='ImageFolder', data_root=str(folder / 'train'))
     dataset.pop('split')
 
-    there = config.copy()
+    there = deepcopy(config)  # Config.copy is a shallow one
     there.train_dataloader.dataset.pipeline.insert(
         -1, dict(type='mmpretrain.Normalize', **config.data_preprocessor)
     )
     there.data_preprocessor = {}
     where = 'ImageNet, crop, resize and flip in workers, normalised'
+    decoded = deepcopy(config)
+    pipeline = decoded.train_dataloader.dataset.pipeline
+    decoded.train_dataloader.dataset.pipeline = [pipeline[0], pipeline[-1]]
     return {
         f'{where} there': batches(there, workers, device),
         f'{where} on the device': batches(config, workers, device),
+        'ImageNet, all but decoding on the device': preprocessed(
+            augmented(build(decoded, workers), device), config, device
+        ),
     }
+
+
+def augmented(loader: torch.utils.data.DataLoader, device: torch.device) -> Iterator[dict]:
+    """Crop, resize and flip the images of whole batches on the device, as ImageNet's config does.
+
+    By torchvision, which resizes as Pillow does (antialiased, bilinear); one after the other, since
+    each has a crop of its own size.
+    """
+    from torchvision.transforms import v2
+
+    augment = v2.Compose([v2.RandomResizedCrop(224, antialias=True), v2.RandomHorizontalFlip()])
+    for batch in loader:
+        images = batch['inputs'].to(device, non_blocking=True)
+        yield dict(batch, inputs=torch.stack([augment(image) for image in images]))
 
 
 def build(config: Config, workers: int) -> torch.utils.data.DataLoader:
