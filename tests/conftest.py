@@ -53,7 +53,7 @@ def run_python(*args: object, cwd: Path | None = None, timeout: int = 300):
 
 
 def run_tool(*args: object, cwd: Path | None = None, timeout: int = 300):
-    """As :func:`run_python`, forked from a process that has imported packages (not hsakd)."""
+    """As :func:`run_python`, forked from a process that has imported what hsakd needs."""
     with tempfile.TemporaryDirectory() as folder:
         out, errors = Path(folder) / 'out', Path(folder) / 'err'
         process = _packages().start(*args, log=out, errors=errors, cwd=cwd or ROOT)

@@ -12,6 +12,7 @@ import runpy
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from dataclasses import dataclass
@@ -102,19 +103,17 @@ class ForkServer:
 
 def main() -> None:
     """Serve."""
-    sys.path.insert(0, str(ROOT))
+    sys.path[0] = str(ROOT)  # not this file's folder
+    from hsakd.utils.third_party import import_mmdet, import_quietly
+
     if 'detection' in sys.argv:
-        from hsakd.utils.third_party import import_mmdet
-
         import_mmdet()
-    import mmpretrain.engine  # noqa: F401
-    import tensorboard  # noqa: F401
-
+    import_quietly('mmpretrain.engine')
+    import_quietly('tensorboard')
     if 'packages' not in sys.argv:  # those of others alone, so that a tool has to import ours
         import hsakd.apis.running
         import hsakd.models  # noqa: F401
-
-    sys.path.remove(str(ROOT))
+    del sys.path[0]
     answer(ready=True)
     for line in sys.stdin:
         request = json.loads(line)
@@ -152,7 +151,8 @@ def start(argv: list[str], env: dict[str, str], cwd: str, out: str, err: str, **
             print(end.code, file=sys.stderr)
     except BaseException:
         traceback.print_exc()
-    finally:
+    finally:  # as an interpreter ends
+        threading._shutdown()
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()

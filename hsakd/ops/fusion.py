@@ -22,7 +22,9 @@ class FuseEpilogues(CustomGraphPass):
         for conv in graph.find_nodes(op='call_function', target=_CONV):
             *inputs, residual, relu = conv.args
             chain, user = [conv], _only_user(conv)
-            if _adds_map(user):
+            if relu:
+                continue
+            if residual is None and _adds_map(user):
                 (residual,) = (arg for arg in user.args if arg is not conv)
                 chain.append(user)
                 user = _only_user(user)

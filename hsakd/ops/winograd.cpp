@@ -56,7 +56,7 @@ template <class T>
 inline Vec take(const T* p) {
   Vec v;
   std::memcpy(&v, p, sizeof v);
-#ifdef __x86_64__
+#ifdef __AVX__
   asm("" : "+x"(v));
 #endif
   return v;

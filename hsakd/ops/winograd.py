@@ -84,6 +84,7 @@ def _input_gradient(gradient: Tensor, weight: Tensor, stride: int, h: int, w: in
     gradient = gradient.contiguous(memory_format=_NHWC)
     n, (outputs, inputs) = gradient.shape[0], weight.shape[:2]
     _check(outputs, inputs, stride, gradient, weight)
+    _check_shape(gradient, _outputs_shape(n, outputs, h, w, stride))
     weights = _transformed(weight, stride, back=True)
     result = _maps(gradient, n, inputs, h, w)
     library().hsakd_winograd_input_gradient(
@@ -98,6 +99,7 @@ def _weight_gradient(x: Tensor, gradient: Tensor, stride: int) -> Tensor:
     n, inputs, h, w = x.shape
     outputs = gradient.shape[1]
     _check(outputs, inputs, stride, x, gradient)
+    _check_shape(gradient, _outputs_shape(n, outputs, h, w, stride))
     result = _maps(x, outputs, inputs, 3, 3)
     threads = torch.get_num_threads()
     sums = x.new_empty(threads, _PLACES[stride], inputs, outputs)
@@ -126,13 +128,18 @@ def _convolve_fixed(
         residual: As the result.
         relu: Whether act is ReLU.
     """
-    x = x.contiguous(memory_format=_NHWC)
+    x, weights = x.contiguous(memory_format=_NHWC), weights.contiguous()
     n, inputs, h, w = x.shape
     outputs = weights.shape[1] * _PANEL
     others = (tensor for tensor in (bias, residual) if tensor is not None)
     _check(outputs, inputs, stride, x, weights, *others)
+    _check_shape(weights, (_PLACES[stride], outputs // _PANEL, inputs, _PANEL))
     result = _outputs(x, outputs, stride)
+    if bias is not None:
+        _check_shape(bias, (outputs,))
+        bias = bias.contiguous()
     if residual is not None:
+        _check_shape(residual, result.shape)
         residual = residual.contiguous(memory_format=_NHWC)
     library().hsakd_winograd_forward(
         x.data_ptr(),
@@ -159,7 +166,7 @@ def _transformed(weight: Tensor, stride: int, back: bool = False) -> Tensor:
         start += 2 * (sy + sx) * weight.element_size()
         outputs, inputs, so, si, sy, sx = inputs, outputs, si, so, -sy, -sx
     _check(outputs, inputs, stride, weight)
-    result = torch.empty(_PLACES[stride], outputs // _PANEL, inputs, _PANEL)
+    result = weight.new_empty(_PLACES[stride], outputs // _PANEL, inputs, _PANEL)
     library().hsakd_winograd_weights(
         start, stride, back, outputs, inputs, so, si, sy, sx, result.data_ptr()
     )
@@ -175,6 +182,14 @@ def _check(outputs: int, inputs: int, stride: int, *tensors: Tensor) -> None:
         )
 
 
+def _check_shape(tensor: Tensor, wanted: tuple[int, ...]) -> None:
+    if tuple(tensor.shape) != tuple(wanted):
+        raise ValueError(
+            f'a Winograd convolution with a tensor of {tuple(tensor.shape)}; accepted is '
+            f'{tuple(wanted)}'
+        )
+
+
 def _maps(like: Tensor, n: int, channels: int, h: int, w: int) -> Tensor:
     strides = channels * h * w, 1, channels * w, channels
     return torch.empty_strided((n, channels, h, w), strides, dtype=like.dtype, device=like.device)
@@ -182,7 +197,11 @@ def _maps(like: Tensor, n: int, channels: int, h: int, w: int) -> Tensor:
 
 def _outputs(x: Tensor, channels: int, stride: int) -> Tensor:
     n, _, h, w = x.shape
-    return _maps(x, n, channels, (h + stride - 1) // stride, (w + stride - 1) // stride)
+    return _maps(x, *_outputs_shape(n, channels, h, w, stride))
+
+
+def _outputs_shape(n: int, channels: int, h: int, w: int, stride: int) -> tuple[int, ...]:
+    return n, channels, (h + stride - 1) // stride, (w + stride - 1) // stride
 
 
 def _setup_context(ctx, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:
@@ -264,7 +283,8 @@ def library() -> ctypes.CDLL:
                 command = [compiler, *_FLAGS, str(_SOURCE), '-o', str(made)]
                 done = subprocess.run(command, capture_output=True, text=True)
                 if done.returncode:
-                    error = (done.stderr.strip().splitlines() or ['no message'])[0]
+                    lines = done.stderr.strip().splitlines() or ['no message']
+                    error = next((line for line in lines if 'error' in line), lines[0])
                     raise ConfigError(f'{needed}: {compiler!r} ended with {error!r}')
                 os.replace(made, path)  # other processes see it whole
     except OSError as error:

@@ -13,6 +13,7 @@ from hsakd.engine.acceleration import (
     fold_batch_norms,
     use_channels_last,
 )
+from hsakd.ops import FixedWinogradConv2d, StridedPointwiseConv2d, WinogradConv2d
 from hsakd.registry import MODELS
 from tests.conftest import batch, network_cfg
 
@@ -100,6 +101,31 @@ def test_fast_networks_are_one_graph(name):
     graphs = dict(baseline=1, teacher=1, offline=2, online=2)[name]
     assert counters['stats']['unique_graphs'] == graphs
     assert not counters['graph_break']
+
+
+@pytest.mark.parametrize('bfloat16', [False, True])
+def test_convolutions_are_exchanged_on_cpus_without_bfloat16(bfloat16, monkeypatch):
+    compile_by('eager', monkeypatch)
+    monkeypatch.setattr(acceleration, 'has_bfloat16', lambda device: bfloat16)
+    model = build('offline')
+    names = list(model.state_dict())
+    accelerate(model, fast=True)
+    with torch.autocast('cpu', enabled=False):
+        model(*batch(2), mode='loss')
+    kinds = {}
+    for network in (model.student, model.teacher_logits.prepared):
+        convs = [m for m in network.modules() if 'Conv2d' in type(m).__name__]
+        assert len(convs) > 10
+        for conv in convs[1:]:  # the first has 3 channels
+            kinds.setdefault(type(conv), []).append(conv)
+    if bfloat16:
+        assert kinds.keys() == {nn.Conv2d}
+    else:
+        assert kinds.keys() == {WinogradConv2d, FixedWinogradConv2d, StridedPointwiseConv2d}
+        assert all(conv.stride == (2, 2) for conv in kinds[StridedPointwiseConv2d])
+        assert any(conv.stride == (2, 2) for conv in kinds[WinogradConv2d])
+        assert any(conv.stride == 2 for conv in kinds[FixedWinogradConv2d])
+    assert list(model.state_dict()) == names
 
 
 @pytest.mark.parametrize('width', [4, 16])

@@ -98,6 +98,30 @@ def test_other_types_and_channels_are_refused_or_left_to_torch():
     assert layer.double()(x.double()).dtype == torch.float64
 
 
+def test_tensors_that_do_not_fit_are_refused():
+    ops, fixed = torch.ops.hsakd, FixedWinogradConv2d(nn.Conv2d(16, 32, 3, padding=1))
+    x, weight = torch.randn(2, 48, 4, 4), torch.randn(32, 16, 3, 3)
+    fit = torch.randn(2, 16, 4, 4)
+    for call in (
+        lambda: ops.winograd(x, weight, 1),
+        lambda: ops.winograd_fixed(x, fixed.weights, fixed.bias, 1, None, False),
+        lambda: ops.winograd_fixed(fit, fixed.weights, fixed.bias, 2, None, False),
+        lambda: ops.winograd_fixed(fit, fixed.weights, fixed.bias[:16], 1, None, False),
+        lambda: ops.winograd_fixed(fit, fixed.weights, None, 1, torch.randn(1, 32, 1, 1), False),
+        lambda: ops.winograd_gradient(torch.randn(2, 32, 4, 4), weight, 2, 4, 4),
+        lambda: ops.winograd_weight_gradient(fit, torch.randn(2, 32, 2, 2), 1),
+    ):
+        with pytest.raises(ValueError, match='a tensor of .*; accepted is '):
+            call()
+
+
+def test_fixed_weights_in_another_order_of_memory():
+    layer = nn.Conv2d(16, 32, 3, padding=1)
+    fixed = FixedWinogradConv2d(layer).to(memory_format=torch.channels_last)
+    x = torch.randn(2, 16, 5, 5)
+    assert difference(fixed(x), layer.double()(x.double())) < TOLERANCE
+
+
 @pytest.mark.parametrize('stride', [1, 2])
 def test_operators_are_what_a_compiler_takes_them_for(stride):
     x, weight = torch.randn(2, 16, 5, 6, requires_grad=True), torch.randn(32, 16, 3, 3)
@@ -180,6 +204,23 @@ def test_compiled_block_has_additions_and_relus_in_its_convolutions():
         (False, False),
     ]
     assert not any(n.target is torch.ops.aten.relu.default for n in seen)
+
+
+def test_what_a_convolution_has_taken_in_stays_when_more_follows():
+    class Fused(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = FixedWinogradConv2d(nn.Conv2d(16, 16, 3, padding=1))
+
+        def forward(self, x):
+            args = x, self.conv.weights, self.conv.bias, 1
+            one = torch.ops.hsakd.winograd_fixed(*args, None, True) + x
+            return (torch.ops.hsakd.winograd_fixed(*args, one, False) + x).relu()
+
+    module, x = Fused(), torch.randn(2, 16, 8, 8)
+    with torch.no_grad():
+        compiled = torch.compile(module, options=dict(post_grad_custom_pre_pass=FuseEpilogues()))
+        torch.testing.assert_close(compiled(x), module(x))
 
 
 @pytest.mark.parametrize('compiler', ['no-such-compiler', 'false'])

@@ -159,7 +159,7 @@ def test_whatever_is_imported_first(first, evil, marker):
     code = f'import {first}, hsakd, torch, mmengine.runner as m\n'
     code += f'm.load_checkpoint(torch.nn.Linear(1, 1), {str(evil)!r})'
     (evil.parent / 'script.py').write_text(f'import sys; sys.path.insert(0, {str(ROOT)!r})\n{code}')
-    result = run_tool(evil.parent / 'script.py')
+    result = run_python(evil.parent / 'script.py')
     assert 'CheckpointError: checkpoint=' in result.stderr and 'refused' in result.stderr
     assert not marker.exists()
 
