@@ -216,6 +216,7 @@ def test_end_to_end(tmp_path):
     assert not list(tmp_path.rglob('*.pth')) and not (ROOT / 'work_dirs' / 'online').exists()
 
 
+@pytest.mark.slow
 def test_scaling(tmp_path):
     config = write_config(tmp_path / 'offline.py')
     options = ('--steps', 1, '--batch-size', 2, '--batch-sizes', 2, 4)

@@ -16,10 +16,10 @@ from timing import (  # noqa: E402
     COLOURS,
     add_common_options,
     add_pairs_option,
-    interleaved,
     quartiles,
     ratios,
     run_pairs,
+    seconds_of,
     show_table,
     spread,
     synchronise,
@@ -61,36 +61,45 @@ def measure(name: str, folder: Path, args: argparse.Namespace) -> dict:
         """What ends the training."""
 
     class Blocks(Hook):
-        """Stops the time of blocks of iterations, and has others run between them."""
+        """Stops the time of blocks of iterations, and has others run between them.
+
+        The first step of each block is not timed: it pays for the memory that others returned.
+        """
 
         priority = 'LOWEST'
 
         def __init__(self, others: dict) -> None:
             self.others = others
             self.seconds = {key: [] for key in ('runner', *others)}
-            self.started = None  # once the first block, a warm-up, is over
+            self.warm = False  # once the first block is over
 
         def after_train_iter(self, runner, *args, **kwargs) -> None:
-            if (runner.iter + 1) % block:
+            done = (runner.iter + 1) % (block + 1)
+            if done > 1:
                 return
             synchronise()
-            if self.started is not None:
-                self.seconds['runner'].append((time.perf_counter() - self.started) / block)
-            found = interleaved(self.others, 1, block)
-            if self.started is not None:
-                for key, (seconds,) in found.items():
-                    self.seconds[key].append(seconds)
+            if done == 1:
+                self.started = time.perf_counter()
+                return
+            seconds = dict(runner=(time.perf_counter() - self.started) / block)
+            for key, step in self.others.items():
+                step()
+                synchronise()
+                seconds[key] = seconds_of(step, block)
+            if self.warm:
+                for key, value in seconds.items():
+                    self.seconds[key].append(value)
+            self.warm = True
             if len(self.seconds['runner']) == rounds:
                 raise Enough
-            self.started = time.perf_counter()
 
     on_gpu = torch.cuda.is_available()
     block = args.block or (50 if on_gpu else 5)
     rounds = args.rounds
     workers = args.workers if args.workers is not None else 2 * on_gpu
-    batches = block * (rounds + 2)  # so that no epoch ends, with a checkpoint
+    batches = (block + 1) * (rounds + 2)  # so that no epoch ends, with a checkpoint
     options = {'train_dataloader.num_workers': workers, **args.cfg_options}  # as the plain loop
-    options['default_hooks.logger.interval'] = block
+    options['default_hooks.logger.interval'] = block + 1
     subject = Subject(name, folder, batches, args.batch_size, options)
     plain = subject.plain(workers)
     result = {}
