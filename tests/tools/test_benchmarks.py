@@ -213,6 +213,9 @@ def test_end_to_end(tmp_path):
     for kind in ('step', 'plain'):
         check_ratios(found[f'ratio_to_{kind}'], seconds[kind], seconds['runner'])
     assert f'{found["ratio_to_step"][1]:.3f}' in said
+    outside = found['outside_seconds']
+    assert 0 < outside[0] <= outside[1] < min(seconds['runner'])
+    assert f'{1e3 * outside[1]:.2f}' in said
     assert not list(tmp_path.rglob('*.pth')) and not (ROOT / 'work_dirs' / 'online').exists()
 
 

@@ -2,7 +2,8 @@
 """Time training as tools/train.py runs it, against its steps alone and against a plain loop.
 
 The runner trains with data, hooks and logging of the config, without validation. After each block
-of iterations it waits for blocks of steps of the same model, and of the plain loop.
+of iterations it waits for blocks of steps of the same model, and of the plain loop. What it spends
+outside of the model's steps is also measured by itself, within its own iterations.
 """
 
 import argparse
@@ -63,7 +64,8 @@ def measure(name: str, folder: Path, args: argparse.Namespace) -> dict:
     class Blocks(Hook):
         """Stops the time of blocks of iterations, and has others run between them.
 
-        The first step of each block is not timed: it pays for the memory that others returned.
+        Each block comes after the plain loop, which leaves memory and caches to others as they are
+        not in training; its first step is not timed.
         """
 
         priority = 'LOWEST'
@@ -72,6 +74,19 @@ def measure(name: str, folder: Path, args: argparse.Namespace) -> dict:
             self.others = others
             self.seconds = {key: [] for key in ('runner', *others)}
             self.warm = False  # once the first block is over
+            self.in_steps = 0.0  # of the model, in this block
+            self.outside = []
+
+        def before_train(self, runner) -> None:
+            train_step = runner.model.train_step
+
+            def timed(*args, **kwargs) -> dict:
+                start = time.perf_counter()
+                outputs = train_step(*args, **kwargs)
+                self.in_steps += time.perf_counter() - start
+                return outputs
+
+            runner.model.train_step = timed
 
         def after_train_iter(self, runner, *args, **kwargs) -> None:
             done = (runner.iter + 1) % (block + 1)
@@ -79,9 +94,10 @@ def measure(name: str, folder: Path, args: argparse.Namespace) -> dict:
                 return
             synchronise()
             if done == 1:
-                self.started = time.perf_counter()
+                self.started, self.in_steps = time.perf_counter(), 0.0
                 return
             seconds = dict(runner=(time.perf_counter() - self.started) / block)
+            outside = seconds['runner'] - self.in_steps / block
             for key, step in self.others.items():
                 step()
                 synchronise()
@@ -89,7 +105,9 @@ def measure(name: str, folder: Path, args: argparse.Namespace) -> dict:
             if self.warm:
                 for key, value in seconds.items():
                     self.seconds[key].append(value)
+                self.outside.append(outside)
             self.warm = True
+            self.others['plain']()
             if len(self.seconds['runner']) == rounds:
                 raise Enough
 
@@ -107,7 +125,7 @@ def measure(name: str, folder: Path, args: argparse.Namespace) -> dict:
         runner = subject.runner(mode == 'fast')
         # A loader of its own, of the same kind: the runner's may be in use by its workers.
         loader = subject.runner(mode == 'fast').train_loop.dataloader
-        hook = Blocks(dict(step=steps_of(runner, endless(loader)).step, plain=plain.step))
+        hook = Blocks(dict(plain=plain.step, step=steps_of(runner, endless(loader)).step))
         runner.register_hook(hook)
         try:
             runner.train()
@@ -123,6 +141,7 @@ def measure(name: str, folder: Path, args: argparse.Namespace) -> dict:
             },
             ratio_to_step=ratios(seconds['step'], seconds['runner']),
             ratio_to_plain=ratios(seconds['plain'], seconds['runner']),
+            outside_seconds=None if on_gpu else quartiles(hook.outside),
             overhead_seconds=quartiles(
                 r - s for r, s in zip(seconds['runner'], seconds['step'], strict=True)
             ),
@@ -137,12 +156,14 @@ def show_pair(name: str, pair: dict) -> None:
         rates = [spread(v['images_per_second'][kind]) for kind in ('plain', 'step', 'runner')]
         compared = [spread(v[f'ratio_to_{kind}'], 3) for kind in ('plain', 'step')]
         overhead = spread([1e3 * seconds for seconds in v['overhead_seconds']], 2)
-        rows.append([Path(name).stem, key, *rates, *compared, overhead])
+        outside = v['outside_seconds']  # on a GPU the model's steps go on meanwhile
+        outside = spread([1e3 * seconds for seconds in outside], 2) if outside else '-'
+        rows.append([Path(name).stem, key, *rates, *compared, overhead, outside])
     show_table(
         f'Batches of {pair["batch_size"]}, blocks of {pair["block"]}: medians (quartiles); '
         'images/s before rotation',
         ['pair', 'variant', 'plain', 'step alone', 'training', 'training x plain']
-        + ['training x step', 'ms more than step'],
+        + ['training x step', 'ms more than step', 'ms outside of its own steps'],
         rows,
     )
 
