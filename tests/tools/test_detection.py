@@ -166,6 +166,7 @@ def test_its_results_are_collected_in_percent(voc):
     assert not [key for key in run.settings if 'init_cfg' in key]
 
 
+@pytest.mark.slow
 def test_two_processes_train_and_test(voc, tmp_path):
     config, work_dir, *_ = voc
     options = ('--cfg-options', 'train_dataloader.dataset.times=1', 'train_cfg.max_epochs=1')

@@ -66,6 +66,7 @@ def test_what_is_done_is_skipped_and_what_was_under_way_goes_on(copy):
     assert not (copy / f'work_dirs/{BASELINE}').exists()
 
 
+@pytest.mark.slow
 def test_a_run_interrupted_before_its_last_validation_is_validated(copy):
     log = next((copy / f'work_dirs/{STUDENT}').glob('*/vis_data/scalars.json'))
     # An older training in the same folder says nothing of this one.

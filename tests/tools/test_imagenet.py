@@ -38,6 +38,7 @@ def files(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_from_torchvisions_file_to_a_tested_student(files, tmp_path, in_process):
     weights = files / 'resnet34.pth'
     result = run_tool(

@@ -92,6 +92,7 @@ def test_two_processes(tmp_path):
     assert torch.load(tmp_path / 'epoch_2.pth', weights_only=False)['meta']['iter'] == 4
 
 
+@pytest.mark.slow
 def test_frozen_teacher_from_a_baseline(tmp_path):
     plain = dict(
         backbone=dict(type='WideResNet', depth=16, widen_factor=2),
