@@ -1,12 +1,31 @@
 """Errors that a user can cause and mend: one clear message, no traceback."""
 
+from typing import Self
+
 
 class UserError(Exception):
     """Something the user gave is wrong.
 
-    The message says what was wrong, where (config key or file), what was found and what would be
-    accepted. The command-line tools print it alone and exit with status 1.
+    The message says where (config key or file), what was expected and what was found. The
+    command-line tools print it alone and exit with status 1.
     """
+
+    @classmethod
+    def expected(cls, where: str, expected: str, got: object) -> Self:
+        """The error ``WHERE: expected EXPECTED, got GOT``.
+
+        Args:
+            where: Config key, option or file at fault.
+            expected: What is accepted there.
+            got: What was found; shown by ``str``.
+        """
+        return cls(f'{where}: expected {expected}, got {got}')
+
+    @classmethod
+    def check(cls, ok: object, where: str, expected: str, got: object) -> None:
+        """Raise :meth:`expected` unless ``ok`` is true."""
+        if not ok:
+            raise cls.expected(where, expected, got)
 
 
 class ConfigError(UserError, ValueError):

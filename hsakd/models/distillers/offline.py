@@ -97,6 +97,14 @@ class HSAKDOffline(BaseModel):
             return self.loss(inputs, data_samples)
         return self.student(inputs, data_samples, mode)
 
+    def trained_networks(self) -> dict[str, torch.nn.Module]:
+        """The networks that learn, by their keys in the config."""
+        return {'model.student': self.student}
+
+    def frozen_networks(self) -> dict[str, torch.nn.Module]:
+        """The networks that others learn from and that do not learn."""
+        return {'model.teacher': self.teacher}
+
     def check_weights(self) -> None:
         """See that what is fixed was trained.
 

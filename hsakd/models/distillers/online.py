@@ -3,7 +3,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from mmengine.model import BaseModel, ModuleList
 from mmpretrain.structures import DataSample
-from torch import Tensor
+from torch import Tensor, nn
 
 from hsakd.models.losses import LossWeights
 from hsakd.models.networks.branched_classifier import build_preprocessor, class_labels
@@ -96,6 +96,14 @@ class HSAKDOnline(BaseModel):
         if mode == 'loss':
             return self.loss(inputs, data_samples)
         return self.networks[0](inputs, data_samples, mode)
+
+    def trained_networks(self) -> dict[str, nn.Module]:
+        """The networks that learn, by their keys in the config."""
+        return {f'model.networks.{i}': network for i, network in enumerate(self.networks)}
+
+    def frozen_networks(self) -> dict[str, nn.Module]:
+        """The networks that others learn from and that do not learn."""
+        return {}
 
     def val_step(self, data: dict) -> list[DataSample]:
         """Predictions of the first network, with those of all in the field ``networks``."""

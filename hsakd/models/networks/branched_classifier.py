@@ -84,6 +84,14 @@ class BranchedClassifier(ImageClassifier):
         """L, the number of auxiliary branches."""
         return 0 if self.branches is None else len(self.branches)
 
+    def trained_networks(self) -> dict[str, 'BranchedClassifier']:
+        """The networks that learn, by their keys in the config."""
+        return {'model': self}
+
+    def frozen_networks(self) -> dict[str, 'BranchedClassifier']:
+        """The networks that others learn from and that do not learn."""
+        return {}
+
     def keep_stages(self) -> None:
         """Take the backbone apart once, instead of in every call; no module may be replaced then.
 
