@@ -15,6 +15,7 @@ log_processor = dict(custom_cfg=[dict(data_src='time', method_name='mean', windo
 custom_hooks = [
     dict(type='SetupCheckHook'),
     dict(type='FewShotRecordHook'),
+    dict(type='RunRecordHook'),
     dict(type='MissedValidationHook'),
     dict(type='NonFiniteLossHook'),
     dict(type='ProgressHook'),

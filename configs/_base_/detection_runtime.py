@@ -11,6 +11,7 @@ default_hooks = dict(
 )
 custom_hooks = [
     dict(type='hsakd.SetupCheckHook'),
+    dict(type='hsakd.RunRecordHook'),
     dict(type='hsakd.MissedValidationHook'),
     dict(type='hsakd.NonFiniteLossHook'),
     dict(type='hsakd.ProgressHook'),

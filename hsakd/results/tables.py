@@ -7,14 +7,16 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 
 from hsakd.utils.errors import DataError
-from hsakd.utils.published import published_figure
 
-from .comparison import mean_std
-from .work_dirs import LeftOut, LoggedRun, changed_settings, settings_text, shown_path
+from .names import ConfigName
+from .runs import LeftOut, Run, shown_path
+from .settings import changed_settings, settings_text, shipped_settings
 
 #: What two configs have to share for the gain of one over the other to mean something.
 _TRAINING = (
@@ -44,7 +46,7 @@ class RunGroup:
     """
 
     name: str
-    runs: list[LoggedRun]
+    runs: list[Run]
     changes: dict[str, object] = field(default_factory=dict)
 
     @property
@@ -55,7 +57,7 @@ class RunGroup:
     @property
     def seeds(self) -> str:
         """As in '0, 1, 2'."""
-        return ', '.join('?' if run.seed is None else str(run.seed) for run in self.runs)
+        return ', '.join(str(run.seed) for run in self.runs)
 
     def finals(self, key: str) -> list[float]:
         """``key`` of the last validation of each run that has it."""
@@ -74,8 +76,8 @@ class Row:
         top5: Top-5 beside a metric that is top-1; may be empty.
         best: The highest value of the metric over the validations of each run.
         baseline: Row of the same network trained alone, in the same way.
-        published: The paper's figure of this very experiment.
-        published_top5: The paper's top-5 of it.
+        published: The published figure of this very experiment.
+        published_top5: The published top-5 of it.
     """
 
     group: RunGroup
@@ -90,18 +92,14 @@ class Row:
 
     @property
     def gain(self) -> tuple[float, float | None] | None:
-        """Difference of the means to the baseline, and its spread.
-
-        The spread is that of the difference of two single runs, the root of the sum of both
-        variances; None where one of the two has one run only.
-        """
+        """Mean difference to the baseline, and its spread; see :func:`gain`."""
         if self.baseline is None:
             return None
-        pair = self.values, self.baseline.values
-        gain = float(np.mean(pair[0]) - np.mean(pair[1]))
-        if min(map(len, pair)) < 2:
-            return gain, None
-        return gain, math.hypot(*(np.std(values, ddof=1) for values in pair))
+        own, other = (
+            {run.seed: value for run, value in zip(row.group.runs, row.values, strict=True)}
+            for row in (self, self.baseline)
+        )
+        return gain(own, other)
 
 
 @dataclass
@@ -119,98 +117,111 @@ class Results:
     notes: list[str]
 
 
-def group_runs(
-    runs: Iterable[LoggedRun], shipped: Mapping[str, Mapping[str, object]]
-) -> list[RunGroup]:
-    """Runs of the same config name and the same settings together.
+def mean_std(values: Sequence[float], form: str = '.2f') -> str:
+    """Mean and, of several values, their sample standard deviation."""
+    text = f'{np.mean(values):{form}}'
+    if len(values) > 1:
+        text += f' ± {np.std(values, ddof=1):{form.lstrip("+")}}'
+    return text
+
+
+def gain(own: Mapping[int, float], other: Mapping[int, float]) -> tuple[float, float | None]:
+    """Mean difference of two sets of runs, and its spread; the arguments are values by seed.
+
+    Over the same seeds, the spread is the sample standard deviation of the differences seed by
+    seed; else that of the difference of two single runs, the root of the sum of both variances. It
+    is None where there is one run only.
+    """
+    if own.keys() == other.keys():
+        differences = [value - other[seed] for seed, value in own.items()]
+        several = len(differences) > 1
+        return float(np.mean(differences)), float(np.std(differences, ddof=1)) if several else None
+    values = [list(own.values()), list(other.values())]
+    spread = math.hypot(*(np.std(v, ddof=1) for v in values)) if min(map(len, values)) > 1 else None
+    return float(np.mean(values[0]) - np.mean(values[1])), spread
+
+
+@cache
+def published_figures() -> dict[tuple[str, str, str], dict[str, str]]:
+    """Rows of ``published.csv`` by config, metric and kind of teacher ('joint', 'frozen' or '')."""
+    with (Path(__file__).parent / 'published.csv').open(newline='') as file:
+        return {(r['config'], r['metric'], r['teacher']): r for r in csv.DictReader(file)}
+
+
+def published_figure(config: str, metric: str, frozen_teacher: bool = False) -> float | None:
+    """The published figure in percent for the experiment of a config, or None where there is none.
 
     Args:
-        runs: Of :func:`~hsakd.visualization.work_dirs.find_runs`.
-        shipped: Settings of the config files, by name, as far as known.
+        config: Name of the config, without ``.py``.
+        metric: 'accuracy/top1' or 'accuracy/top5'.
+        frozen_teacher: The student's teacher was trained with a frozen backbone.
     """
+    teachers = ['frozen'] if frozen_teacher else ['joint', '']
+    rows = (published_figures().get((config, metric, teacher)) for teacher in teachers)
+    return next((float(row['value']) for row in rows if row), None)
+
+
+def group_runs(runs: Iterable[Run]) -> list[RunGroup]:
+    """Runs of the same config name and the same settings together."""
     groups: dict[tuple[str, str], RunGroup] = {}
     for run in runs:
         key = run.name, json.dumps(run.settings, sort_keys=True, default=str)
         groups.setdefault(key, RunGroup(run.name, [])).runs.append(run)
     for group in groups.values():
-        group.runs.sort(key=lambda run: (run.seed is None, run.seed or 0, run.started))
-        own = group.runs[0].settings
-        if group.name in shipped:
-            others = [shipped[group.name]]
-        else:
-            others = [g.runs[0].settings for g in groups.values() if g.name == group.name]
+        group.runs.sort(key=lambda run: (run.seed, run.sessions[-1]))
+        own, shipped = group.runs[0].settings, shipped_settings(group.name)
+        alike = [g.runs[0].settings for g in groups.values() if g.name == group.name]
+        others = alike if shipped is None else [shipped]
         changes = {key: v for other in others for key, v in changed_settings(own, other).items()}
         group.changes = dict(sorted(changes.items()))
     return sorted(groups.values(), key=lambda group: (group.name.split('_')[-1], group.label))
 
 
 def collect(
-    runs: Sequence[LoggedRun],
+    runs: Sequence[Run],
     left_out: Sequence[LeftOut],
-    shipped: Mapping[str, Mapping[str, object]],
     metric: str = 'accuracy/top1',
 ) -> Results:
-    """One row a network and group of finished runs.
+    """One row a network and group of finished runs, with figures of a metric of validation.
 
-    Runs that did not finish their schedule, and all but the newest of those that repeat a seed, are
-    left out and listed.
-
-    Args:
-        runs: Of :func:`~hsakd.visualization.work_dirs.find_runs`.
-        left_out: Of the same.
-        shipped: As of :func:`group_runs`. The paper's figure stands only beside runs that are as
-            the config file says, but for a frozen teacher.
-        metric: Key of a validation's figures.
+    The published figure stands only beside runs that are as the config file of their name says, but
+    for a frozen teacher. Runs that did not finish their schedule, and all but the newest of those
+    that repeat a seed, are left out and listed.
 
     Raises:
-        DataError: No run has such a metric.
+        DataError: No run has the metric.
     """
-    if runs and not any(metric in run.keys for run in runs):
-        known = sorted({key for run in runs for key in run.keys if '/' in key})
-        raise DataError(
-            f'--metric={metric!r}: no run has it; accepted are {", ".join(known) or "none here"}'
-        )
+    known = sorted({key for run in runs for key in run.metrics})
+    ok = not runs or metric in known
+    DataError.check(ok, '--metric', ', '.join(known) or 'a metric of a validation', repr(metric))
     left_out, counted = list(left_out), []
     for run in runs:
         if not run.finished:
-            left_out.append(LeftOut(run.name, run.folder / run.started, run.progress, run.seed))
+            left_out.append(LeftOut.of(run, run.progress))
         elif run.final(metric) is None:
-            reason = f'{metric} was not measured at the end'
-            left_out.append(LeftOut(run.name, run.folder / run.started, reason, run.seed))
+            left_out.append(LeftOut.of(run, f'{metric} was not measured at the end'))
         else:
             counted.append(run)
-    groups = group_runs(counted, shipped)
+    groups = group_runs(counted)
     for group in groups:
-        left_out += _drop_repeated_seeds(group)
-    rows = [row for group in groups for row in _rows(group, metric, shipped)]
+        newest = {run.seed: run for run in group.runs}  # older first
+        left_out += [
+            LeftOut.of(
+                run,
+                f'seed {run.seed} was run again, and {shown_path(newest[run.seed].session)} counts',
+            )
+            for run in group.runs
+            if run is not newest[run.seed]
+        ]
+        group.runs = list(newest.values())
+    rows = [row for group in groups for row in _rows(group, metric)]
     return Results(rows, left_out, _find_baselines(rows))
 
 
-def _drop_repeated_seeds(group: RunGroup) -> list[LeftOut]:
-    """Keep the newest run of each seed."""
-    newest: dict[object, LoggedRun] = {}
-    for run in group.runs:  # older first
-        newest[id(run) if run.seed is None else run.seed] = run
-    kept = list(newest.values())
-    repeated = [
-        LeftOut(
-            run.name,
-            run.folder / run.started,
-            f'seed {run.seed} was run again, and '
-            f'{shown_path(newest[run.seed].folder / newest[run.seed].started)} counts',
-            run.seed,
-        )
-        for run in group.runs
-        if run not in kept
-    ]
-    group.runs = kept
-    return repeated
-
-
-def _rows(group: RunGroup, metric: str, shipped: Mapping[str, Mapping[str, object]]) -> list[Row]:
+def _rows(group: RunGroup, metric: str) -> list[Row]:
     first = group.runs[0]
     frozen = first.frozen_teacher and set(group.changes) == {'model.teacher_ckpt'}
-    as_shipped = group.name in shipped and (frozen or not group.changes)
+    as_shipped = shipped_settings(group.name) is not None and (frozen or not group.changes)
     top5 = _top5(metric)
     published = {
         key: published_figure(group.name, key, frozen) if as_shipped and key else None
@@ -218,7 +229,7 @@ def _rows(group: RunGroup, metric: str, shipped: Mapping[str, Mapping[str, objec
     }
     indices = sorted(
         int(found[1])
-        for key in first.keys
+        for key in first.metrics
         if (found := re.fullmatch(rf'net(\d+)/{re.escape(metric)}', key))
     )
     rows = []
@@ -232,7 +243,7 @@ def _rows(group: RunGroup, metric: str, shipped: Mapping[str, Mapping[str, objec
                 index,
                 group.finals(key),
                 top5_values,
-                [max(run.curve(key).values()) for run in group.runs],
+                [run.highest(key) for run in group.runs],
                 published=published[metric],
                 published_top5=published[top5],
             )
@@ -244,7 +255,8 @@ def _find_baselines(rows: Sequence[Row]) -> list[str]:
     """Give rows their baselines, and tell of those that were trained in another way."""
     notes = []
     for row in rows:
-        name = _baseline_name(row)
+        own_name = ConfigName.parse(row.group.name)
+        name = own_name and own_name.baseline(row.network)
         others = [other for other in rows if other.group.name == name and other.network is None]
         alike = [other for other in others if not _differences(row, other)]
         if len(alike) == 1:
@@ -261,20 +273,6 @@ def _find_baselines(rows: Sequence[Row]) -> list[str]:
                 f'the same way ({keys})'
             )
     return notes
-
-
-def _baseline_name(row: Row) -> str | None:
-    """Name of the config that trains the same network alone, for as long on the same data.
-
-    Config names are METHOD_[TEACHER_]STUDENT_SCHEDULE_DATASET, those of plain networks without a
-    method, and those of methods for several networks with the name of each or one for all.
-    """
-    parts = row.group.name.split('_')
-    networks = parts[1:-2]
-    if not networks:
-        return None
-    index = -1 if row.network is None or len(networks) == 1 else row.network
-    return '_'.join([networks[index], *parts[-2:]]) if index < len(networks) else None
 
 
 def _differences(row: Row, other: Row) -> list[str]:
@@ -303,7 +301,7 @@ def table(results: Results, best: bool = False) -> tuple[list[str], list[list[st
     """
     lines = []
     for row in results.rows:
-        group, gain = row.group, row.gain
+        group = row.group
         name = group.name if row.network is None else f'{group.name}, network {row.network}'
         line = {
             'config': name,
@@ -313,7 +311,7 @@ def table(results: Results, best: bool = False) -> tuple[list[str], list[list[st
             _title(row.metric): mean_std(row.values),
             'top-5': mean_std(row.top5) if row.top5 else '',
             'best epoch': mean_std(row.best) if best else '',
-            'gain': '' if gain is None else _plus_minus(*gain),
+            'gain': '' if row.gain is None else _plus_minus(*row.gain),
             'paper': _figure(row.published),
             'paper, top-5': _figure(row.published_top5),
         }
@@ -338,12 +336,17 @@ def remarks(results: Results, best: bool = False) -> str:
 def to_markdown(results: Results, best: bool = False) -> str:
     """The table and the remarks."""
     header, lines = table(results, best)
-    if not lines:
-        return remarks(results, best)
-    rule = ['---' if title in TEXT_COLUMNS else '---:' for title in header]
+    drawn = markdown_table(header, lines, TEXT_COLUMNS) + '\n\n' if lines else ''
+    return drawn + remarks(results, best)
+
+
+def markdown_table(
+    header: Sequence[str], lines: Sequence[Sequence[str]], text_columns: Sequence[str] = ()
+) -> str:
+    """A table of figures, in Markdown; those in ``text_columns`` hold text."""
+    rule = ['---' if title in text_columns else '---:' for title in header]
     cells = [[cell.replace('|', r'\|') for cell in line] for line in [header, rule, *lines]]
-    drawn = '\n'.join(f'| {" | ".join(line)} |' for line in cells)
-    return f'{drawn}\n\n{remarks(results, best)}'
+    return '\n'.join(f'| {" | ".join(line)} |' for line in cells)
 
 
 def to_csv(results: Results, best: bool = False) -> str:
@@ -386,9 +389,10 @@ def _legend(header: Sequence[str]) -> str:
         'changed': '**changed**: settings other than those of the config file of that name.',
         'best epoch': '**best epoch**: the highest over all validations, chosen on the test images '
         'and so too high; no figure to report.',
-        'gain': '**gain**: over the same network trained alone, on the same data and schedule; its '
-        'spread is that of the difference of two single runs.',
-        'paper': "**paper**: the paper's figure, beside runs of unchanged settings only.",
+        'gain': '**gain**: over the same network trained alone, on the same data and schedule; '
+        'seed by seed where both have the same seeds, else its spread is that of the difference of '
+        'two single runs.',
+        'paper': '**paper**: the published figure, beside runs of unchanged settings only.',
     }
     figures = (
         'Values after the last epoch (iteration) of the schedule; accuracies in percent; mean ± '
