@@ -81,22 +81,23 @@ class Pair:
         divergences = [kl(s, t).item() for s, t in zip(c_s.split(1), c_t.split(1), strict=True)]
         # [B, M, N, M]: image, its copy, class, transform
         joint = [c.softmax(1).unflatten(1, (-1, m)).unflatten(0, (-1, m)) for c in (c_t, c_s)]
-        copies = transforms(self._pixels(inputs)).permute(0, 2, 3, 1).unflatten(0, (-1, m))
+        copies = shown_pixels(self.preprocessor, x).unflatten(0, (-1, m))
         return [
             JointDistributions(
                 title,
-                copies[i].byte().numpy(),
+                copies[i].numpy(),
                 *(c[i].numpy() for c in joint),
                 np.array(divergences[i * m : (i + 1) * m]),
             )
             for i, title in enumerate(titles)
         ]
 
-    def _pixels(self, inputs: Tensor) -> Tensor:
-        """0..255 again."""
-        if self.preprocessor._enable_normalize:
-            inputs = inputs * self.preprocessor.std + self.preprocessor.mean
-        return inputs.round().clamp(0, 255)
+
+def shown_pixels(preprocessor: nn.Module, inputs: Tensor) -> Tensor:
+    """Normalized images [B, 3, H, W] as they were, 0..255, [B, H, W, 3] of uint8."""
+    if preprocessor._enable_normalize:
+        inputs = inputs * preprocessor.std + preprocessor.mean
+    return inputs.round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu()
 
 
 def load_pair(config: Config, checkpoint: str, branch: int | None = None) -> Pair:

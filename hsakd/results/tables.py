@@ -258,7 +258,7 @@ def _find_baselines(rows: Sequence[Row]) -> list[str]:
         own_name = ConfigName.parse(row.group.name)
         name = own_name and own_name.baseline(row.network)
         others = [other for other in rows if other.group.name == name and other.network is None]
-        alike = [other for other in others if not _differences(row, other)]
+        alike = [other for other in others if not differences(row, other)]
         if len(alike) == 1:
             row.baseline = alike[0]
         elif alike:
@@ -267,7 +267,7 @@ def _find_baselines(rows: Sequence[Row]) -> list[str]:
                 'in the same way'
             )
         elif others:
-            keys = ', '.join(_differences(row, others[0]))
+            keys = ', '.join(differences(row, others[0]))
             notes.append(
                 f'no gain of {row.group.label}: no run of {name} is of the same network trained in '
                 f'the same way ({keys})'
@@ -275,7 +275,7 @@ def _find_baselines(rows: Sequence[Row]) -> list[str]:
     return notes
 
 
-def _differences(row: Row, other: Row) -> list[str]:
+def differences(row: Row, other: Row) -> list[str]:
     """Settings in which the training of two rows, or what they train, differ."""
     own, others = _settings_of_training(row), _settings_of_training(other)
     return sorted(key for key in {*own, *others} if own.get(key) != others.get(key))
