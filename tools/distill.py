@@ -105,11 +105,14 @@ class Plan:
             return key.startswith('model.') or names_checkpoint(key)
 
         given = [o for o in self.args.cfg_options if config == self.args.config or not is_own(o)]
+        keys = {option.partition('=')[0] for option in given}
         moved = [
             f'{key}={self.args.work_dirs / Path(path).relative_to(WORK_DIRS)}'
             for key, path in self._checkpoints(config, given)
-            if self.args.work_dirs != WORK_DIRS and Path(path).is_relative_to(WORK_DIRS)
+            if key not in keys and Path(path).is_relative_to(WORK_DIRS)
         ]
+        if self.args.work_dirs == WORK_DIRS:
+            return given
         return [*given, *moved]
 
     def _checkpoints(self, config: Path, options: list[str]) -> Iterator[tuple[str, str]]:

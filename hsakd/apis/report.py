@@ -168,7 +168,7 @@ def _short_name(row: Row) -> str:
     number = -1 if row.network is None or len(networks) == 1 else row.network
     which = '' if row.network is None else f', network {row.network}'
     changed = f', {settings_text(row.group.changes)}' if row.group.changes else ''
-    changed = changed if len(changed) < 60 else ', changed settings'
+    changed = changed if len(changed) < 40 else ', changed settings'
     return f'{networks[number]} ({name.method or "alone"}{which}{changed})'
 
 

@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
+from mmengine.registry import DefaultScope
 
+from hsakd.engine.pretrained_backbone import (
+    KEY,
+    RANDOM,
+    load_pretrained_backbone,
+    prepare_pretrained_backbone,
+)
 from hsakd.results.runs import RECORD, Run
 from hsakd.results.settings import changed_settings, comparable_settings
 from hsakd.utils.errors import ConfigError, UserError
@@ -139,3 +146,31 @@ def call(tool: str, arguments: Sequence[str], label: str, dry_run: bool = False)
             file=sys.stderr,
         )
         sys.exit(status if status > 0 else 128 - status)
+
+
+def try_backbone(run: TrainingRun, option: str, source: str) -> None:
+    """See that what the backbone of a detector starts from fits it.
+
+    Args:
+        run: Its training.
+        option: The option that named the source, for messages.
+        source: A checkpoint, or 'random'.
+
+    Raises:
+        UserError: It does not fit, or the detector cannot be built.
+    """
+    from mmdet.registry import MODELS
+
+    config = load_with_options(run.config, run.options)
+    read, accepted = config[KEY], 'a path without spaces, commas, quotes and brackets'
+    ConfigError.check(read == source, f'{option}={source}', accepted, repr(read))
+    prepare_pretrained_backbone(config)
+    if source == RANDOM:
+        return
+    try:
+        with DefaultScope.overwrite_default_scope('mmdet'):
+            model = MODELS.build(config.model)
+    except Exception as error:  # of anybody's classes
+        what = f'{type(error).__name__}: {error}'
+        raise ConfigError.expected('model', 'one that can be built', what) from error
+    load_pretrained_backbone(model, source, config.get('pretrained_network'))

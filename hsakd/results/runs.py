@@ -132,7 +132,7 @@ class Run:
 
     def final(self, key: str) -> float | None:
         """A metric at the end of a finished run, in percent; None if it was not measured there."""
-        if not (self.finished and self.validated == self.length and key in self.metrics):
+        if not (self.finished and self.validated >= self.length and key in self.metrics):
             return None
         return _scale(key) * self.metrics[key]
 

@@ -11,57 +11,26 @@ from mmengine.config import Config
 
 from .names import ConfigName, find_configs, without_hash
 
-#: Keys of a config that change where and how a run works and not what it computes.
-_RUNTIME_KEYS = {
-    'collate_fn',
-    'default_hooks',
-    'default_scope',
-    'env_cfg',
-    'in_memory',  # other random numbers, of the same distributions
-    'launcher',  # the number of processes is compared instead
-    'log_level',
-    'log_processor',
-    'num_workers',
-    'persistent_workers',
-    'pin_memory',
-    'prefetch_factor',
-    'resume',
-    'skip_bad_images',
-    'test_cfg',
-    'test_dataloader',
-    'test_evaluator',
-    'timeout',
-    'visualizer',
-    'work_dir',
-}
+#: Keys of a config that change where and how a run works and not what it computes. (in_memory draws
+#: other random numbers of the same distributions; of a launcher the number of processes counts.)
+_RUNTIME_KEYS = (
+    'collate_fn default_hooks default_scope env_cfg in_memory launcher log_level log_processor '
+    'num_workers persistent_workers pin_memory prefetch_factor resume skip_bad_images test_cfg '
+    'test_dataloader test_evaluator timeout visualizer work_dir'
+).split()
 #: Data sets that are the same images wherever they lie; others, and those in the layout of one of
 #: these but with classes of their own, are told apart by their data_root.
-_NAMED_DATA_SETS = {
-    'CIFAR10',
-    'CIFAR100',
-    'CocoDataset',
-    'ImageNet',
-    'STL10',
-    'TinyImageNet',
-    'VOCDataset',
-}
+_NAMED_DATA_SETS = 'CIFAR10 CIFAR100 CocoDataset ImageNet STL10 TinyImageNet VOCDataset'.split()
 #: What follows from pretrained_backbone, see hsakd.engine.pretrained_backbone.
 _OF_PRETRAINED_BACKBONE = (
     r'model\.(backbone|roi_head\.shared_head)\.init_cfg\b|'
     r'model\.data_preprocessor\.(mean|std|bgr_to_rgb|rgb_to_bgr)$'
 )
 #: Hooks and metrics that watch a run and leave it as it is.
-_WATCHERS = {
-    'BranchAccuracy',
-    'FewShotRecordHook',
-    'MissedValidationHook',
-    'NetworkAccuracy',
-    'NonFiniteLossHook',
-    'PreemptionHook',
-    'ProgressHook',
-    'RunRecordHook',
-    'SetupCheckHook',
-}
+_WATCHERS = (
+    'BranchAccuracy FewShotRecordHook MissedValidationHook NetworkAccuracy NonFiniteLossHook '
+    'PreemptionHook ProgressHook RunRecordHook SetupCheckHook'
+).split()
 
 
 def comparable_settings(config: Mapping, follow: bool = True) -> dict[str, object]:

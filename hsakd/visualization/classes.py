@@ -64,7 +64,7 @@ def draw_examples(
     chosen = np.linspace(0, len(images) - 1, count).astype(int)
     rows = -(-count // _COLUMNS)
     figure = new_figure(1.3 * _COLUMNS, 1.75 * rows)
-    panels = figure.subplots(rows, _COLUMNS, squeeze=False).flat
+    panels = list(figure.subplots(rows, _COLUMNS, squeeze=False).flat)
     for axes in panels:
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
