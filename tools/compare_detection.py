@@ -195,27 +195,15 @@ def test(run: FineTuning, label: str, args: argparse.Namespace) -> None:
 
 
 def metrics(run: FineTuning, args: argparse.Namespace) -> dict[str, float] | None:
-    """What the test measured, in percent; None unless that was this checkpoint, tested this way."""
-    from hsakd.apis.training_runs import load_with_options
-    from hsakd.results.settings import comparable_settings
-    from hsakd.utils.config_text import parse_config
+    """What its test measured, in percent; None if there is no test of its checkpoint."""
+    from hsakd.apis.training_runs import load_with_options, tested_metrics
 
-    files, checkpoint = sorted(run.test_dir.glob('*/*.json')), run.run.checkpoint
-    if not (files and checkpoint.is_file() and run.predictions.is_file()):
+    config = load_with_options(args.config, args.cfg_options)
+    found = tested_metrics(run.test_dir, run.run.checkpoint, config)
+    if found is None or not run.predictions.is_file():
         return None
-    tested = parse_config((files[-1].parent / 'vis_data/config.py').read_text())
-    settings = []
-    for config in (tested, load_with_options(args.config, args.cfg_options)):
-        parts = {key: config.get(f'test_{key}') for key in ('dataloader', 'evaluator', 'cfg')}
-        settings.append(comparable_settings({**parts, 'model': config.model.get('test_cfg')}))
-    older = files[-1].stat().st_mtime < checkpoint.stat().st_mtime
-    if older or settings[0] != settings[1]:
-        return None
-    return {
-        key: round(100 * value, 6)
-        for key, value in json.loads(files[-1].read_text()).items()
-        if '/' in key and isinstance(value, int | float) and value >= 0  # COCO's -1: no such boxes
-    }
+    # COCO's -1: no such boxes
+    return {key: round(100 * v, 6) for key, v in found.items() if '/' in key and v >= 0}
 
 
 def report(runs: Sequence[FineTuning], args: argparse.Namespace) -> None:

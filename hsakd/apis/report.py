@@ -20,7 +20,7 @@ from hsakd.registry import DATASETS
 from hsakd.results.names import ConfigName
 from hsakd.results.runs import Run
 from hsakd.results.settings import settings_text
-from hsakd.results.tables import Results, Row, differences, gain, mean_std, table
+from hsakd.results.tables import Results, Row, differences, gain, mean_std, metric_title, table
 from hsakd.utils.checkpoint import read_checkpoint
 from hsakd.utils.config_text import checkpoint_config
 from hsakd.utils.errors import ConfigError, DataError, UserError
@@ -126,19 +126,18 @@ def make_report(results: Results, first: str | None = None, test: bool = True) -
     for own, other in compared(results, first):
         pair = by_row[id(own)], by_row[id(other)]
         names = _short_name(own), _short_name(other)
-        verdict, pictures = _verdict(own, other), []
+        verdict, pictures = _verdict(own, other) + _of_teacher(own, results), []
         if all(pair) and np.array_equal(pair[0].labels, pair[1].labels):
             verdict, pictures = _examined(own, pair, names, verdict, report)
         report.verdicts.append(verdict)
         title = f'<h2>{escape(names[0])} and {escape(names[1])}</h2>'
         sections.append(f'{title}\n<p>{escape(verdict)}</p>\n' + '\n'.join(pictures))
-    metric = re.sub(r'^net\d+/', '', results.rows[0].metric)
     groups = list({id(row.group): row.group for row in results.rows}.values())
     known = set.intersection(*(group.runs[0].keys for group in groups))
     keys = [results.rows[0].metric, *(key for key in ('loss_cls', 'loss') if key in known)][:2]
     report.curves = draw_curves(groups, keys)
     report.page = _PAGE.substitute(
-        verdict=escape(' '.join(report.verdicts) or f'One kind of runs: {metric}.'),
+        verdict=escape(' '.join(report.verdicts) or 'One kind of runs.'),
         summary=_summary(results, tested),
         curves=_image(report.curves, 'Curves of training'),
         sections='\n'.join(sections),
@@ -148,6 +147,13 @@ def make_report(results: Results, first: str | None = None, test: bool = True) -
         date=datetime.now().astimezone().strftime('%Y-%m-%d %H:%M %Z'),
     )
     return report
+
+
+def _of_teacher(row: Row, results: Results) -> str:
+    """What the teacher of a row reaches, where it is among the results."""
+    origin = str(_settings(row).get('model.teacher_ckpt')).split('/')[0]
+    teachers = [other for other in results.rows if other.group.name == origin]
+    return f' Its teacher: {mean_std(teachers[0].values)} %.' if len(teachers) == 1 else ''
 
 
 def _learns(row: Row) -> bool:
@@ -183,7 +189,7 @@ def _verdict(own: Row, other: Row) -> str:
     change = f'{abs(mean):.2f} points {"more" if mean > 0 else "less"} than'
     if round(mean, 2) == 0:
         change = 'as much as'
-    text = f'{names[0]}: {mean_std(own.values)} % {own.metric}, {change} {names[1]}'
+    text = f'{names[0]}: {mean_std(own.values)} % {metric_title(own.metric)}, {change} {names[1]}'
     if spread is not None:
         text += f' (± {spread:.2f})'
     text += f', with {mean_std(other.values)} %.'

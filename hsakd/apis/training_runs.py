@@ -1,6 +1,7 @@
 """Trainings by tools/train.py, for tools that need several: done, under way, or left to do."""
 
 import argparse
+import json
 import os
 import shlex
 import subprocess
@@ -20,6 +21,7 @@ from hsakd.engine.pretrained_backbone import (
 )
 from hsakd.results.runs import RECORD, Run
 from hsakd.results.settings import changed_settings, comparable_settings
+from hsakd.utils.config_text import parse_config
 from hsakd.utils.errors import ConfigError, UserError
 
 from .running import load_config
@@ -174,3 +176,23 @@ def try_backbone(run: TrainingRun, option: str, source: str) -> None:
         what = f'{type(error).__name__}: {error}'
         raise ConfigError.expected('model', 'one that can be built', what) from error
     load_pretrained_backbone(model, source, config.get('pretrained_network'))
+
+
+def tested_metrics(test_dir: Path, checkpoint: Path, config: Config) -> dict[str, float] | None:
+    """What the last tools/test.py that wrote to ``test_dir`` measured.
+
+    None unless that was this checkpoint, tested as ``config`` says.
+    """
+    files = sorted(test_dir.glob('*/*.json'))
+    if not (files and checkpoint.is_file()):
+        return None
+    tested = parse_config((files[-1].parent / 'vis_data/config.py').read_text())
+    settings = []
+    for content in (tested, config):
+        parts = {key: content.get(f'test_{key}') for key in ('dataloader', 'evaluator', 'cfg')}
+        settings.append(comparable_settings({**parts, 'model': content.model.get('test_cfg')}))
+    older = files[-1].stat().st_mtime < checkpoint.stat().st_mtime
+    if older or settings[0] != settings[1]:
+        return None
+    found = json.loads(files[-1].read_text())
+    return {key: value for key, value in found.items() if isinstance(value, int | float)}

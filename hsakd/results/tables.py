@@ -308,7 +308,7 @@ def table(results: Results, best: bool = False) -> tuple[list[str], list[list[st
             'changed': settings_text(group.changes),
             'runs': str(len(group.runs)),
             'seeds': group.seeds,
-            _title(row.metric): mean_std(row.values),
+            metric_title(row.metric): mean_std(row.values),
             'top-5': mean_std(row.top5) if row.top5 else '',
             'best epoch': mean_std(row.best) if best else '',
             'gain': '' if row.gain is None else _plus_minus(*row.gain),
@@ -401,7 +401,7 @@ def _legend(header: Sequence[str]) -> str:
     return ' '.join([figures, *(text for title, text in meanings.items() if title in header)])
 
 
-def _title(metric: str) -> str:
+def metric_title(metric: str) -> str:
     """Of the column; that of networks that learn online is the same."""
     metric = re.sub(r'^net\d+/', '', metric)
     return 'top-1' if metric == 'accuracy/top1' else metric

@@ -8,7 +8,8 @@ from .style import COLORS, new_figure, plain, png
 
 #: Classes shown at most: those with the largest gains, and those with the largest losses.
 _MAX_CLASSES = 30
-_COLUMNS, _ROWS = 8, 2
+#: Images in a row.
+_COLUMNS = 8
 
 
 def draw_classes(
@@ -56,22 +57,20 @@ def draw_examples(
     """Test images, with what the two said above each, and its class below.
 
     Args:
-        images: [H, W, 3] each, uint8; any number, of which some are shown, evenly chosen.
+        images: [H, W, 3] each, uint8.
         titles: Above each.
         truths: Below each.
     """
-    count = min(len(images), _ROWS * _COLUMNS)
-    chosen = np.linspace(0, len(images) - 1, count).astype(int)
-    rows = -(-count // _COLUMNS)
+    rows = -(-len(images) // _COLUMNS)
     figure = new_figure(1.3 * _COLUMNS, 1.75 * rows)
     panels = list(figure.subplots(rows, _COLUMNS, squeeze=False).flat)
     for axes in panels:
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
-    for axes, index in zip(panels, chosen, strict=False):
-        axes.imshow(images[index], interpolation='nearest')
-        axes.set_title(titles[index], fontsize=8, pad=2)
-        axes.set_xlabel(truths[index], fontsize=8, labelpad=1)
+    for axes, image, title, truth in zip(panels, images, titles, truths, strict=False):
+        axes.imshow(image, interpolation='nearest')
+        axes.set_title(title, fontsize=8, pad=2)
+        axes.set_xlabel(truth, fontsize=8, labelpad=1)
     return png(figure)
 
 
