@@ -31,6 +31,7 @@ from hsakd.utils.errors import ConfigError, UserError  # noqa: E402
 if TYPE_CHECKING:
     from hsakd.apis.training_runs import TrainingRun
 
+_PREDICTIONS = 'predictions.pth'
 #: Options that the tool gives itself.
 _OWN_OPTIONS = ('work_dir', 'pretrained_backbone', 'pretrained_sha256', 'randomness.seed')
 
@@ -58,11 +59,6 @@ class FineTuning:
         """Where its test writes."""
         return self.run.work_dir / 'test'
 
-    @property
-    def predictions(self) -> Path:
-        """Those of its test."""
-        return self.test_dir / 'predictions.pth'
-
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -70,29 +66,16 @@ def parse_args() -> argparse.Namespace:
     )
     add = parser.add_argument
     add('config', type=Path, help='of a detector, e.g. of configs/detection')
-    add(
-        '--init',
-        nargs='+',
-        required=True,
-        metavar='NAME=FILE',
-        help='checkpoints of backbones, and what to call them; random, alone, is training from '
-        'scratch',
-    )
+    named = 'checkpoints of backbones, and what to call them; random, alone: training from scratch'
+    add('--init', nargs='+', required=True, metavar='NAME=FILE', help=named)
     add('--seeds', nargs='+', type=int, default=[0], help='default: 0')
     add('--work-dir', type=Path, help='default: work_dirs/CONFIG_NAME')
-    add(
-        '--reference', metavar='NAME', help='what the others are compared with (default: the first)'
-    )
+    add('--reference', metavar='NAME', help='what others are compared with (default: the first)')
     add('--images', type=positive_number, default=4, help='rows of predictions.png (default: 4)')
     add('--score-thr', type=float, default=0.5, help='of boxes in predictions.png (default: 0.5)')
     add('--dry-run', action='store_true', help='show the commands that are left, and run nothing')
-    add(
-        '--cfg-options',
-        nargs='+',
-        default=[],
-        metavar='KEY=VALUE',
-        help='for every training and test, e.g. train_dataloader.batch_size=8',
-    )
+    options = 'for every training and test, e.g. train_dataloader.batch_size=8'
+    add('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help=options)
     add_trust_option(parser)
     args = parser.parse_args()
     args.work_dir = args.work_dir or Path('work_dirs') / args.config.stem
@@ -187,7 +170,7 @@ def test(run: FineTuning, label: str, args: argparse.Namespace) -> None:
         print(f'{label}: tested', flush=True)
         return
     command = [str(args.config), str(run.run.checkpoint), '--work-dir', str(run.test_dir)]
-    command += ['--out', str(run.predictions)]
+    command += ['--out', str(run.test_dir / _PREDICTIONS)]
     command += ['--cfg-options', *args.cfg_options] if args.cfg_options else []
     call('test.py', command, label, args.dry_run)
     ok = args.dry_run or metrics(run, args) is not None
@@ -200,7 +183,7 @@ def metrics(run: FineTuning, args: argparse.Namespace) -> dict[str, float] | Non
 
     config = load_with_options(args.config, args.cfg_options)
     found = tested_metrics(run.test_dir, run.run.checkpoint, config)
-    if found is None or not run.predictions.is_file():
+    if found is None or not (run.test_dir / _PREDICTIONS).is_file():
         return None
     # COCO's -1: no such boxes
     return {key: round(100 * v, 6) for key, v in found.items() if '/' in key and v >= 0}
@@ -263,22 +246,18 @@ def draw(runs: Sequence[FineTuning], args: argparse.Namespace) -> None:
     )
 
     firsts = [run for run in runs if run.seed == args.seeds[0]]
-    meta = read_checkpoint(firsts[0].run.checkpoint, 'checkpoint')['meta']
-    classes = meta['dataset_meta']['classes']
-    predictions = {run.name: read_checkpoint(run.predictions, 'predictions') for run in firsts}
+    checkpoint = read_checkpoint(firsts[0].run.checkpoint, 'checkpoint')
+    classes = checkpoint['meta']['dataset_meta']['classes']
+    predictions = {
+        run.name: read_checkpoint(run.test_dir / _PREDICTIONS, 'predictions') for run in firsts
+    }
     evaluator = load_with_options(args.config, args.cfg_options).test_evaluator
-    evaluators = evaluator if isinstance(evaluator, list | tuple) else [evaluator]
-    legacy = any(item['type'].endswith('VOCMetric') for item in evaluators)
+    legacy = 'VOCMetric' in str(evaluator)
     curves = {n: precision_recall(found, len(classes), legacy) for n, found in predictions.items()}
     title = f'Test images, seed {args.seeds[0]}'
-    pictures = {
-        'precision_recall.png': draw_precision_recall(
-            curves, classes, f'{title}, IoU 0.5, AP by area'
-        ),
-        'predictions.png': draw_predictions(
-            predictions, classes, args.images, args.score_thr, title
-        ),
-    }
+    lines = draw_precision_recall(curves, classes, f'{title}, IoU 0.5, AP by area')
+    boxes = draw_predictions(predictions, classes, args.images, args.score_thr, title)
+    pictures = {'precision_recall.png': lines, 'predictions.png': boxes}
     write_files({args.work_dir / name: png for name, png in pictures.items()}, force=True)
     print(f'{args.work_dir}/{", ".join(pictures)}')
 
