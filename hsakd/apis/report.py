@@ -153,7 +153,7 @@ def _of_teacher(row: Row, results: Results) -> str:
     """What the teacher of a row reaches, where it is among the results."""
     origin = str(_settings(row).get('model.teacher_ckpt')).split('/')[0]
     teachers = [other for other in results.rows if other.group.name == origin]
-    return f' Its teacher: {mean_std(teachers[0].values)} %.' if len(teachers) == 1 else ''
+    return f' Its teacher: {mean_std(teachers[0].values.values())} %.' if len(teachers) == 1 else ''
 
 
 def _learns(row: Row) -> bool:
@@ -180,19 +180,17 @@ def _short_name(row: Row) -> str:
 
 def _verdict(own: Row, other: Row) -> str:
     """What one gained over the other or cost, in a sentence or two."""
-    by_seed = [
-        {run.seed: value for run, value in zip(row.group.runs, row.values, strict=True)}
-        for row in (own, other)
-    ]
+    by_seed = own.values, other.values
     mean, spread = gain(*by_seed)
     names = _short_name(own), _short_name(other)
     change = f'{abs(mean):.2f} points {"more" if mean > 0 else "less"} than'
     if round(mean, 2) == 0:
         change = 'as much as'
-    text = f'{names[0]}: {mean_std(own.values)} % {metric_title(own.metric)}, {change} {names[1]}'
+    reached = f'{mean_std(own.values.values())} % {metric_title(own.metric)}'
+    text = f'{names[0]}: {reached}, {change} {names[1]}'
     if spread is not None:
         text += f' (± {spread:.2f})'
-    text += f', with {mean_std(other.values)} %.'
+    text += f', with {mean_std(other.values.values())} %.'
     if by_seed[0].keys() == by_seed[1].keys() and len(by_seed[0]) > 1:
         better = sum(value > by_seed[1][seed] for seed, value in by_seed[0].items())
         text += f' It is better with {better} of {len(by_seed[0])} seeds.'
@@ -293,15 +291,15 @@ def _branches(groups: Sequence) -> str:
     """Accuracies at the end that are not the head's, of runs that measured some."""
     pattern = re.compile(r'branch_\d+/\w+_top1$')
     by_group = {
-        group.label: {key: group.finals(key) for key in group.runs[0].metrics}
+        group.label: {
+            key: [value for run in group.runs if (value := run.final(key)) is not None]
+            for key in group.runs[0].metrics
+        }
         for group in groups
         if any(pattern.search(key) for key in group.runs[0].metrics)
     }
     keys = sorted({key for found in by_group.values() for key in found if pattern.search(key)})
-    rows = [
-        [key, *(mean_std(found[key]) if found.get(key) else '' for found in by_group.values())]
-        for key in keys
-    ]
+    rows = [[key, *(mean_std(found.get(key, ())) for found in by_group.values())] for key in keys]
     return f'<h2>Branches</h2>\n{_BRANCHES}\n{_table(["", *by_group], rows)}' if rows else ''
 
 

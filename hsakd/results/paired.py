@@ -38,12 +38,12 @@ def paired_tables(
     for name, by_seed in measured.items():
         count = f'{len(by_seed)} of {len(seeds)}' if len(by_seed) < len(seeds) else f'{len(seeds)}'
         values = ([m[key] for m in by_seed.values() if key in m] for key in keys)
-        rows.append([name, count, *(mean_std(v) if v else '–' for v in values)])
+        rows.append([name, count, *(mean_std(v) or '–' for v in values)])
         pairs = [(m, measured[reference].get(seed, {})) for seed, m in by_seed.items()]
         paired = [[m[key] - r[key] for m, r in pairs if key in m and key in r] for key in keys]
         if name != reference:
             count = str(max(map(len, paired), default=0))
-            differences.append([name, count, *(mean_std(v, '+.2f') if v else '–' for v in paired)])
+            differences.append([name, count, *(mean_std(v, '+.2f') or '–' for v in paired)])
     return rows, differences
 
 

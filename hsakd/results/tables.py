@@ -20,16 +20,9 @@ from .settings import changed_settings, settings_text, shipped_settings
 
 #: What two configs have to share for the gain of one over the other to mean something.
 _TRAINING = (
-    'GPUs',
-    'auto_scale_lr',
-    'data_preprocessor',
-    'optim_wrapper',
-    'param_scheduler',
-    'train_cfg',
-    'train_dataloader',
-    'val_dataloader',
-)
-
+    'GPUs auto_scale_lr data_preprocessor optim_wrapper param_scheduler train_cfg train_dataloader '
+    'val_dataloader'
+).split()
 #: Columns of the table that hold no figures.
 TEXT_COLUMNS = ('config', 'changed', 'seeds')
 
@@ -59,47 +52,67 @@ class RunGroup:
         """As in '0, 1, 2'."""
         return ', '.join(str(run.seed) for run in self.runs)
 
-    def finals(self, key: str) -> list[float]:
-        """``key`` of the last validation of each run that has it."""
-        return [value for run in self.runs if (value := run.final(key)) is not None]
+    @property
+    def published_as(self) -> str | None:
+        """The kind of teacher of the published figures of this experiment; None if it has none.
+
+        It has some if it is as its config file says, but for a frozen teacher.
+        """
+        if self.runs[0].frozen_teacher and set(self.changes) == {'model.teacher_ckpt'}:
+            return 'frozen'
+        return None if self.changes or shipped_settings(self.name) is None else 'joint'
 
 
-@dataclass
+@dataclass(eq=False)
 class Row:
     """One network of one group of finished runs.
 
     Attributes:
         group: The runs.
-        metric: Key of the figures.
+        metric: Key of the figures, of the first network.
         network: Number of one of those that learn online; None of others.
-        values: The metric after the last epoch, by run.
-        top5: Top-5 beside a metric that is top-1; may be empty.
-        best: The highest value of the metric over the validations of each run.
         baseline: Row of the same network trained alone, in the same way.
-        published: The published figure of this very experiment.
-        published_top5: The published top-5 of it.
     """
 
     group: RunGroup
     metric: str
-    network: int | None
-    values: list[float]
-    top5: list[float]
-    best: list[float]
+    network: int | None = None
     baseline: 'Row | None' = None
-    published: float | None = None
-    published_top5: float | None = None
 
     @property
-    def gain(self) -> tuple[float, float | None] | None:
-        """Mean difference to the baseline, and its spread; see :func:`gain`."""
-        if self.baseline is None:
-            return None
-        own, other = (
-            {run.seed: value for run, value in zip(row.group.runs, row.values, strict=True)}
-            for row in (self, self.baseline)
-        )
-        return gain(own, other)
+    def key(self) -> str:
+        """The metric as it is logged of this network."""
+        return f'net{self.network}/{self.metric}' if self.network else self.metric
+
+    @property
+    def values(self) -> dict[int, float]:
+        """The metric after the last epoch, by seed."""
+        return {run.seed: run.final(self.key) for run in self.group.runs}
+
+    @property
+    def top5(self) -> list[float]:
+        """Top-5 beside a metric that is top-1; may be empty."""
+        found = [run.final(_top5(self.key)) for run in self.group.runs]
+        return [value for value in found if value is not None]
+
+    @property
+    def best(self) -> list[float]:
+        """The highest value of the metric over the validations of each run."""
+        return [run.highest(self.key) for run in self.group.runs]
+
+    @property
+    def gain(self) -> tuple[float | None, float | None]:
+        """Mean difference to the baseline, if there is one, and its spread; see :func:`gain`."""
+        return gain(self.values, self.baseline.values) if self.baseline else (None, None)
+
+    @property
+    def published(self) -> list[float | None]:
+        """The published figure of this very experiment, and the top-5."""
+        teacher = self.group.published_as
+        return [
+            published_figure(self.group.name, metric, teacher == 'frozen') if teacher else None
+            for metric in (self.metric, _top5(self.metric))
+        ]
 
 
 @dataclass
@@ -117,8 +130,11 @@ class Results:
     notes: list[str]
 
 
-def mean_std(values: Sequence[float], form: str = '.2f') -> str:
-    """Mean and, of several values, their sample standard deviation."""
+def mean_std(values: Iterable[float], form: str = '.2f') -> str:
+    """Mean and, of several values, their sample standard deviation; empty of none."""
+    values = list(values)
+    if not values:
+        return ''
     text = f'{np.mean(values):{form}}'
     if len(values) > 1:
         text += f' ± {np.std(values, ddof=1):{form.lstrip("+")}}'
@@ -219,36 +235,10 @@ def collect(
 
 
 def _rows(group: RunGroup, metric: str) -> list[Row]:
-    first = group.runs[0]
-    frozen = first.frozen_teacher and set(group.changes) == {'model.teacher_ckpt'}
-    as_shipped = shipped_settings(group.name) is not None and (frozen or not group.changes)
-    top5 = _top5(metric)
-    published = {
-        key: published_figure(group.name, key, frozen) if as_shipped and key else None
-        for key in (metric, top5)
-    }
-    indices = sorted(
-        int(found[1])
-        for key in first.metrics
-        if (found := re.fullmatch(rf'net(\d+)/{re.escape(metric)}', key))
-    )
-    rows = []
-    for index in indices or [None]:
-        key = metric if index is None else f'net{index}/{metric}'
-        top5_values = group.finals(top5 if not index else f'net{index}/{top5}') if top5 else []
-        rows.append(
-            Row(
-                group,
-                key,
-                index,
-                group.finals(key),
-                top5_values,
-                [run.highest(key) for run in group.runs],
-                published=published[metric],
-                published_top5=published[top5],
-            )
-        )
-    return rows
+    pattern = re.compile(rf'net(\d+)/{re.escape(metric)}')
+    found = filter(None, map(pattern.fullmatch, group.runs[0].metrics))
+    networks = sorted(int(match[1]) for match in found)
+    return [Row(group, metric, network) for network in networks or [None]]
 
 
 def _find_baselines(rows: Sequence[Row]) -> list[str]:
@@ -301,23 +291,22 @@ def table(results: Results, best: bool = False) -> tuple[list[str], list[list[st
     """
     lines = []
     for row in results.rows:
-        group = row.group
-        name = group.name if row.network is None else f'{group.name}, network {row.network}'
-        line = {
-            'config': name,
-            'changed': settings_text(group.changes),
-            'runs': str(len(group.runs)),
-            'seeds': group.seeds,
-            metric_title(row.metric): mean_std(row.values),
-            'top-5': mean_std(row.top5) if row.top5 else '',
-            'best epoch': mean_std(row.best) if best else '',
-            'gain': '' if row.gain is None else _plus_minus(*row.gain),
-            'paper': _figure(row.published),
-            'paper, top-5': _figure(row.published_top5),
-        }
-        if row.published is not None and group.runs[0].frozen_teacher:
-            line['paper'] += ' (frozen teacher)'
-        lines.append(line)
+        group, (change, spread), (paper, paper_top5) = row.group, row.gain, row.published
+        frozen = ' (frozen teacher)' if group.published_as == 'frozen' and paper else ''
+        lines.append(
+            {
+                'config': group.name + ('' if row.network is None else f', network {row.network}'),
+                'changed': settings_text(group.changes),
+                'runs': str(len(group.runs)),
+                'seeds': group.seeds,
+                metric_title(row.metric): mean_std(row.values.values()),
+                'top-5': mean_std(row.top5),
+                'best epoch': mean_std(row.best) if best else '',
+                'gain': _figure(change, '+.2f') + (f' ± {spread:.2f}' if spread else ''),
+                'paper': _figure(paper) + frozen,
+                'paper, top-5': _figure(paper_top5),
+            }
+        )
     header = [key for key in (lines[0] if lines else ()) if any(line[key] for line in lines)]
     return header, [[line[key] for key in header] for line in lines]
 
@@ -359,15 +348,15 @@ def to_csv(results: Results, best: bool = False) -> str:
             'runs': len(row.group.runs),
             'seeds': row.group.seeds,
             'metric': row.metric,
-            **_mean_and_std('', row.values),
+            **_mean_and_std('', list(row.values.values())),
             **_mean_and_std('top5_', row.top5),
             **(_mean_and_std('best_', row.best) if best else {}),
-            'gain': row.gain and row.gain[0],
-            'gain_std': row.gain and row.gain[1],
+            'gain': row.gain[0],
+            'gain_std': row.gain[1],
             'baseline': row.baseline and row.baseline.group.name,
-            'published': row.published,
-            'published_top5': row.published_top5,
-            'source': 'paper' if row.published is not None else None,
+            'published': row.published[0],
+            'published_top5': row.published[1],
+            'source': 'paper' if row.published[0] is not None else None,
             'note': None,
         }
         for row in results.rows
@@ -402,21 +391,16 @@ def _legend(header: Sequence[str]) -> str:
 
 
 def metric_title(metric: str) -> str:
-    """Of the column; that of networks that learn online is the same."""
-    metric = re.sub(r'^net\d+/', '', metric)
+    """What people call it."""
     return 'top-1' if metric == 'accuracy/top1' else metric
 
 
-def _top5(metric: str) -> str | None:
-    return f'{metric.removesuffix("top1")}top5' if metric.endswith('/top1') else None
+def _top5(metric: str) -> str:
+    return f'{metric.removesuffix("top1")}top5' if metric.endswith('/top1') else ''
 
 
-def _figure(value: float | None) -> str:
-    return '' if value is None else f'{value:.2f}'
-
-
-def _plus_minus(value: float, spread: float | None) -> str:
-    return f'{value:+.2f}' + ('' if spread is None else f' ± {spread:.2f}')
+def _figure(value: float | None, form: str = '.2f') -> str:
+    return '' if value is None else f'{value:{form}}'
 
 
 def _mean_and_std(prefix: str, values: Sequence[float]) -> dict[str, float | None]:

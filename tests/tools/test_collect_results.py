@@ -120,7 +120,7 @@ def test_runs_of_an_unknown_config_are_compared_with_each_other(tmp_path):
     rows = results(tmp_path).rows
     key = 'optim_wrapper.optimizer.lr'
     assert [row.group.changes for row in rows] == [{key: 0.01}, {key: 0.05}]
-    assert all(row.published is row.published_top5 is None for row in rows)
+    assert all(row.published == [None, None] for row in rows)
 
 
 def test_where_and_how_a_run_worked_is_no_setting(tmp_path):
