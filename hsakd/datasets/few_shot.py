@@ -44,28 +44,26 @@ class FewShotSubset:
         data_root: str | None = None,
         lazy_init: bool = False,
     ) -> None:
-        if (fraction is None) == (indices_file is None):
-            raise ConfigError(
-                f'dataset.fraction={fraction!r} and dataset.indices_file={indices_file!r} of '
-                'FewShotSubset: accepted is one of them, and None for the other'
-            )
-        if fraction is not None and not (is_number(fraction) and 0 < fraction <= 1):
-            raise ConfigError(
-                f'dataset.fraction={fraction!r} of FewShotSubset: accepted is a number above 0 and '
-                'at most 1, e.g. 0.25'
-            )
-        if not (isinstance(seed, int) and 0 <= seed < 2**32):
-            raise ConfigError(
-                f'dataset.seed={seed!r} of FewShotSubset: accepted are the integers 0..2**32-1'
-            )
+        where = 'dataset.{} of FewShotSubset'.format
+        ConfigError.check(
+            (fraction is None) != (indices_file is None),
+            'dataset of FewShotSubset',
+            'either fraction or indices_file, and None for the other',
+            f'fraction={fraction!r}, indices_file={indices_file!r}',
+        )
+        ok = fraction is None or (is_number(fraction) and 0 < fraction <= 1)
+        ConfigError.check(ok, where('fraction'), 'a number above 0, at most 1', repr(fraction))
+        ok = isinstance(seed, int) and 0 <= seed < 2**32
+        ConfigError.check(ok, where('seed'), 'an integer in 0..2**32-1', repr(seed))
         if data_root is not None and isinstance(dataset, dict):
             dataset = dict(dataset, data_root=data_root)
         self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
-        if not isinstance(self.dataset, BaseDataset):
-            raise ConfigError(
-                f'dataset.dataset of FewShotSubset is a {type(self.dataset).__name__}: accepted '
-                "are data sets of mmpretrain's kind, e.g. dict(type='CIFAR100', ...)"
-            )
+        ConfigError.check(
+            isinstance(self.dataset, BaseDataset),
+            where('dataset'),
+            "a data set of mmpretrain's kind, e.g. dict(type='CIFAR100', ...)",
+            type(self.dataset).__name__,
+        )
         self.fraction = fraction
         self.seed = seed
         self.indices_file = indices_file
@@ -102,11 +100,9 @@ class FewShotSubset:
         for label in classes:
             of_class = rng.permutation(np.flatnonzero(labels == label))
             if not of_class.size:
-                raise DataError(
-                    f'{type(self.dataset).__name__}, data_root={self.dataset.data_root!r}: class '
-                    f'{names[label]!r} has no image; accepted are data sets with images of every '
-                    'class'
-                )
+                where = f'{type(self.dataset).__name__}, data_root={self.dataset.data_root!r}'
+                found = f'none of {names[label]!r}'
+                raise DataError.expected(where, 'images of every class', found)
             chosen.extend(of_class[: max(1, round(self.fraction * of_class.size))].tolist())
         return sorted(chosen)
 
@@ -152,29 +148,22 @@ class FewShotSubset:
 
 
 def _read_indices(path: str, num_images: int) -> Sequence[int]:
-    where = f'dataset.indices_file={str(path)!r}'
+    where, expected = f'dataset.indices_file={str(path)!r}', 'a few_shot_indices.json of a work dir'
     try:
         record = json.loads(Path(path).expanduser().read_text())
-    except OSError as error:
-        raise DataError(
-            f'{where}: {error.strerror}; accepted is a few_shot_indices.json of a work dir'
-        ) from error
-    except ValueError as error:
-        raise DataError(f'{where}: no JSON file ({error})') from error
+    except (OSError, ValueError) as error:
+        raise DataError.expected(where, expected, error) from error
     indices = record.get('indices') if isinstance(record, dict) else None
-    if (
-        not isinstance(indices, list)
-        or not indices
-        or not all(type(i) is int and 0 <= i < num_images for i in indices)
-        or len(set(indices)) < len(indices)
-    ):
-        raise DataError(
-            f"{where}: accepted are 'indices', a list of different integers 0..{num_images - 1}, "
-            'one for each image to take'
-        )
-    if record.get('num_images') != num_images:
-        raise DataError(
-            f'{where} is of a data set of num_images={record.get("num_images")}, this one has '
-            f'{num_images}: accepted are the indices of this data set'
-        )
+    DataError.check(
+        isinstance(indices, list)
+        and indices
+        and all(type(i) is int and 0 <= i < num_images for i in indices)
+        and len(set(indices)) == len(indices),
+        where,
+        f"'indices', different integers in 0..{num_images - 1}, one for each image to take",
+        'others or none',
+    )
+    expected = f'indices of this data set, with num_images={num_images}'
+    found = record.get('num_images')
+    DataError.check(found == num_images, where, expected, f'num_images={found}')
     return indices

@@ -297,7 +297,7 @@ def test_only_for_training(tmp_path, in_process):
 
 
 def test_batched_labels_are_like_data_samples():
-    labels = BatchedLabels(torch.tensor([3, 0, 2]))
+    labels = BatchedLabels(torch.tensor([3, 0, 2]), torch.arange(3))
     samples = list(labels)
     assert len(labels) == 3 and labels[-1].gt_label.tolist() == [2]
     assert all(isinstance(sample, DataSample) for sample in samples)
@@ -326,8 +326,8 @@ def test_preprocessor_computes_what_mmpretrain_does(cfg, dtype):
     before, label = images.clone(), torch.tensor([3, 0, 2])
     found = []
     for kind, samples in (
-        (ClsDataPreprocessor, list(BatchedLabels(label))),
-        (DataPreprocessor, BatchedLabels(label)),
+        (ClsDataPreprocessor, list(BatchedLabels(label, torch.arange(3)))),
+        (DataPreprocessor, BatchedLabels(label, torch.arange(3))),
     ):
         np.random.seed(0)
         torch.manual_seed(0)

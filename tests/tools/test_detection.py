@@ -311,9 +311,7 @@ def test_torchvisions_resnet_starts_a_detector_by_one_option(voc, tmp_path, in_p
     config, *_ = voc
     save_torchvision(tmp_path / 'weights.pth')
     options = ('--cfg-options', f'pretrained_backbone={tmp_path / "weights.pth"}')
-    status, error = in_process(
-        'tools/train.py', config, '--work-dir', tmp_path / 'work', *options
-    )
+    status, error = in_process('tools/train.py', config, '--work-dir', tmp_path / 'work', *options)
     assert status == 1 and 'Traceback' not in error
     assert 'does not fit model.backbone' in error and 'instead of (16, 3, 7, 7)' in error
 
