@@ -199,8 +199,6 @@ class SeededItems:
 
 def _images_before(dataset: Dataset, index: int) -> int:
     """Images of a ``ConcatDataset`` before the part of an image, whose parts count from 0 each."""
-    if isinstance(dataset, RepeatDataset):
-        dataset, index = dataset.dataset, index % len(dataset.dataset)
     ends = dataset.cumulative_sizes if isinstance(dataset, ConcatDataset) else ()
     return max((end for end in ends if end <= index), default=0)
 

@@ -320,11 +320,11 @@ def test_torchvisions_resnet_starts_a_detector_by_one_option(voc, tmp_path, in_p
     'option, message',
     [
         ('pretrained_backbone=None', 'training needs to know what to start from'),
-        ('train_dataloader.dataset.dataset.ann_file=nowhere.txt', 'nowhere.txt.* does not exist'),
+        ('train_dataloader.dataset.dataset.ann_file=nowhere.txt', 'nowhere.txt'),
         ('model.roi_head.bbox_head.num_classes=3', '2 classes, the model 3'),
         (
             "train_dataloader.dataset.dataset.metainfo.classes=('disc',)",
-            "classes that are not in metainfo.classes: 'square'",
+            "metainfo.classes.*'square'",
         ),
     ],
 )

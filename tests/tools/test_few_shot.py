@@ -107,4 +107,4 @@ def test_bad_fraction_ends_in_one_message(tmp_path, in_process):
         'train_dataloader.dataset.fraction=25',
     )  # fmt: skip
     assert status == 1
-    assert 'error: dataset.fraction=25 of FewShotSubset' in stderr and 'Traceback' not in stderr
+    assert 'error: dataset.fraction of FewShotSubset' in stderr and 'Traceback' not in stderr
