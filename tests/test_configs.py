@@ -1,6 +1,7 @@
 """Every config in configs/ builds, and its model trains one step on generated images."""
 
 import re
+from functools import cache
 
 import numpy as np
 import pytest
@@ -72,9 +73,14 @@ def pipeline_of(dataset):
     return dataset.pipeline
 
 
+@cache
+def load(path):
+    return Config.fromfile(ROOT / 'configs' / path)
+
+
 @pytest.mark.parametrize('path', CONFIGS, ids=str)
 def test_config(path):
-    cfg = Config.fromfile(ROOT / 'configs' / path)
+    cfg = load(path)
     gpus, batch_size, length, unit = re.search(r'_(\d+)xb(\d+)-(\d+)([ei])_', path.stem).groups()
     assert cfg.train_dataloader.batch_size == int(batch_size)
     assert cfg.auto_scale_lr.base_batch_size == int(gpus) * int(batch_size) or unit == 'i'
@@ -116,7 +122,7 @@ def train_a_step(cfg, size):
 
 @pytest.mark.parametrize('path', CONFIGS, ids=str)
 def test_images_are_normalized_by_what_the_data_set_says(path):
-    cfg = Config.fromfile(ROOT / 'configs' / path)
+    cfg = load(path)
     kind = DATASETS.get(next(leaf_datasets(cfg.test_dataloader.dataset)).type)
     for fact in ('mean', 'std'):  # folders of anyone's images, and those of transfer, have none
         if expected := getattr(kind, fact, None):
@@ -132,7 +138,7 @@ def test_images_are_normalized_by_what_the_data_set_says(path):
 
 @pytest.mark.parametrize('path', [p for p in CONFIGS if '240e_cifar100' in p.stem], ids=str)
 def test_cifar_recipe(path):
-    cfg = Config.fromfile(ROOT / 'configs' / path)
+    cfg = load(path)
     student = path.stem.split('_')[-3]
     small = student.startswith(('mobilenet', 'shufflenet'))
     assert cfg.optim_wrapper.optimizer == dict(

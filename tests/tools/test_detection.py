@@ -346,7 +346,7 @@ def test_skips_bad_images_where_asked_to(tmp_path, in_process):
     (data / 'Annotations/000002.xml').write_text('<annotation>')
     args = ('tools/train.py', config, '--work-dir', tmp_path / 'work')
     status, error = in_process(*args)
-    assert status == 1 and '000002.xml' in error and 'well-formed' in error
+    assert status == 1 and '000002.xml' in error
     status, error = in_process(
         *args, '--skip-bad-images', '--cfg-options', 'train_cfg.max_epochs=1',
         'train_dataloader.dataset.times=1',

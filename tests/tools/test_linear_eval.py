@@ -107,19 +107,15 @@ def test_two_processes_do_not_train_on_random_features(tmp_path):
         env={**os.environ, 'OMP_NUM_THREADS': '1'},
     )  # fmt: skip
     assert result.returncode != 0
-    assert 'error: model.backbone_ckpt is None' in result.stderr
+    assert 'error: model.backbone_ckpt' in result.stderr
     assert not list((tmp_path / 'work').glob('*.pth'))
 
 
 @pytest.mark.parametrize(
-    'checkpoint, words',
-    [
-        ('None', 'error: model.backbone_ckpt is None'),
-        ('gone.pth', "error: model.backbone_ckpt='gone.pth': no such file"),
-        ('other.pth', "error: model.backbone_ckpt='other.pth' does not fit"),
-    ],
+    'checkpoint, named',
+    [('None', 'None'), ('gone.pth', 'gone.pth'), ('other.pth', "'other.pth'")],
 )
-def test_bad_checkpoint(tmp_path, monkeypatch, in_process, checkpoint, words):
+def test_bad_checkpoint(tmp_path, monkeypatch, in_process, checkpoint, named):
     write_stl10(tmp_path / 'data')
     other = Config.fromfile(ROOT / STUDENT).model.teacher
     torch.save(dict(state_dict=MODELS.build(other).state_dict()), tmp_path / 'other.pth')
@@ -129,5 +125,5 @@ def test_bad_checkpoint(tmp_path, monkeypatch, in_process, checkpoint, words):
         *options(checkpoint, tmp_path / 'data'),
     )  # fmt: skip
     assert status == 1
-    assert words in stderr and 'Traceback' not in stderr
+    assert 'error: model.backbone_ckpt' in stderr and named in stderr and 'Traceback' not in stderr
     assert not list((tmp_path / 'work').glob('*.pth'))
