@@ -3,7 +3,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from mmengine.dataset import force_full_init
 from mmpretrain.datasets import BaseDataset
 
 from hsakd.registry import DATASETS
@@ -28,7 +27,6 @@ class FewShotSubset:
         data_root: Instead of the data set's own, as one would give it for the data set alone.
         indices_file: Take the images that this file lists instead, in the format of
             :meth:`record`; for ``fraction=None``.
-        lazy_init: Whether to load annotations later, in :meth:`full_init`.
 
     Raises:
         ConfigError: An argument has an unusable value.
@@ -42,7 +40,6 @@ class FewShotSubset:
         seed: int = 0,
         indices_file: str | None = None,
         data_root: str | None = None,
-        lazy_init: bool = False,
     ) -> None:
         where = 'dataset.{} of FewShotSubset'.format
         ConfigError.check(
@@ -66,30 +63,20 @@ class FewShotSubset:
         )
         self.fraction = fraction
         self.seed = seed
-        self.indices_file = indices_file
-        self._fully_initialized = False
-        if not lazy_init:
-            self.full_init()
+        self.dataset.full_init()
+        self.num_images = len(self.dataset)
+        if indices_file is None:
+            self.indices = self._choose()
+        else:
+            self.indices = _read_indices(indices_file, self.num_images)
+        # The data set itself becomes smaller, since it refetches another image of its own where a
+        # pipeline gives none.
+        self.dataset = self.dataset.get_subset(self.indices)
 
     @property
     def metainfo(self) -> dict:
         """That of the whole data set, with all of its classes."""
         return self.dataset.metainfo
-
-    def full_init(self) -> None:
-        """Load the whole data set and keep the subset."""
-        if self._fully_initialized:
-            return
-        self.dataset.full_init()
-        self.num_images = len(self.dataset)
-        if self.indices_file is None:
-            self.indices = self._choose()
-        else:
-            self.indices = _read_indices(self.indices_file, self.num_images)
-        # The data set itself becomes smaller, since it refetches another image of its own where a
-        # pipeline gives none.
-        self.dataset = self.dataset.get_subset(self.indices)
-        self._fully_initialized = True
 
     def _choose(self) -> list[int]:
         labels = self.dataset.get_gt_labels()
@@ -106,7 +93,6 @@ class FewShotSubset:
             chosen.extend(of_class[: max(1, round(self.fraction * of_class.size))].tolist())
         return sorted(chosen)
 
-    @force_full_init
     def record(self) -> dict:
         """What was chosen, for the record and for ``indices_file``.
 
@@ -123,26 +109,17 @@ class FewShotSubset:
             indices=self.indices,
         )
 
-    @force_full_init
     def get_data_info(self, idx: int) -> dict:
         """Annotation of image ``idx`` of the subset."""
         return self.dataset.get_data_info(idx)
 
-    @force_full_init
-    def get_cat_ids(self, idx: int) -> list[int]:
-        """The class of image ``idx`` of the subset, in a list."""
-        return self.dataset.get_cat_ids(idx)
-
-    @force_full_init
     def get_gt_labels(self) -> np.ndarray:
         """The class of every image of the subset."""
         return self.dataset.get_gt_labels()
 
-    @force_full_init
     def __len__(self) -> int:
         return len(self.dataset)
 
-    @force_full_init
     def __getitem__(self, idx: int) -> dict:
         return self.dataset[idx]
 
@@ -154,15 +131,14 @@ def _read_indices(path: str, num_images: int) -> Sequence[int]:
     except (OSError, ValueError) as error:
         raise DataError.expected(where, expected, error) from error
     indices = record.get('indices') if isinstance(record, dict) else None
-    DataError.check(
+    fits = (
         isinstance(indices, list)
         and indices
         and all(type(i) is int and 0 <= i < num_images for i in indices)
-        and len(set(indices)) == len(indices),
-        where,
-        f"'indices', different integers in 0..{num_images - 1}, one for each image to take",
-        'others or none',
+        and len(set(indices)) == len(indices)
     )
+    expected = f"'indices', different integers in 0..{num_images - 1}, one for each image to take"
+    DataError.check(fits, where, expected, 'others or none')
     expected = f'indices of this data set, with num_images={num_images}'
     found = record.get('num_images')
     DataError.check(found == num_images, where, expected, f'num_images={found}')

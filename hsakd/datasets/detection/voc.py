@@ -12,6 +12,7 @@ from hsakd.utils.errors import ConfigError, DataError
 from .boxes import AnnotationReport, Box
 from .checked import CheckedAnnotations, Folders
 
+_OTHERS = ', '.join(IMAGE_EXTENSIONS)
 _SUFFIXES = [form for suffix in ('.jpg', *IMAGE_EXTENSIONS) for form in (suffix, suffix.upper())]
 
 
@@ -73,8 +74,7 @@ class VOCDataset(CheckedAnnotations, MMDetVOCDataset):
         path = os.path.join(self.sub_data_root, self.img_subdir, name)
         folder, stem = os.path.split(path)
         suffix = next((form for form in _SUFFIXES if stem + form in folders[folder]), None)
-        suffixes = ', '.join(IMAGE_EXTENSIONS)
-        DataError.check(suffix, f'{path}.jpg', f'an image, or one of {suffixes}', 'no file')
+        DataError.check(suffix, f'{path}.jpg', f'an image (or {_OTHERS})', 'no file')
         xml_path = os.path.join(self.sub_data_root, self.ann_subdir, f'{name}.xml')
         width, height, objects = read_voc_xml(xml_path)
         if not (width and height):
