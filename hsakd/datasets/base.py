@@ -127,7 +127,7 @@ def check_mode(image: Image.Image, path: str) -> None:
     DataError.check(
         image.mode not in ('I', 'F'),
         path,
-        '8 bits a channel, or 16 in grey',
+        '8 bits a channel, or 16 in gray',
         f'32 bits of unknown range (mode {image.mode!r}); convert it, {_ADVICE}',
     )
 

@@ -13,7 +13,7 @@ from .base import check_split
 class Digits(BaseDataset):
     """scikit-learn's digits: 1,797 real scans of handwritten digits, inside that package.
 
-    8x8 pixels of 17 grey levels, here as RGB images of uint8 (grey level times 15). The split is
+    8x8 pixels of 17 gray levels, here as RGB images of uint8 (gray level times 15). The split is
     stratified and always the same.
 
     Args:

@@ -25,7 +25,7 @@ from .base import (
 class LoadImage(LoadImageFromFile):
     """mmcv's ``LoadImageFromFile`` by Pillow, which notices truncated files, with a clear error.
 
-    Grey images of 16 bits are scaled to 8, where Pillow alone would make all above 255 white.
+    Gray images of 16 bits are scaled to 8, where Pillow alone would make all above 255 white.
 
     Args:
         max_pixels: An image that says it has more is an error, and not decoded.
@@ -47,17 +47,17 @@ class LoadImage(LoadImageFromFile):
         try:
             with open_image(path, self.max_pixels) as image:
                 check_mode(image, path)
-                grey = _grey(image) if image.mode.startswith('I;16') else None
+                gray = _gray(image) if image.mode.startswith('I;16') else None
             results = super().transform(results)
         except DECODE_ERRORS as error:
             raise unreadable(path, error) from error
-        if grey is not None:
-            results['img'][...] = grey[..., None] if results['img'].ndim == 3 else grey
+        if gray is not None:
+            results['img'][...] = gray[..., None] if results['img'].ndim == 3 else gray
         return results
 
 
-def _grey(image: Image.Image) -> np.ndarray:
-    """A grey image of 16 bits as 8 bits [H, W]."""
+def _gray(image: Image.Image) -> np.ndarray:
+    """A gray image of 16 bits as 8 bits [H, W]."""
     return np.round(np.asarray(ImageOps.exif_transpose(image)) / 257).astype(np.uint8)
 
 

@@ -13,7 +13,7 @@ from .base import CheckedImages, check_split, read_lines
 class TinyImageNet(CheckedImages, BaseDataset):
     """Tiny-ImageNet in its own layout, as it unpacks.
 
-    Its classes are the WordNet ids of ``wnids.txt``, in that order. Some of its images are grey;
+    Its classes are the WordNet ids of ``wnids.txt``, in that order. Some of its images are gray;
     :class:`~hsakd.datasets.LoadImage` makes them three equal channels.
 
     Args:

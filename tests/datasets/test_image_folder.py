@@ -59,7 +59,7 @@ def test_takes_the_formats_of_predict_and_counts_other_files(tmp_path, caplog):
 
 
 @pytest.mark.parametrize('color_type', ['color', 'grayscale'])
-def test_grey_of_16_bits_is_scaled(tmp_path, color_type):
+def test_gray_of_16_bits_is_scaled(tmp_path, color_type):
     values = np.array([[0, 257], [30000, 65535]], np.uint16)
     Image.fromarray(values).save(tmp_path / 'x.png')
     load = LoadImage(color_type=color_type)

@@ -98,10 +98,9 @@ def test_missing_folder_is_named(tmp_path):
         stl10(tmp_path / 'nowhere')
 
 
-@pytest.mark.parametrize('name', ['train_X.bin', 'train_y.bin', 'class_names.txt'])
-def test_missing_file_is_named(tmp_path, name):
-    (write_stl10(tmp_path) / name).unlink()
-    with pytest.raises(DataError, match=f'stl10_binary/{name}'):
+def test_missing_file_is_named(tmp_path):
+    (write_stl10(tmp_path) / 'train_y.bin').unlink()
+    with pytest.raises(DataError, match='stl10_binary/train_y.bin'):
         stl10(tmp_path)
 
 

@@ -12,21 +12,21 @@ WNIDS = ('n02124075', 'n04067472', 'n01443537')  # in no order, as in the real f
 
 
 def write_tiny_imagenet(root, wnids=WNIDS, per_class=3):
-    """The archive's layout, with annotations; the first image of each class is grey."""
+    """The archive's layout, with annotations; the first image of each class is gray."""
     rng = np.random.default_rng(0)
 
-    def save(path, label, grey):
+    def save(path, label, gray):
         image = rng.integers(0, 60, (64, 64, 3), dtype=np.uint8)
         image[..., label % 3] += 150
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).convert('L' if grey else 'RGB').save(path, quality=95)
+        Image.fromarray(image).convert('L' if gray else 'RGB').save(path, quality=95)
 
     lines = []
     for label, wnid in enumerate(wnids):
         for i in range(per_class):
-            save(root / 'train' / wnid / 'images' / f'{wnid}_{i}.JPEG', label, grey=i == 0)
+            save(root / 'train' / wnid / 'images' / f'{wnid}_{i}.JPEG', label, gray=i == 0)
             number = i * len(wnids) + label
-            save(root / 'val' / 'images' / f'val_{number}.JPEG', label, grey=i == 0)
+            save(root / 'val' / 'images' / f'val_{number}.JPEG', label, gray=i == 0)
             lines.append(f'val_{number}.JPEG\t{wnid}\t0\t32\t44\t62\n')
         boxes = (f'{wnid}_{i}.JPEG\t0\t10\t63\t58\n' for i in range(per_class))
         (root / 'train' / wnid / f'{wnid}_boxes.txt').write_text(''.join(boxes))

@@ -1,35 +1,20 @@
 """Training on a part of CIFAR-100, in its archive's layout, and of an image folder."""
 
 import json
-import pickle
 from collections import Counter
 
-import numpy as np
 import pytest
 import torch
 
 from hsakd.registry import MODELS
 from tests.conftest import ROOT, network_cfg, write_image_folder
+from tests.datasets.test_cifar import write_cifar100
 
 PLAIN = 'configs/few_shot/resnet20_1xb64-240e_cifar100-25pct.py'
 STUDENT = 'configs/few_shot/hsakd-offline_resnet56_resnet20_1xb64-240e_cifar100-25pct.py'
 HALF = 'configs/few_shot/hsakd-offline_resnet56_resnet20_1xb64-240e_cifar100-50pct.py'
 FOLDER = 'configs/few_shot/resnet8_1xb32-300i_images32-25pct.py'
 SMALL = dict(depth=8, stem_channels=4, base_channels=4)
-
-
-def write_cifar100(root, per_class):
-    folder = root / 'cifar-100-python'
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for name, number in (('train', 100 * per_class), ('test', 100)):
-        content = {
-            'fine_labels': rng.permutation(np.arange(number) % 100).tolist(),
-            'data': rng.integers(0, 256, (number, 3072), dtype=np.uint8),
-        }
-        (folder / name).write_bytes(pickle.dumps(content, protocol=2))
-    with open(folder / 'train', 'rb') as file:
-        return pickle.load(file)['fine_labels']
 
 
 def backbone(key, **changes):
@@ -52,7 +37,8 @@ def train(tmp_path, in_process):
 
 
 def test_every_method_trains_on_the_same_images_and_lists_them(tmp_path, train):
-    labels = write_cifar100(tmp_path / 'data', per_class=8)
+    write_cifar100(tmp_path / 'data', number=800)
+    labels = [i * 13 % 100 for i in range(800)]
     teacher = tmp_path / 'teacher.pth'
     network = MODELS.build(network_cfg(num_classes=100))
     torch.save(dict(state_dict=network.state_dict()), teacher)
@@ -100,7 +86,7 @@ def test_a_folder_with_a_bad_image_and_a_worker(tmp_path, train):
 
 
 def test_bad_fraction_ends_in_one_message(tmp_path, in_process):
-    write_cifar100(tmp_path, per_class=1)
+    write_cifar100(tmp_path)
     status, stderr = in_process(
         'tools/train.py', ROOT / PLAIN, '--work-dir', tmp_path / 'work', '--cfg-options',
         f'train_dataloader.dataset.dataset.data_root={tmp_path}',

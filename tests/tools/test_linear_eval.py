@@ -91,7 +91,7 @@ def test_a_training_checkpoint_on_tiny_imagenet(tmp_path, student, in_process):
         *options(student[0], tmp_path / 'data', *three),
     )  # fmt: skip
     assert status == 0, stderr
-    # The classes have colors of their own, except for the grey image of each.
+    # The classes have colors of their own, except for the gray image of each.
     assert scalars(tmp_path / 'work')[-1]['accuracy/top1'] > 60
     checkpoint = torch.load(tmp_path / 'work' / 'epoch_20.pth', weights_only=False)
     assert tuple(checkpoint['meta']['dataset_meta']['classes']) == WNIDS

@@ -4,6 +4,7 @@ import pytest
 
 from hsakd.datasets.detection import CocoDataset, VOCDataset
 from tests.conftest import run_tool
+from tests.datasets.conftest import _no_garbage_collection  # noqa: F401
 from tests.detection_files import CLASSES, voc_xml, write_voc
 
 TOOL = 'tools/dataset_converters/voc_to_coco.py'
