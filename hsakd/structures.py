@@ -1,6 +1,6 @@
 """What passes between loader, preprocessor and model."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from mmpretrain.structures import DataSample
@@ -49,7 +49,14 @@ class BatchedLabels:
         return iter(self[:])
 
 
-def sample_indices(data_samples: list[DataSample] | BatchedLabels) -> Tensor:
+def class_labels(data_samples: Sequence[DataSample] | BatchedLabels) -> Tensor:
+    """Ground-truth class labels [N] of a batch."""
+    if isinstance(data_samples, BatchedLabels):
+        return data_samples.gt_label
+    return torch.cat([sample.gt_label for sample in data_samples])
+
+
+def sample_indices(data_samples: Sequence[DataSample] | BatchedLabels) -> Tensor:
     """The position of each image in its data set [N] (int64), for methods that remember images.
 
     It is the same from both loaders and in every epoch, counts from 0 within a few-shot subset, and

@@ -27,6 +27,7 @@ class CIFARVGG(StagedBackbone):
     """
 
     strides = (1, 2, 2, 2)
+    taps_stem = False  # there is none
 
     def __init__(self, **kwargs) -> None:
         super().__init__(
@@ -41,3 +42,8 @@ class CIFARVGG(StagedBackbone):
         for i in range(num_convs):
             layers.append(_conv_bn_relu(in_channels if i == 0 else out_channels, out_channels))
         return nn.Sequential(*layers)
+
+    def tapped_pieces(self) -> list[tuple[nn.Module, ...]]:
+        """The five convolution groups, of which the last two are one stage."""
+        *stages, last = self.stages
+        return [*((stage,) for stage in stages), (last[:3], last[3:])]
