@@ -292,7 +292,7 @@ def test_precision_and_recall_follow_the_scores():
 
 @pytest.mark.parametrize(
     'paths, words',
-    [(('a.jpg', 'b.jpg'), 'of other images'), (('gone.jpg', 'gone.jpg'), "'gone.jpg'")],
+    [(('a.jpg', 'b.jpg'), 'predictions of y'), (('gone.jpg', 'gone.jpg'), "'gone.jpg'")],
 )
 def test_predictions_of_no_common_images_are_refused(paths, words):
     from hsakd.utils.errors import DataError

@@ -15,10 +15,12 @@ class Distiller(Method, BaseModel):
     """A method of several networks, built on :class:`OfflineDistiller` or :class:`OnlineDistiller`.
 
     A subclass writes ``default_weights`` and ``losses``. Helper layers that learn (regressors,
-    projections, memories) are ordinary modules of it: they are trained by the same optimizer, are
-    in checkpoints, and are no part of a published student. It predicts with its first network.
+    projections, memories) are ordinary modules of it, made for the shapes that the networks'
+    ``output_shapes`` tells: they are trained by the same optimizer, are in checkpoints, and are no
+    part of a published student. It predicts with its first network.
 
     Args:
+        image_size: Height and width of the images in pixels, for helper layers.
         data_preprocessor: Config of mmpretrain's ``ClsDataPreprocessor``.
         init_cfg: Initialization config.
     """
@@ -28,10 +30,12 @@ class Distiller(Method, BaseModel):
 
     def __init__(
         self,
+        image_size: int = 32,
         data_preprocessor: dict | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(build_preprocessor(data_preprocessor), init_cfg)
+        self.image_size = image_size
 
     @property
     def predictor(self) -> nn.Module:
@@ -63,6 +67,7 @@ class OfflineDistiller(Distiller):
         teacher: Config of the network it learns from, with the same classes.
         teacher_ckpt: The teacher's checkpoint: of ours or a converted one. None builds, for
             callers that load weights themselves; training with it is an error.
+        loss_weights: Factors of the terms, see :class:`~hsakd.models.losses.LossWeights`.
         **kwargs: Of :class:`Distiller`.
 
     Raises:
@@ -73,7 +78,12 @@ class OfflineDistiller(Distiller):
     teacher_taps: Sequence[str] | None = None
 
     def __init__(
-        self, student: dict, teacher: dict, teacher_ckpt: str | None = None, **kwargs
+        self,
+        student: dict,
+        teacher: dict,
+        teacher_ckpt: str | None = None,
+        loss_weights: dict | None = None,
+        **kwargs,
     ) -> None:
         super().__init__(**kwargs)
         self.student = MODELS.build(student)
@@ -82,6 +92,7 @@ class OfflineDistiller(Distiller):
         self.teacher.tap(*(self.taps if self.teacher_taps is None else self.teacher_taps))
         self.frozen_parts = [FrozenPart(self.teacher, [], teacher_ckpt, 'model.teacher_ckpt')]
         check_compatible(self, 'classes')
+        self.set_loss_weights(loss_weights)
         self.register_state_dict_post_hook(_drop_teacher)
         self.register_load_state_dict_post_hook(_expect_no_teacher)
 
@@ -111,13 +122,17 @@ class OnlineDistiller(Distiller):
 
     Args:
         networks: Configs of the networks, alike or not, with the same classes.
+        loss_weights: Factors of the terms, of every network alike; see
+            :class:`~hsakd.models.losses.LossWeights`.
         **kwargs: Of :class:`Distiller`.
 
     Raises:
         ConfigError: There are fewer than two, or they have other numbers of classes.
     """
 
-    def __init__(self, networks: Sequence[dict], **kwargs) -> None:
+    def __init__(
+        self, networks: Sequence[dict], loss_weights: dict | None = None, **kwargs
+    ) -> None:
         super().__init__(**kwargs)
         several = isinstance(networks, list | tuple)
         ConfigError.check(
@@ -130,6 +145,7 @@ class OnlineDistiller(Distiller):
         for network in self.networks:
             network.tap(*self.taps)
         check_compatible(self, 'classes')
+        self.set_loss_weights(loss_weights)
 
     def trained_networks(self) -> dict[str, nn.Module]:
         """All of them."""

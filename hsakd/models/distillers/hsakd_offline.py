@@ -18,7 +18,6 @@ class HSAKDOffline(OfflineDistiller):
         branch_pairs: Which branch of the student learns from which of the teacher, pairs of numbers
             from 0; every branch of the student learns from at least one. By default each from the
             one of its number, of as many.
-        loss_weights: Factors of the terms, see :class:`~hsakd.models.losses.LossWeights`.
         **kwargs: Of :class:`OfflineDistiller`; student and teacher have branches and the same
             transforms.
     """
@@ -30,7 +29,6 @@ class HSAKDOffline(OfflineDistiller):
         *,
         kd_loss: dict | None = None,
         branch_pairs: Sequence[tuple[int, int]] | None = None,
-        loss_weights: dict | None = None,
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
@@ -40,7 +38,6 @@ class HSAKDOffline(OfflineDistiller):
         self.branch_pairs = _checked_pairs(
             branch_pairs, self.student.num_branches, self.teacher.num_branches
         )
-        self.set_loss_weights(loss_weights)
 
     def losses(self, x: Tensor, y: Tensor, batch: Batch) -> dict[str, Tensor]:
         """CE(f_S(x_0), y) + KL_t(f_S || f_T)(x_rot) + sum_(l, k) KL_t(c_l_S || c_k_T)(x_rot).

@@ -13,8 +13,6 @@ class HSAKDOnline(OnlineDistiller):
 
     Args:
         kd_loss: Config of KL_t.
-        loss_weights: Factors of the terms, of every network alike; see
-            :class:`~hsakd.models.losses.LossWeights`.
         **kwargs: Of :class:`OnlineDistiller`; the networks have as many branches, and the same
             transforms.
     """
@@ -26,13 +24,10 @@ class HSAKDOnline(OnlineDistiller):
         'loss_kd_aux_*': 1.0,
     }
 
-    def __init__(
-        self, *, kd_loss: dict | None = None, loss_weights: dict | None = None, **kwargs
-    ) -> None:
+    def __init__(self, *, kd_loss: dict | None = None, **kwargs) -> None:
         super().__init__(**kwargs)
         self.kl = MODELS.build(kd_loss or dict(type='KLDivergence'))
         check_compatible(self, 'branches', 'transforms')
-        self.set_loss_weights(loss_weights)
 
     def losses(self, x: Tensor, y: Tensor, batch: Batch) -> dict[str, Tensor]:
         """For every network a, with its peers b as targets without a gradient.

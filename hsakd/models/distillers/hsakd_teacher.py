@@ -33,7 +33,7 @@ class HSAKDTeacher(BranchedClassifier):
         loss_weights: dict | None = None,
         **kwargs,
     ) -> None:
-        super().__init__(*args, branches=branches, **kwargs)
+        super().__init__(*args, branches=branches, loss_weights=loss_weights, **kwargs)
         ConfigError.check(
             frozen or backbone_ckpt is None,
             'model.backbone_ckpt',
@@ -43,7 +43,7 @@ class HSAKDTeacher(BranchedClassifier):
         if frozen:
             part = FrozenPart(self, ['backbone', 'head'], backbone_ckpt, 'model.backbone_ckpt')
             self.frozen_parts = [part]
-        self.set_loss_weights(loss_weights, without_gradient=['loss_cls'] if frozen else [])
+            self.set_loss_weights(loss_weights, without_gradient=['loss_cls'])
 
     def losses(self, x: Tensor, y: Tensor, batch: Batch) -> dict[str, Tensor]:
         """CE(f(x_0), y) + sum_l CE(c_l(x_rot), k)."""

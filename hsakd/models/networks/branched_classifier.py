@@ -1,3 +1,4 @@
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -6,6 +7,7 @@ from mmengine.model import ModuleList
 from mmpretrain.models import ImageClassifier
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from hsakd.models.backbones.stages import Stages, find_stages, run_stages
 from hsakd.models.data_preprocessor import DataPreprocessor
@@ -149,6 +151,17 @@ class BranchedClassifier(Method, ImageClassifier):
             features.pre_activations,
             self.head.pre_logits(pooled) if 'embedding' in self.taps else None,
         )
+
+    @torch.no_grad()
+    def output_shapes(self, image_size: int) -> Outputs:
+        """Shapes of the outputs without the batch, e.g. [C, H, W] of a map.
+
+        Args:
+            image_size: Height and width of the images, in pixels.
+        """
+        network = copy.deepcopy(self).to('meta').eval()  # where shapes alone are computed
+        outputs = network.outputs(torch.empty(1, 3, image_size, image_size, device='meta'))
+        return tree_map_only(Tensor, lambda output: output.shape[1:], outputs)
 
     def logits(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """f(x) and all c_l(x), see :meth:`outputs`."""

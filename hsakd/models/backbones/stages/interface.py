@@ -47,9 +47,9 @@ class Features(NamedTuple):
         stage_maps: The map of every stage, from which branches start.
         maps: The maps that methods tap (f0, f1, ... in the literature): of the stem, the stages,
             and within stages where the family says so.
-        pre_activations: For each of ``maps`` what enters its last ReLU. Of the stem, and where
-            there is none, it is the map itself; of pre-activation networks the output of the norm
-            that follows.
+        pre_activations: For each of ``maps`` what enters its last ReLU. Of f0, and where there is
+            none, it is the map itself; of pre-activation networks the output of the norm that
+            follows.
         outputs: What ``backbone(images)`` returns.
     """
 
@@ -136,9 +136,10 @@ def run_stages(
             tapped.append((x, pre))
         stage_maps.append(x)
     maps, before = zip(*tapped, strict=True)
-    if pre_activations and parts.following_norms:
-        norms = (nn.Identity(), *parts.following_norms)
-        before = tuple(norm(m) for norm, m in zip(norms, maps, strict=True))
+    if parts.following_norms and pre_activations:
+        pairs = zip(parts.following_norms, maps[1:], strict=True)
+        before = (maps[0], *(norm(m) for norm, m in pairs))
+    before = (maps[0], *before[1:])  # f0 is tapped in one form alone
     return Features(stage_maps, maps, before if pre_activations else (), (parts.tail(x),))
 
 
