@@ -16,9 +16,11 @@ from mmpretrain.structures import DataSample
 from mmpretrain.visualization import UniversalVisualizer
 from PIL import Image
 
+import hsakd
 from tests.fork_server import ForkServer
 
 ROOT = Path(__file__).resolve().parents[1]
+hsakd.setup()
 
 
 @pytest.fixture(autouse=True, scope='module')

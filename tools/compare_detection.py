@@ -9,7 +9,6 @@ checkpoint. WORK_DIR gets comparison.md and .json, precision_recall.png and pred
 
 import argparse
 import hashlib
-import io
 import json
 import pickle
 import re
@@ -68,34 +67,6 @@ class FineTuning:
 
     def __str__(self) -> str:
         return f'{self.initialisation.name}, seed {self.seed}'
-
-
-class _PredictionsUnpickler(pickle.Unpickler):
-    """Tensors, plain data and mmdet's boxes, as in the predictions of a detector, and no more."""
-
-    _ALLOWED = (
-        '_codecs.encode',
-        'collections.OrderedDict',
-        'mmdet.structures.bbox.horizontal_boxes.HorizontalBoxes',
-        'numpy.dtype',
-        'numpy.ndarray',
-        'numpy._core.multiarray._reconstruct',
-        'numpy._core.multiarray.scalar',
-        'torch._utils._rebuild_tensor_v2',
-    )
-
-    def find_class(self, module: str, name: str) -> object:
-        if (module, name) == ('torch.storage', '_load_from_bytes'):  # would unpickle all in them
-            return _load_storage
-        if f'{module}.{name}' not in self._ALLOWED:
-            raise pickle.UnpicklingError(f'it would call {module}.{name}')
-        return super().find_class(module, name)
-
-
-def _load_storage(content: bytes) -> object:
-    import torch
-
-    return torch.load(io.BytesIO(content), weights_only=True)
 
 
 #: Metrics in percent by initialisation and seed.
@@ -484,6 +455,7 @@ def draw(runs: Sequence[FineTuning], args: argparse.Namespace) -> None:
     from hsakd.apis.training_runs import load_with_options
     from hsakd.utils.checkpoint import read_checkpoint
     from hsakd.utils.files import write_files
+    from hsakd.utils.unpickling import load_pickle
     from hsakd.visualization.detection import (
         draw_precision_recall,
         draw_predictions,
@@ -497,7 +469,7 @@ def draw(runs: Sequence[FineTuning], args: argparse.Namespace) -> None:
     for run in firsts:
         try:
             with open(run.predictions, 'rb') as file:
-                predictions[run.initialisation.name] = _PredictionsUnpickler(file).load()
+                predictions[run.initialisation.name] = load_pickle(file)
         except (OSError, EOFError, pickle.UnpicklingError) as error:
             raise DataError(
                 f'{run.predictions}: {error}; accepted is what tools/test.py wrote; delete it to '

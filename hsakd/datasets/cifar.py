@@ -9,26 +9,7 @@ from mmpretrain.datasets import CIFAR100 as MMPretrainCIFAR100
 
 from hsakd.registry import DATASETS
 from hsakd.utils.errors import DataError
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Reads arrays and plain Python, and calls nothing else."""
-
-    _ALLOWED = {
-        ('_codecs', 'encode'),
-        ('numpy', 'ndarray'),
-        ('numpy', 'dtype'),
-        *(
-            (f'numpy.{core}.multiarray', name)
-            for core in ('core', '_core')
-            for name in ('_reconstruct', 'scalar')
-        ),
-    }
-
-    def find_class(self, module: str, name: str) -> object:
-        if (module, name) in self._ALLOWED:
-            return super().find_class(module, name)
-        raise pickle.UnpicklingError(f'it would call {module}.{name}')
+from hsakd.utils.unpickling import load_pickle
 
 
 class _CIFARArchive:
@@ -88,7 +69,7 @@ class _CIFARArchive:
                     f'{self.filename} is in it; accepted is the folder of the archive from '
                     f'{self.url}'
                 )
-            return _ArrayUnpickler(io.BytesIO(content), encoding='latin1').load(), path
+            return load_pickle(io.BytesIO(content), encoding='latin1'), path
         except (OSError, EOFError, KeyError, tarfile.TarError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(':')
             raise DataError(f'{path}: missing or truncated ({reason})') from error

@@ -6,28 +6,31 @@ has too, on CPU and CUDA, with equal results. :func:`install` offers these under
 other operator is there to be imported and raises an error when it is called.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
+from importlib.abc import Loader
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import find_spec
 from types import ModuleType
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # torch is imported when it is needed, since `import hsakd` imports this module
-    from torch import Tensor
+import torch
+from torch import Tensor
 
 NAME = 'mmcv._ext'
 
 
 def install() -> None:
-    """Make ``import mmcv._ext`` find the operators of this module where there are no compiled ones.
-
-    The finder is asked last, so compiled ones win.
-    """
-    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.append(_Finder())
+    """Put the operators of this module in the place of ``mmcv._ext`` where it is not compiled."""
+    mmcv = find_spec('mmcv')  # which does not import it
+    if NAME in sys.modules or mmcv is None:
+        return
+    if PathFinder.find_spec(NAME, mmcv.submodule_search_locations) is None:
+        operators = _Operators(NAME, __doc__)
+        operators.__spec__ = ModuleSpec(NAME, Loader())  # mmcv looks for one
+        operators.nms = nms
+        operators.roi_align_forward = roi_align_forward
+        operators.roi_align_backward = roi_align_backward
+        sys.modules[NAME] = operators
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
@@ -39,7 +42,6 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
         iou_threshold: A box that overlaps a better one by more is dropped.
         offset: 0, or 1 where x2 and y2 are the last pixels inside, so that width is x2 - x1 + 1.
     """
-    import torch
     from torchvision.ops import nms as torchvision_nms
 
     # mmcv takes equal scores as this sort leaves them; torchvision's own, of what is sorted here
@@ -84,10 +86,9 @@ def roi_align_forward(
         aligned: Shift by half a pixel, as is exact.
     """
     import torchvision  # noqa: F401  registers the operators
-    from torch import ops
 
     _check_pool_mode(pool_mode)
-    pooled = ops.torchvision.roi_align(
+    pooled = torch.ops.torchvision.roi_align(
         features,
         rois.to(features.dtype),
         spatial_scale,
@@ -115,10 +116,9 @@ def roi_align_backward(
 ) -> None:
     """Fill ``grad_features`` [N, C, H, W]; the arguments are those of :func:`roi_align_forward`."""
     import torchvision  # noqa: F401  registers the operators
-    from torch import ops
 
     _check_pool_mode(pool_mode)
-    gradient = ops.torchvision._roi_align_backward(
+    gradient = torch.ops.torchvision._roi_align_backward(
         grad_output,
         rois.to(grad_output.dtype),
         spatial_scale,
@@ -143,21 +143,6 @@ HOW_TO_BUILD = (
     'MAX_JOBS=2 pip install --no-build-isolation --no-deps --force-reinstall onedl-mmcv==2.3.6 '
     '(needs a C++ compiler, ninja, wheel and packaging, and tens of minutes)'
 )
-
-
-class _Finder(MetaPathFinder, Loader):
-    """Finds ``mmcv._ext``, and no other module."""
-
-    def find_spec(self, fullname: str, path: object, target: object = None) -> ModuleSpec | None:
-        return ModuleSpec(NAME, self) if fullname == NAME else None
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
-        return _Operators(NAME, __doc__)
-
-    def exec_module(self, module: ModuleType) -> None:
-        module.nms = nms
-        module.roi_align_forward = roi_align_forward
-        module.roi_align_backward = roi_align_backward
 
 
 class _Operators(ModuleType):

@@ -144,7 +144,7 @@ def work(args: argparse.Namespace) -> None:
     """Be one of several processes."""
     from mmengine.dist import get_rank
 
-    from hsakd.engine.distributed import leave_processes
+    from hsakd.engine.distributed import shutdown_processes
 
     job = json.loads(args.worker.read_text())
     vars(args).update(job['options'])
@@ -152,7 +152,7 @@ def work(args: argparse.Namespace) -> None:
     found = measure_here(job['point'], args, folder, 'pytorch')
     if get_rank() == 0:
         Path(job['result']).write_text(json.dumps(found))
-    leave_processes()
+    shutdown_processes()
 
 
 def measure_here(
