@@ -142,7 +142,7 @@ def test_non_finite_loss_stops_and_spoils_nothing(tmp_path, in_process):
     good = (work_dir / 'epoch_2.pth').read_bytes()
     config = Config.fromfile(ROOT / PLAIN)
     # As on an accelerator, where epochs of four iterations end between two looks.
-    next(h for h in config.custom_hooks if h.type == 'NonFiniteLossHook').interval = 10
+    config.custom_hooks = [dict(type='NonFiniteLossHook', interval=10)]
     config.dump(tmp_path / 'config.py')
     resume = ('tools/train.py', tmp_path / 'config.py', '--work-dir', work_dir, '--resume')
     options = ('--cfg-options', 'train_cfg.max_epochs=3')
@@ -159,7 +159,7 @@ def test_non_finite_loss_stops_and_spoils_nothing(tmp_path, in_process):
 
 def test_no_checkpoint_by_iterations_is_lost_either(tmp_path, in_process):
     config = Config.fromfile(ROOT / PLAIN)
-    next(h for h in config.custom_hooks if h.type == 'NonFiniteLossHook').interval = 10
+    config.custom_hooks = [dict(type='NonFiniteLossHook', interval=10)]
     config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=4, val_interval=9)
     config.default_hooks.checkpoint.update(by_epoch=False, interval=2)
     config.param_scheduler.by_epoch = False
@@ -221,66 +221,66 @@ def saved_network(path, **changes):
 @pytest.mark.parametrize(
     'args, words',
     [
-        ([PLAIN, '--cfg-options', 'nonsense'], '--cfg-options: accepted are KEY=VALUE'),
+        ([PLAIN, '--cfg-options', 'nonsense'], '--cfg-options: expected'),
         (['nowhere.py'], "config 'nowhere.py': no such file"),
-        ([STUDENT, '--amp'], '--amp needs a GPU'),
-        ([PLAIN, 'fast=2'], 'fast=2: accepted are True and False'),
-        ([PLAIN, '--fast', 'compile=True'], 'fast=True (--fast) and compile=True'),
+        ([STUDENT, '--amp'], '--amp: expected'),
+        ([PLAIN, 'fast=2'], 'fast: expected True or False, got 2'),
+        ([PLAIN, '--fast', 'compile=True'], 'got compile=True'),
         (
             [PLAIN, '--fast', 'optim_wrapper.type=AmpOptimWrapper'],
-            "fast=True (--fast) and optim_wrapper.type='AmpOptimWrapper'",
+            "got optim_wrapper.type='AmpOptimWrapper'",
         ),
-        ([STUDENT, '--resume', 'gone.pth'], "--resume='gone.pth': no such file"),
+        ([STUDENT, '--resume', 'gone.pth'], "--resume='gone.pth'"),
         ([PLAIN, '--resume', 'run.pth'], 'does not fit the model of the config'),
         ([PLAIN, '--resume', 'malicious.pth'], 'would execute code'),
         ([PLAIN, 'load_from=malicious.pth'], 'would execute code'),
-        ([STUDENT, '--skip-bad-images'], '--skip-bad-images is for ImageFolder'),
-        ([STUDENT, 'model.teacher_ckpt=None'], 'model.teacher_ckpt is None'),
-        ([STUDENT, 'model.teacher_ckpt=gone.pth'], "model.teacher_ckpt='gone.pth': no such file"),
+        ([STUDENT, '--skip-bad-images'], '--skip-bad-images: expected'),
+        ([STUDENT, 'model.teacher_ckpt=None'], 'model.teacher_ckpt'),
+        ([STUDENT, 'model.teacher_ckpt=gone.pth'], "model.teacher_ckpt='gone.pth'"),
         ([STUDENT, 'model.teacher_ckpt=truncated.pth'], 'truncated perhaps'),
         ([STUDENT, 'model.teacher_ckpt=classes.pth'], 'has 7 classes, the config 10'),
         ([STUDENT, 'model.teacher_ckpt=deeper.pth'], 'weights of the checkpoint have no place'),
-        ([STUDENT, 'model.student.branches.stages=[0]'], 'model.student has 1 branches'),
+        ([STUDENT, 'model.student.branches.stages=[0]'], 'model.student'),
         ([STUDENT, 'model.student.backbone.type=Nothing'], 'Nothing is not in the hsakd::model'),
         ([STUDENT, 'model.student.backbone.wheels=4'], "unexpected keyword argument 'wheels'"),
-        ([PLAIN, 'optim_wrapper.optimizer.type=SGDD'], "optimizer.type='SGDD' is not known"),
+        ([PLAIN, 'optim_wrapper.optimizer.type=SGDD'], "optimizer.type: expected an optimizer of torch.optim, got 'SGDD'"),
         ([PLAIN, 'optim_wrapper.optimizer.lr=-1'], 'Invalid learning rate'),
         ([PLAIN, 'train_dataloader.dataset.type=Nothing'], 'Nothing is not in the hsakd::dataset'),
-        ([PLAIN, '--work-dir', 'truncated.pth'], "--work-dir='truncated.pth': is a file"),
-        ([TEACHER, 'model.frozen=True'], 'model.backbone_ckpt is None'),
-        ([PLAIN, 'train_dataloader.batch_size=1'], 'train_dataloader.batch_size=1'),
-        ([PLAIN, 'train_dataloader.batch_size=199'], 'leaves one image of 200'),
-        ([PLAIN, 'model.head.num_classes=7'], 'has 10 classes, the model 7'),
+        ([PLAIN, '--work-dir', 'truncated.pth'], "--work-dir='truncated.pth'"),
+        ([TEACHER, 'model.frozen=True'], 'model.backbone_ckpt'),
+        ([PLAIN, 'train_dataloader.batch_size=1'], 'train_dataloader.batch_size: expected 2'),
+        ([PLAIN, 'train_dataloader.batch_size=199'], 'of 200 images one is left'),
+        ([PLAIN, 'model.head.num_classes=7'], 'train_dataloader.dataset: expected 7'),
         (
             [PLAIN, 'train_dataloader.batch_size=999', 'train_dataloader.drop_last=True'],
-            'batch_size=999 of 200 images in all',
+            'train_dataloader.batch_size: expected at most the number of images, 200',
         ),
-        ([PLAIN, 'val_evaluator.0.topk=(1,11)'], 'val_evaluator: topk=(1, 11) of 10 classes'),
-        ([PLAIN, '--resume', 'whole.pth'], 'has no meta.epoch, meta.iter, optimizer'),
-        ([PLAIN, 'load_from=https://x.org/w.pth'], "'https://x.org/w.pth': accepted is a file"),
+        ([PLAIN, 'val_evaluator.0.topk=(1,11)'], 'val_evaluator: topk: expected at most 10'),
+        ([PLAIN, '--resume', 'whole.pth'], 'without meta.epoch, meta.iter, optimizer'),
+        ([PLAIN, 'load_from=https://x.org/w.pth'], "load_from: expected a file (download it first), got 'https://x.org/w.pth'"),
         (['name.py'], "config 'name.py': NameError: name 'undefined' is not defined"),
         (['broken.json'], "config 'broken.json': JSONDecodeError"),
-        (['empty.py'], "config 'empty.py': no model in it"),
+        (['empty.py'], "config 'empty.py': expected model=dict"),
         ([PLAIN, 'train_dataloader.batch_size=0'], 'train_cfg cannot be used: ValueError'),
-        ([PLAIN, 'train_dataloader.batch_size=abc'], "batch_size='abc': accepted is a number"),
+        ([PLAIN, 'train_dataloader.batch_size=abc'], "train_dataloader.batch_size"),
         ([PLAIN, 'train_dataloader.num_workers=-1'], 'num_workers option should be non-negative'),
         ([PLAIN, 'train_dataloader.persistent_workers=True'], 'persistent_workers option needs'),
         ([PLAIN, 'optim_wrapper.optimizer.lr=abc'], "'lr': 'abc'"),
         ([PLAIN, 'randomness.seed=abc'], 'config cannot be used: '),
-        ([PLAIN, 'train_cfg.max_epochs=0'], 'train_cfg.max_epochs=0: accepted are 1 and more'),
+        ([PLAIN, 'train_cfg.max_epochs=0'], 'train_cfg.max_epochs: expected 1 or more, got 0'),
         ([PLAIN, 'train_cfg.max_epochs=two'], 'train_cfg cannot be used: ValueError'),
-        ([PLAIN, 'train_cfg.val_interval=0'], 'train_cfg.val_interval=0: accepted are 1 and more'),
+        ([PLAIN, 'train_cfg.val_interval=0'], 'train_cfg.val_interval: expected 1 or more, got 0'),
         ([PLAIN, 'param_scheduler.type=Foo'], 'Foo is not in the hsakd::parameter scheduler'),
-        ([PLAIN, 'param_scheduler.gamma=abc'], "param_scheduler.gamma='abc': accepted is a number"),
-        ([PLAIN, 'default_hooks.checkpoint.interval=abc'], "interval='abc' of CheckpointHook"),
-        ([PLAIN, 'param_scheduler.milestones=abc'], "param_scheduler.milestones=['a', 'b', 'c']"),
-        ([PLAIN, 'model.head.in_channels=65'], 'model.head.in_channels=65: backbone and neck'),
+        ([PLAIN, 'param_scheduler.gamma=abc'], "param_scheduler.gamma: expected a number, got 'abc'"),
+        ([PLAIN, 'default_hooks.checkpoint.interval=abc'], "interval of CheckpointHook: expected"),
+        ([PLAIN, 'param_scheduler.milestones=abc'], "param_scheduler.milestones: expected"),
+        ([PLAIN, 'model.head.in_channels=65'], 'model.head.in_channels: expected 64'),
         ([PLAIN, 'model.head.num_classes=-3'], 'num_classes=-3 must be a positive'),
-        ([PLAIN, 'model.backbone.widen_factor=0'], 'does not pass backbone and neck: '),
-        ([PLAIN, 'data_preprocessor.mean=[1,2]'], 'data_preprocessor.mean=[1, 2]: accepted'),
+        ([PLAIN, 'model.backbone.widen_factor=0'], 'model: expected backbone and neck to take an image'),
+        ([PLAIN, 'data_preprocessor.mean=[1,2]'], 'data_preprocessor.mean: expected'),
         ([PLAIN, 'default_hooks.checkpoint.save_best=foo'], 'Cannot infer the rule for key foo'),
-        ([PLAIN, '--launcher', 'slurm'], '--launcher slurm: the environment has no SLURM_PROCID'),
-        ([PLAIN, '--launcher', 'pytorch'], '--launcher pytorch: the environment has no RANK'),
+        ([PLAIN, '--launcher', 'slurm'], 'no SLURM_PROCID in the environment'),
+        ([PLAIN, '--launcher', 'pytorch'], 'no RANK in the environment'),
         (['configs/baseline/resnet20_1xb64-240e_cifar100.py'], "data_root='data/cifar100'"),
         (['configs/baseline/resnet20_1xb64-240e_images32.py'], "data_root='data/images/train'"),
     ],
@@ -316,9 +316,9 @@ def test_bad_input_ends_in_one_message(args, words, tmp_path, monkeypatch, in_pr
 @pytest.mark.parametrize(
     'checkpoint, words',
     [
-        ('gone.pth', "checkpoint='gone.pth': no such file"),
+        ('gone.pth', "checkpoint='gone.pth'"),
         ('classes.pth', 'has 7 classes, the config 10'),
-        ('text.pth', 'not a readable checkpoint'),
+        ('text.pth', "checkpoint='text.pth'"),
     ],
 )
 def test_testing_a_bad_checkpoint(checkpoint, words, tmp_path, monkeypatch, in_process):
@@ -332,13 +332,13 @@ def test_testing_a_bad_checkpoint(checkpoint, words, tmp_path, monkeypatch, in_p
 @pytest.mark.parametrize(
     'args, words',
     [
-        (['--out', 'x.json'], 'for --out-item pred, the default, accepted are'),
-        (['--out', 'x.txt', '--out-item', 'metrics'], 'for --out-item metrics, accepted are'),
-        (['--out', 'folder.pkl'], "--out='folder.pkl' is a folder"),
-        (['--out', 'file/x.pkl'], "/file' is a file; accepted is a folder"),
-        (['--show-dir', 'file'], "/file' is a file; accepted is a folder"),
-        (['--interval', '0'], "argument --interval: '0' is not 1 or more"),
-        (['--launcher', 'slurm'], 'the environment has no SLURM_PROCID'),
+        (['--out', 'x.json'], '--out-item pred, the default'),
+        (['--out', 'x.txt', '--out-item', 'metrics'], '--out-item metrics'),
+        (['--out', 'folder.pkl'], "--out: expected a file, got 'folder.pkl'"),
+        (['--out', 'file/x.pkl'], "/file'"),
+        (['--show-dir', 'file'], "/file'"),
+        (['--interval', '0'], "argument --interval"),
+        (['--launcher', 'slurm'], 'no SLURM_PROCID in the environment'),
     ],
 )
 def test_unusable_options_of_a_test_are_found_before_it(
