@@ -50,8 +50,7 @@ class AtomicBackend(LocalBackend):
             raise CheckpointError.expected(
                 str(path),
                 f'{len(obj):,} free bytes' if full else 'a folder that can be written to',
-                f'{error.strerror}; earlier checkpoints are as they were, and training goes on '
-                'from them with --resume',
+                f'{error.strerror}; earlier checkpoints are as they were: go on with --resume',
             ) from error
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:

@@ -59,7 +59,7 @@ def prepare_pretrained_backbone(config: Config) -> tuple[int, str]:
 
     Raises:
         CheckpointError: The file is missing or broken, or of other settings than shapes can tell.
-        ConfigError: The value of the key is none of those accepted.
+        ConfigError: The value of the key is none of those expected.
     """
     source, preprocessor = config[KEY], config.model.data_preprocessor
     ConfigError.check(isinstance(source, str), KEY, _EXPECTED, repr(source))
@@ -146,18 +146,18 @@ def _check_all_learns(config: Config, network: int | None) -> None:
     """See that no random weight or statistic would stay as it is."""
     expected = f"None with {KEY}='{RANDOM}'"
     ConfigError.check(network is None, 'pretrained_network', expected, network)
-    accepted = []
+    needed = []
     for key, part in _backbone_parts(config).items():
         if part.get('frozen_stages', -1) >= 0:
-            accepted.append(f'{key}.frozen_stages=-1')
+            needed.append(f'{key}.frozen_stages=-1')
         if _setting(part, 'norm_eval'):
-            accepted.append(f'{key}.norm_eval=False')
+            needed.append(f'{key}.norm_eval=False')
         if not (part.get('norm_cfg') or {}).get('requires_grad', True):
-            accepted.append(f'{key}.norm_cfg.requires_grad=True')
+            needed.append(f'{key}.norm_cfg.requires_grad=True')
     ConfigError.check(
-        not accepted,
+        not needed,
         f"{KEY}='{RANDOM}'",
-        f'{" ".join(accepted)}, for all that are compared',
+        f'{" ".join(needed)}, for all that are compared',
         'a backbone of which parts are frozen, whose random weights would stay as they are',
     )
 

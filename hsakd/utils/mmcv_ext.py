@@ -134,8 +134,8 @@ def roi_align_backward(
 def _check_pool_mode(pool_mode: int) -> None:
     if pool_mode != 1:
         raise NotImplementedError(
-            "RoIAlign with pool_mode='max' is not in torchvision; accepted is 'avg', or mmcv with "
-            f'its compiled operators: {HOW_TO_BUILD}'
+            "RoIAlign: expected pool_mode='avg', or mmcv with its compiled operators "
+            f"({HOW_TO_BUILD}), got 'max'"
         )
 
 

@@ -153,11 +153,11 @@ def test_usage(script, env):
 @pytest.mark.parametrize(
     'settings, gpus, message',
     [
-        ({}, 'two', 'GPUS=two: accepted are whole numbers from 1'),
-        ({}, 0, 'GPUS=0: accepted are whole numbers from 1'),
-        (dict(NNODES='2'), 1, 'NNODES=2 needs MASTER_ADDR'),
-        (dict(NNODES='2', NODE_RANK='2', MASTER_ADDR='127.0.0.1'), 1, 'NODE_RANK=2: accepted are'),
-        (dict(MAX_RESTARTS='often'), 1, 'MAX_RESTARTS=often: accepted are'),
+        ({}, 'two', 'GPUS: expected a whole number from 1, got two'),
+        ({}, 0, 'GPUS: expected a whole number from 1, got 0'),
+        (dict(NNODES='2'), 1, 'MASTER_ADDR: expected'),
+        (dict(NNODES='2', NODE_RANK='2', MASTER_ADDR='127.0.0.1'), 1, 'NODE_RANK: expected'),
+        (dict(MAX_RESTARTS='often'), 1, 'MAX_RESTARTS: expected'),
     ],
 )
 def test_settings_that_cannot_be(settings, gpus, message, env):

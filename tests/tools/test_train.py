@@ -136,7 +136,7 @@ def test_image_folder_with_a_bad_image(tmp_path):
     assert 'skipped 1 of 16 images' in skipped.stdout + skipped.stderr
 
 
-def test_non_finite_loss_stops_and_spoils_nothing(tmp_path, in_process):
+def test_non_finite_loss_stops_and_spoils_nothing(tmp_path, in_process, monkeypatch):
     work_dir = tmp_path / 'work'
     train(PLAIN, work_dir)
     good = (work_dir / 'epoch_2.pth').read_bytes()
@@ -152,9 +152,12 @@ def test_non_finite_loss_stops_and_spoils_nothing(tmp_path, in_process):
     assert (work_dir / 'epoch_2.pth').read_bytes() == good
     assert (work_dir / 'last_checkpoint').read_text() == str(work_dir / 'epoch_2.pth')
     assert not (work_dir / 'epoch_3.pth').exists()
+    reads, load = [], torch.load
+    monkeypatch.setattr(torch, 'load', lambda path, **kw: reads.append(path) or load(path, **kw))
     status, stderr = in_process(*resume, *options)
     assert status == 0, stderr
     assert (work_dir / 'epoch_3.pth').is_file()
+    assert reads == [work_dir / 'epoch_2.pth']  # once
 
 
 def test_no_checkpoint_by_iterations_is_lost_either(tmp_path, in_process):
