@@ -215,28 +215,24 @@ class DistillationRunner(Runner):
         return TensorLoader(dataset, dataloader.batch_sampler, self.seed, device)
 
     def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """mmengine's, with faults in one message."""
+        """The loop of mmengine, with faults in one message, as in what follows."""
         with building('val_dataloader, val_cfg or val_evaluator'):
             return super().build_val_loop(loop)
 
-    def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """mmengine's, with faults in one message."""
+    def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:  # noqa: D102
         with building('test_dataloader, test_cfg or test_evaluator'):
             return super().build_test_loop(loop)
 
-    def build_optim_wrapper(self, optim_wrapper: dict | OptimWrapper) -> OptimWrapper:
-        """mmengine's, with faults in one message."""
+    def build_optim_wrapper(self, optim_wrapper: dict | OptimWrapper) -> OptimWrapper:  # noqa: D102
         with building(f'optim_wrapper={self.cfg.get("optim_wrapper")}'):
             checks.check_optimizer(optim_wrapper)
             return super().build_optim_wrapper(optim_wrapper)
 
-    def scale_lr(self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None) -> None:
-        """mmengine's, with faults in one message."""
+    def scale_lr(self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None) -> None:  # noqa: D102
         with building(f'auto_scale_lr={auto_scale_lr}'):
             super().scale_lr(optim_wrapper, auto_scale_lr)
 
-    def build_param_scheduler(self, scheduler: object) -> list | dict[str, list]:
-        """mmengine's, with faults in one message."""
+    def build_param_scheduler(self, scheduler: object) -> list | dict[str, list]:  # noqa: D102
         with building(f'param_scheduler={self.cfg.get("param_scheduler")}'):
             schedules = super().build_param_scheduler(scheduler)
         checks.check_schedules(schedules)
@@ -286,14 +282,8 @@ class DistillationRunner(Runner):
     ) -> None:
         """mmengine's, to be called in all processes; a local file is written whole or not at all.
 
-        Args:
-            out_dir: The folder.
-            filename: Its name in it.
-            *args: Of mmengine's.
-            save_optimizer: Whether to save the optimizer, and gradients that wait for its step.
-            meta: What is noted; added are the batches of an epoch.
-            backend_args: Of mmengine's, for other than local files.
-            **kwargs: Of mmengine's.
+        With the optimizer go gradients that wait for its step, and with ``meta`` the batches of an
+        epoch.
 
         Raises:
             CheckpointError: It cannot be saved; in all processes.
@@ -344,13 +334,7 @@ class DistillationRunner(Runner):
         training. The backbone has to fit whole; of the rest what fits is loaded and what does not
         is reported, such as the head where the classes are others.
 
-        Args:
-            filename: The checkpoint.
-            *args: Of mmengine's, without effect; the file is read to the CPU.
-            **kwargs: As ``args``.
-
-        Returns:
-            What is in the file.
+        Other arguments of mmengine's have no effect; the file is read to the CPU.
 
         Raises:
             CheckpointError: The file is missing or broken, would execute code, or does not fit.

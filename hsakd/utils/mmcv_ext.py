@@ -57,18 +57,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
 
 
 def roi_align_forward(
-    features: Tensor,
-    rois: Tensor,
-    output: Tensor,
-    argmax_y: Tensor,
-    argmax_x: Tensor,
-    *,
-    aligned_height: int,
-    aligned_width: int,
-    spatial_scale: float,
-    sampling_ratio: int,
-    pool_mode: int,
-    aligned: bool,
+    features: Tensor, rois: Tensor, output: Tensor, *argmax: Tensor, **settings: object
 ) -> None:
     """Fill ``output`` [R, C, H', W'] with features pooled in ``rois`` [R, 5] (image, x1, ..., y2).
 
@@ -76,36 +65,33 @@ def roi_align_forward(
         features: [N, C, H, W].
         rois: [R, 5].
         output: To write to.
-        argmax_y: Of max pooling; not used.
-        argmax_x: Of max pooling; not used.
-        aligned_height: H'.
-        aligned_width: W'.
-        spatial_scale: Of ``features`` to the image.
-        sampling_ratio: Samples a bin in each direction; 0 for as many as it has pixels.
-        pool_mode: 1 for the average; 0, the maximum, is not in torchvision.
-        aligned: Shift by half a pixel, as is exact.
+        *argmax: Of max pooling; not used.
+        **settings: As mmcv names them, see :func:`_settings`.
     """
     import torchvision  # noqa: F401  registers the operators
 
-    _check_pool_mode(pool_mode)
-    pooled = torch.ops.torchvision.roi_align(
-        features,
-        rois.to(features.dtype),
-        spatial_scale,
-        aligned_height,
-        aligned_width,
-        sampling_ratio or -1,
-        aligned,
-    )
-    output.copy_(pooled)
+    size, sampling = _settings(**settings)
+    rois = rois.to(features.dtype)
+    output.copy_(torch.ops.torchvision.roi_align(features, rois, *size, *sampling))
 
 
 def roi_align_backward(
-    grad_output: Tensor,
-    rois: Tensor,
-    argmax_y: Tensor,
-    argmax_x: Tensor,
-    grad_features: Tensor,
+    grad_output: Tensor, rois: Tensor, *others: Tensor, **settings: object
+) -> None:
+    """Fill the last of ``others`` [N, C, H, W], the gradient of the features; see above."""
+    import torchvision  # noqa: F401  registers the operators
+
+    grad_features = others[-1]
+    size, sampling = _settings(**settings)
+    rois = rois.to(grad_output.dtype)
+    grad_features.copy_(
+        torch.ops.torchvision._roi_align_backward(
+            grad_output, rois, *size, *grad_features.shape, *sampling
+        )
+    )
+
+
+def _settings(
     *,
     aligned_height: int,
     aligned_width: int,
@@ -113,30 +99,15 @@ def roi_align_backward(
     sampling_ratio: int,
     pool_mode: int,
     aligned: bool,
-) -> None:
-    """Fill ``grad_features`` [N, C, H, W]; the arguments are those of :func:`roi_align_forward`."""
-    import torchvision  # noqa: F401  registers the operators
-
-    _check_pool_mode(pool_mode)
-    gradient = torch.ops.torchvision._roi_align_backward(
-        grad_output,
-        rois.to(grad_output.dtype),
-        spatial_scale,
-        aligned_height,
-        aligned_width,
-        *grad_features.shape,
-        sampling_ratio or -1,
-        aligned,
-    )
-    grad_features.copy_(gradient)
-
-
-def _check_pool_mode(pool_mode: int) -> None:
+) -> tuple[tuple, tuple]:
+    """Scale and size, and sampling, in the order of torchvision's arguments."""
     if pool_mode != 1:
         raise NotImplementedError(
             "RoIAlign: expected pool_mode='avg', or mmcv with its compiled operators "
             f"({HOW_TO_BUILD}), got 'max'"
         )
+    # As many samples as a bin has pixels are 0 in mmcv and -1 here.
+    return (spatial_scale, aligned_height, aligned_width), (sampling_ratio or -1, aligned)
 
 
 HOW_TO_BUILD = (
