@@ -279,6 +279,8 @@ def test_what_two_processes_validate_is_what_they_save(env, tmp_path):
         env, ROOT / 'tools/dist_train.sh', ROOT / PLAIN, 2, '--work-dir', work_dir, *options
     )
     assert status == 0, output
+    # 100 images a process in batches of 64
+    assert torch.load(work_dir / 'epoch_2.pth', weights_only=False)['meta']['iter'] == 4
     (path,) = work_dir.glob('*/vis_data/scalars.json')
     validated = [json.loads(line) for line in path.read_text().splitlines()][-1]
     metrics = tmp_path / 'metrics.json'

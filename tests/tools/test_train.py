@@ -1,9 +1,6 @@
 """tools/train.py and tools/test.py as a user runs them."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -77,19 +74,6 @@ def test_student_resume_and_test(teacher, tmp_path):
     assert result.returncode == 0, result.stderr
     assert (tmp_path / 'epoch_3.pth').is_file()
     assert [r['epoch'] for r in scalars(tmp_path) if 'loss' in r] == [3]
-
-
-def test_two_processes(tmp_path):
-    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2']
-    result = subprocess.run(
-        [*command, ROOT / 'tools/train.py', ROOT / PLAIN, '--launcher', 'pytorch',
-         '--work-dir', tmp_path, '--cfg-options', *SHORT],
-        capture_output=True, text=True, timeout=300, check=False,
-        env={**os.environ, 'OMP_NUM_THREADS': '1'},
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    # 100 images a process in batches of 64
-    assert torch.load(tmp_path / 'epoch_2.pth', weights_only=False)['meta']['iter'] == 4
 
 
 @pytest.mark.slow

@@ -30,8 +30,6 @@ def classifier(backbone=None, num_classes=3, **kwargs):
     'name, backbone',
     [
         ('resnet18', dict(type='mmpretrain.ResNet', depth=18)),
-        ('resnet34', dict(type='mmpretrain.ResNet', depth=34)),
-        ('resnet50', dict(type='mmpretrain.ResNet', depth=50)),
         (
             'resnext50_32x4d',
             dict(type='mmpretrain.ResNeXt', depth=50, groups=32, width_per_group=4),
