@@ -16,7 +16,7 @@ from hsakd.registry import DATASETS, MODELS, TRANSFORMS
 from hsakd.utils.checkpoint import describe_mismatch, network_state_dict, read_checkpoint
 from hsakd.utils.config_text import checkpoint_config, find_class
 from hsakd.utils.errors import CheckpointError, ConfigError, UserError
-from hsakd.utils.normalisation import classifier_normalisation, network_config
+from hsakd.utils.normalization import classifier_normalization, network_config
 
 from .running import load_config
 
@@ -136,7 +136,7 @@ def _classifier_config(config: Config, network: ConfigDict) -> Config:
     """Config of the plain classifier, for ``mmpretrain.get_model`` and its inferencer."""
     exporter = _Exporter(config)
     pipeline = _test_pipeline(config, exporter)
-    normalisation = classifier_normalisation(config, network)
+    normalisation = classifier_normalization(config, network)
     model = dict(
         type='mmpretrain.ImageClassifier',
         **{
