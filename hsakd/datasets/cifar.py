@@ -34,6 +34,8 @@ class _ArrayUnpickler(pickle.Unpickler):
 class _CIFARArchive:
     """Reads ``data_root/base_folder/*`` or, where that is absent, ``data_root/filename``."""
 
+    image_size = 32
+
     def load_data_list(self) -> list[dict]:
         """One ``img`` [32, 32, 3] (uint8, RGB) and ``gt_label`` an image.
 

@@ -21,6 +21,7 @@ class Digits(BaseDataset):
     """
 
     METAINFO = {'classes': tuple('0123456789')}
+    image_size = 8
 
     def __init__(self, split: str, train_size: int = 1000, **kwargs) -> None:
         if split not in ('train', 'test'):
