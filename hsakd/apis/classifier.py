@@ -1,7 +1,6 @@
 """From a checkpoint of training to a plain mmpretrain classifier."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +33,7 @@ def load_classifier(
     """The network of a checkpoint as mmpretrain's ``get_model`` gives it, a plain classifier.
 
     Teacher, branches and joint heads are left out, and its logits are compared with those of the
-    network as it was trained. Its data preprocessor normalises, and the test pipeline in its config
+    network as it was trained. Its data preprocessor normalizes, and the test pipeline in its config
     (``_config``) fits images of any size from files.
 
     Args:
@@ -54,7 +53,7 @@ def load_classifier(
     elif not isinstance(config, Config):
         config = load_config(config)
     trained_config = network_config(config, network)
-    trained = build_network(_Exporter(config)(MODELS, trained_config, 'model'))
+    trained = build_network(_export(MODELS, trained_config, 'model', config, set()))
     load_exactly(trained, network_state_dict(checkpoint, path, key, network), where)
 
     classifier = get_model(_classifier_config(config, trained_config))
@@ -124,29 +123,24 @@ def copy_config(
     return ConfigDict(copied)
 
 
-class _Exporter:
-    """Copies parts of a config so that they can be built elsewhere.
+def _export(
+    registry: Registry, value: object, key: str, config: Config, imports: set[str]
+) -> object:
+    """Copy part of a config so that it can be built elsewhere: types without a scope get theirs.
 
-    Types without a scope get theirs; ``imports`` collects the modules that somebody who builds the
-    copy has to import.
+    ``imports`` gets the modules that somebody who builds the copy has to import.
     """
 
-    def __init__(self, config: Config) -> None:
-        self.scope = config.get('default_scope') or 'hsakd'
-        self.imports: set[str] = set()
-
-    def __call__(self, registry: Registry, value: object, key: str) -> object:
-        """Copy ``value``, found at ``key`` of the config, whose types are in ``registry``."""
-        return copy_config(value, key, self.scope, partial(self._visit, registry))
-
-    def _visit(self, registry: Registry, name: str, key: str, scope: str) -> str:
+    def visit(name: str, key: str, scope: str) -> str:
         module = find_class(registry, name, scope, key).__module__
         package = module.split('.')[0]
         if package in ('mmcv', 'mmengine', 'torch'):
             return name
         if package != 'mmpretrain':
-            self.imports.add('hsakd' if package == 'hsakd' else module)
+            imports.add('hsakd' if package == 'hsakd' else module)
         return name if '.' in name else f'{scope}.{name}'
+
+    return copy_config(value, key, _scope(config), visit)
 
 
 def build_network(config: dict) -> nn.Module:
@@ -161,13 +155,12 @@ def build_network(config: dict) -> nn.Module:
 
 def _classifier_config(config: Config, network: ConfigDict) -> Config:
     """Config of the plain classifier, for ``mmpretrain.get_model`` and its inferencer."""
-    exporter = _Exporter(config)
-    pipeline = _test_pipeline(config, exporter)
+    imports: set[str] = set()
     normalization = classifier_normalization(config, network)
     model = dict(
         type='mmpretrain.ImageClassifier',
         **{
-            part: exporter(MODELS, network[part], f'model.{part}')
+            part: _export(MODELS, network[part], f'model.{part}', config, imports)
             for part in ('backbone', 'neck', 'head')
             if network.get(part)
         },
@@ -178,24 +171,24 @@ def _classifier_config(config: Config, network: ConfigDict) -> Config:
             to_rgb=normalization.rgb,
         ),
     )
+    pipeline = _test_pipeline(config, imports)
     dataset = dict(type='mmpretrain.CustomDataset', pipeline=pipeline)
     exported = Config(dict(model=model, test_dataloader=dict(dataset=dataset)))
-    if exporter.imports:
-        imports = sorted(exporter.imports)
-        exported.custom_imports = dict(imports=imports, allow_failed_imports=False)
+    if imports:
+        exported.custom_imports = dict(imports=sorted(imports), allow_failed_imports=False)
     return exported
 
 
-def _test_pipeline(config: Config, exporter: _Exporter) -> list[dict]:
+def _test_pipeline(config: Config, imports: set[str]) -> list[dict]:
     """The test pipeline for files."""
     dataset, key = _test_dataset(config), 'test_dataloader.dataset.pipeline'
     steps = dataset.get('pipeline')
     ConfigError.check(steps is not None, key, 'the pipeline that images are tested with', steps)
-    kinds = [find_class(TRANSFORMS, step.type, exporter.scope, key) for step in steps]
+    kinds = [find_class(TRANSFORMS, step.type, _scope(config), key) for step in steps]
     kept = [
         s for s, kind in zip(steps, kinds, strict=True) if not issubclass(kind, LoadImageFromFile)
     ]
-    pipeline = exporter(TRANSFORMS, kept, key)
+    pipeline = _export(TRANSFORMS, kept, key, config, imports)
     if not any('Resize' in step['type'] or 'Crop' in step['type'] for step in pipeline):
         size = getattr(_dataset_class(config), 'image_size', None)
         ConfigError.check(
@@ -235,6 +228,9 @@ def _test_dataset(config: Config) -> dict:
 
 
 def _dataset_class(config: Config) -> type:
-    scope = config.get('default_scope') or 'hsakd'
     kind = _test_dataset(config).get('type')
-    return find_class(DATASETS, kind, scope, 'test_dataloader.dataset')
+    return find_class(DATASETS, kind, _scope(config), 'test_dataloader.dataset')
+
+
+def _scope(config: Config) -> str:
+    return config.get('default_scope') or 'hsakd'

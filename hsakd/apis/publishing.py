@@ -93,7 +93,7 @@ class _Deployed(nn.Module):
         """Logits [N, K] of images [N, 3, H, W], RGB, 0..255."""
         if not self.preprocessor.to_rgb:  # the network was trained on BGR
             images = images.flip(1)
-        if self.preprocessor._enable_normalize:
+        if hasattr(self.preprocessor, 'mean'):
             images = (images - self.preprocessor.mean) / self.preprocessor.std
         return self.classifier(images)
 

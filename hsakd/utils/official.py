@@ -113,7 +113,7 @@ def _official_state_dict(checkpoint: Mapping, where: str) -> dict[str, Tensor]:
     )
     if not any(key.startswith('backbone.') for key in weights):
         weights = {f'backbone.{key}': value for key, value in weights.items()}
-    # Files from before PyTorch 0.4.1 lack these; batch norm with a fixed momentum never reads them.
+    # Files from before PyTorch 0.4.1 lack these; batch norm with a constant momentum reads none.
     for name in [name for name in weights if name.endswith('.running_mean')]:
         batches = f'{name.removesuffix("running_mean")}num_batches_tracked'
         weights.setdefault(batches, torch.tensor(0))

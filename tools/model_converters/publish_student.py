@@ -2,7 +2,7 @@
 """Publish the network that a checkpoint of training deploys, as a plain mmpretrain classifier.
 
 Written are PREFIX-HASH8.pth (weights, config and class names; no teacher, branches, joint heads or
-optimiser state) and PREFIX-HASH8.py (its config), which mmpretrain loads:
+optimizer state) and PREFIX-HASH8.py (its config), which mmpretrain loads:
 get_model('PREFIX-HASH8.py', pretrained=True). Before anything is written the logits are compared
 with those of the trained network.
 """
