@@ -54,10 +54,10 @@ def convert_official(checkpoint: Mapping, where: str = 'checkpoint') -> dict:
     with_branches = any(key.startswith('auxiliary_classifier.') for key in theirs)
     heads = [w for key, w in theirs.items() if re.fullmatch(_HEAD + 'weight', key) and w.ndim == 2]
     num_classes, in_channels = heads[0].shape if heads else (0, 0)
-    # Those whose head takes as many channels come first, since networks take a while to build.
-    names = sorted(NETWORKS, key=lambda name: NETWORKS[name][1] != in_channels)
     mismatches = []
-    for name in names if num_classes else ():
+    for name, (_, channels) in NETWORKS.items():
+        if channels != in_channels or not num_classes:
+            continue
         renamed = {_rename(key, name): value for key, value in theirs.items()}
         config = network_config(name, num_classes, with_branches)
         wanted = MODELS.build(config).state_dict()

@@ -184,9 +184,14 @@ def test_says_what_is_wrong_with_paths(
             main([str(image), '--model', checkpoint, '--device', device])
 
 
-@pytest.mark.parametrize('topk', ['0', '-1', 'x'])
-def test_topk_is_one_or_more(topk: str, main: Callable, capsys: pytest.CaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ('option', 'value'),
+    [('topk', '0'), ('topk', 'x'), ('score-thr', '-0.1'), ('score-thr', 'nan'), ('score-thr', 'x')],
+)
+def test_numbers_out_of_range(
+    option: str, value: str, main: Callable, capsys: pytest.CaptureFixture
+) -> None:
     with pytest.raises(SystemExit) as exit_:
-        main(['images', '--model', 'x.pth', '--topk', topk])
+        main(['images', '--model', 'x.pth', f'--{option}={value}'])
     assert exit_.value.code == 2
-    assert re.search(f"--topk: .*'{topk}'", capsys.readouterr().err)
+    assert re.search(f"--{option}: .*'{value}'", capsys.readouterr().err)
