@@ -67,7 +67,7 @@ def check(layer: nn.Conv2d | nn.Linear, rule: tuple[str, str]) -> None:
         DEFAULT: bound / math.sqrt(3),
         SMALL: 0.01,
     }[kind]
-    # Five standard errors: of a variance estimate, sqrt(2 / n) for a normal distribution.
+    # Five standard errors: of a standard deviation over n normal values, it is 1 / sqrt(2 n) of it.
     assert weight.std().item() == pytest.approx(std, rel=5 / math.sqrt(2 * weight.numel()))
     assert abs(weight.mean().item()) < 5 * std / math.sqrt(weight.numel())
     if kind == DEFAULT:
