@@ -1,6 +1,6 @@
 """What passes between loader, preprocessor and model."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from mmpretrain.structures import DataSample
@@ -39,3 +39,15 @@ class BatchedLabels:
 
     def __iter__(self) -> Iterator[DataSample]:
         return iter(self[:])
+
+
+def class_labels(data_samples: Sequence[DataSample] | BatchedLabels) -> Tensor:
+    """Ground-truth class labels [N] of a batch."""
+    if isinstance(data_samples, BatchedLabels):
+        return data_samples.gt_label
+    return torch.cat([sample.gt_label for sample in data_samples])
+
+
+def sample_indices(data_samples: Sequence[DataSample] | BatchedLabels) -> Tensor:
+    """Index [N] (int64) in its data set of each image of a batch."""
+    raise NotImplementedError

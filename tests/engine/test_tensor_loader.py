@@ -21,9 +21,8 @@ from hsakd.engine.runner import DistillationRunner
 from hsakd.engine.tensor_loader import TensorLoader
 from hsakd.engine.training_data import ResumableBatchSampler
 from hsakd.models import DataPreprocessor
-from hsakd.models.networks.branched_classifier import class_labels
 from hsakd.registry import MODELS
-from hsakd.structures import BatchedLabels
+from hsakd.structures import BatchedLabels, class_labels
 from hsakd.utils.errors import ConfigError, DataError
 from tests.conftest import network_cfg, write_image_folder
 from tests.datasets.test_cifar import write_cifar100

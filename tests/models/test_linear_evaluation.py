@@ -85,7 +85,7 @@ def test_outputs_are_those_of_a_plain_classifier(student):
 def test_training_without_weights_is_an_error():
     model = linear()
     model.init_weights()
-    with pytest.raises(ConfigError, match='model.backbone_ckpt is None'):
+    with pytest.raises(ConfigError, match=r'model\.backbone_ckpt.*None'):
         steps(model)
 
 
@@ -113,6 +113,6 @@ def test_a_checkpoint_that_does_not_fit(student, change, words):
     path, _ = student
     change(path)
     model = linear(backbone_ckpt=str(path))
-    with pytest.raises(CheckpointError, match='model.backbone_ckpt=') as raised:
+    with pytest.raises(CheckpointError, match=r'model\.backbone_ckpt') as raised:
         model.init_weights()
     assert words in str(raised.value)

@@ -50,6 +50,8 @@ class StagedBackbone(BaseBackbone):
     strides: Sequence[int]
     #: Initial weights of networks with this backbone.
     starting_weights = StartingWeights()
+    #: Whether methods tap the map of the stem.
+    taps_stem = True
 
     def __init__(
         self,
@@ -80,6 +82,14 @@ class StagedBackbone(BaseBackbone):
     @abstractmethod
     def make_stage(self, index: int, in_channels: int, stride: int) -> nn.Module:
         """A fresh stage ``index`` (from 0) for ``in_channels`` at ``stride``."""
+
+    def tapped_pieces(self) -> Sequence[Sequence[nn.Module]]:
+        """Layers of each stage, in groups after each of which methods tap."""
+        return [(stage,) for stage in self.stages]
+
+    def following_norms(self) -> Sequence[nn.Module]:
+        """Of pre-activation networks, the norm that follows each stage."""
+        return ()
 
     def make_tail(self) -> nn.Module:
         """A fresh copy of what follows the last stage, before pooling; by default nothing."""

@@ -31,10 +31,13 @@ class ShuffleUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C_in, H, W] to [N, C_out, H / stride, W / stride]."""
+        return self.relu(self.before_relu(x))
+
+    def before_relu(self, x: Tensor) -> Tensor:
+        """What enters the last ReLU."""
         out = channel_shuffle(self.compress(x), self.groups)
         out = self.expand(self.depthwise(out))
-        out = torch.cat([out, self.pool(x)], 1) if self.stride == 2 else out + x
-        return self.relu(out)
+        return torch.cat([out, self.pool(x)], 1) if self.stride == 2 else out + x
 
 
 @MODELS.register_module()

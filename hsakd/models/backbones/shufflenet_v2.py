@@ -32,12 +32,8 @@ class ShuffleUnitV2(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C_in, H, W] to [N, C_out, H / stride, W / stride]."""
-        if self.first:
-            out = torch.cat([self.shortcut(x), self.main(x)], 1)
-        else:
-            passed, filtered = x.chunk(2, dim=1)
-            out = torch.cat([passed, self.main(filtered)], 1)
-        return channel_shuffle(out, 2)
+        passed, filtered = (self.shortcut(x), x) if self.first else x.chunk(2, dim=1)
+        return channel_shuffle(torch.cat([passed, self.main(filtered)], 1), 2)
 
 
 @MODELS.register_module()

@@ -16,6 +16,7 @@ class CIFARVGG(StagedBackbone):
 
     strides = (1, 2, 2, 2)
     starting_weights = StartingWeights(head=SMALL, branches=None)
+    taps_stem = False  # there is none
 
     def __init__(self, **kwargs) -> None:
         super().__init__(
@@ -31,3 +32,8 @@ class CIFARVGG(StagedBackbone):
             layers.append(conv_bn(in_channels, out_channels, 3, bias=True))
             in_channels = out_channels
         return nn.Sequential(*layers)
+
+    def tapped_pieces(self) -> list[tuple[nn.Module, ...]]:
+        """The five convolution groups, of which the last two are one stage."""
+        *stages, last = self.stages
+        return [*((stage,) for stage in stages), (last[:3], last[3:])]

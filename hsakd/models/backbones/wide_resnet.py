@@ -67,6 +67,10 @@ class WideResNet(StagedBackbone):
             *(PreActBlock(out_channels, out_channels, 1) for _ in range(1, self.num_blocks)),
         )
 
+    def following_norms(self) -> list[nn.Module]:
+        """The first batch norm of the next stage, or that of the tail."""
+        return [*(stage[0].bn1 for stage in self.stages[1:]), self.tail[0]]
+
     def make_tail(self) -> nn.Module:
         """BN + ReLU."""
         return nn.Sequential(nn.BatchNorm2d(self.stage_channels[-1]), nn.ReLU(inplace=True))
