@@ -16,7 +16,6 @@ import onnxruntime
 import pytest
 import torch
 from mmengine.config import Config
-from mmpretrain.models import LinearClsHead
 from torch import Tensor, nn
 
 from hsakd.apis import export_onnx, load_classifier, publishing
@@ -310,6 +309,8 @@ def test_writes_nothing_when_onnx_differs(
 def test_writes_nothing_when_logits_differ(
     offline: tuple, tmp_path: Path, publish: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from mmpretrain.models import LinearClsHead  # after hsakd, which prepares mmcv
+
     forward = LinearClsHead.forward
     # Adds noise, so that no two passes agree.
     monkeypatch.setattr(
