@@ -182,6 +182,20 @@ def test_pre_activation_norms_before_convolutions_are_kept():
     assert isinstance(second.bn1, nn.BatchNorm2d) and isinstance(second.bn2, nn.Identity)
 
 
+def test_what_is_tapped_is_the_same_when_accelerated(monkeypatch):
+    compile_by('eager', monkeypatch)
+    model = build('offline', torch.float64)
+    for network in (model.student, model.teacher):
+        network.tap('maps', 'pre_activations', 'embedding')
+    plain = copy.deepcopy(model)
+    accelerate(model, fast=True)
+    images = torch.randn(4, 3, 16, 16, dtype=torch.float64)
+    for name in ('student', 'teacher'):
+        found, wanted = (getattr(m, name).outputs(images) for m in (model, plain))
+        assert len(found.maps) == len(found.pre_activations) == 4
+        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4, check_dtype=False)
+
+
 def test_frozen_network_keeps_no_graph_and_no_activation():
     model = build('offline')
     frozen = FrozenNetwork(model.teacher)

@@ -6,9 +6,11 @@ import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 
+from hsakd.models.losses import LossWeights
 from hsakd.models.transforms import Rotation
 from hsakd.registry import MODELS
 from hsakd.utils.errors import CheckpointError, ConfigError
+from hsakd.utils.networks import frozen_networks, network_configs, trained_networks
 from tests.conftest import batch, network_cfg
 
 
@@ -385,3 +387,31 @@ def test_checkpoint_that_is_no_path():
     model = MODELS.build(offline_cfg(teacher_ckpt=3))
     with pytest.raises(CheckpointError, match=r'model\.teacher_ckpt.*3'):
         model.init_weights()
+
+
+def test_a_weight_may_grow_over_the_first_epochs():
+    weights = LossWeights(
+        dict(loss_kd=dict(weight=2.0, warmup_epochs=4)), dict(loss_cls=1.0, loss_kd=1.0)
+    )
+    losses = dict(loss_cls=torch.tensor(3.0), loss_kd=torch.tensor(1.0))
+    found = [weights(losses, epoch)['loss_kd'].item() for epoch in range(6)]
+    assert found == [0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
+    assert weights(losses, 0)['loss_cls'] is losses['loss_cls']
+
+
+def test_networks_and_shapes_of_what_is_tapped():
+    model = MODELS.build(offline_cfg())
+    assert trained_networks(model) == {'model.student': model.student}
+    assert frozen_networks(model) == {'model.teacher': model.teacher}
+    assert list(network_configs(offline_cfg())) == ['model.student']
+    online = MODELS.build(online_cfg(2))
+    assert list(trained_networks(online)) == list(network_configs(online_cfg(2)))
+    plain = MODELS.build(network_cfg(branches=False))
+    assert trained_networks(plain) == {'model': plain} and not frozen_networks(plain)
+    assert plain.outputs(torch.randn(2, 3, 16, 16))[1:] == ((), (), (), None)
+    plain.tap('maps', 'embedding')
+    shapes = plain.output_shapes(16)
+    assert [tuple(m) for m in shapes.maps] == [(4, 16, 16), (4, 16, 16), (8, 8, 8), (16, 4, 4)]
+    assert tuple(shapes.embedding) == (16,) and tuple(shapes.logits) == (5,)
+    with pytest.raises(ValueError, match='stages'):
+        plain.tap('stages')
