@@ -17,10 +17,10 @@ from hsakd.utils.checkpoint import (
 )
 from hsakd.utils.config_text import parse_config
 from hsakd.utils.errors import CheckpointError, ConfigError
-from hsakd.utils.normalisation import (
-    Normalisation,
-    checkpoint_normalisation,
-    detector_normalisation,
+from hsakd.utils.normalization import (
+    Normalization,
+    checkpoint_normalization,
+    detector_normalization,
     is_detector_preprocessor,
     network_config,
 )
@@ -71,13 +71,13 @@ def prepare_pretrained_backbone(config: Config) -> tuple[int, str]:
     _drop_initial_weights(config)
     if source == RANDOM:
         _check_all_learns(config, network)
-        return logging.INFO, f'normalisation: {detector_normalisation(preprocessor)}'
+        return logging.INFO, f'normalisation: {detector_normalization(preprocessor)}'
     if not Path(source).expanduser().is_file():
         raise CheckpointError(f'{KEY}={source!r}: no such file; {_ACCEPTED}')
     checkpoint = read_checkpoint(source, KEY)
     network_state_dict(checkpoint, source, KEY, network)  # there is one
     _check_style(config.model.backbone, checkpoint, source, network)
-    trained = checkpoint_normalisation(checkpoint, network)
+    trained = checkpoint_normalization(checkpoint, network)
     return _normalise(preprocessor, trained, f'{KEY}={source!r}')
 
 
@@ -109,13 +109,13 @@ def prepare_trained_detector(config: Config, path: str, key: str) -> tuple[int, 
         return None
     if KEY in config:
         _drop_initial_weights(config)
-    trained = checkpoint_normalisation(checkpoint, None)
+    trained = checkpoint_normalization(checkpoint, None)
     return _normalise(config.model.data_preprocessor, trained, f'{key}={str(path)!r}')
 
 
-def _normalise(preprocessor: dict, trained: Normalisation | None, source: str) -> tuple[int, str]:
+def _normalise(preprocessor: dict, trained: Normalization | None, source: str) -> tuple[int, str]:
     """Set a detector's normalisation; the logging level and the text of what to say of it."""
-    found = detector_normalisation(preprocessor)
+    found = detector_normalization(preprocessor)
     if trained is None:
         return logging.WARNING, (
             f'{source} does not say which normalisation it was trained with; see that it is that '
