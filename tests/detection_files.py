@@ -1,6 +1,6 @@
 """Small detection data in the layouts of PASCAL VOC and COCO, for tests.
 
-The pictures hold one to three coloured shapes on noise. A class has a colour and a shape of its
+The pictures hold one to three colored shapes on noise. A class has a color and a shape of its
 own, so that a small detector can learn them.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 CLASSES = ('disc', 'square')
-_COLOURS = [(230, 30, 30), (30, 90, 230), (30, 200, 60), (230, 210, 30), (200, 40, 210)]
+_COLORS = [(230, 30, 30), (30, 90, 230), (30, 200, 60), (230, 210, 30), (200, 40, 210)]
 Shape = tuple[str, tuple[int, int, int, int]]
 
 
@@ -37,7 +37,7 @@ def draw_picture(
         x1 = int(cell % 3 * cell_w + rng.integers(cell_w - side + 1))
         y1 = int(cell // 3 * cell_h + rng.integers(cell_h - side + 1))
         shape = draw.rectangle if label % 2 else draw.ellipse
-        shape((x1, y1, x1 + side - 1, y1 + side - 1), fill=_COLOURS[label % len(_COLOURS)])
+        shape((x1, y1, x1 + side - 1, y1 + side - 1), fill=_COLORS[label % len(_COLORS)])
         shapes.append((classes[label], (x1, y1, x1 + side, y1 + side)))
     return image, shapes
 

@@ -80,10 +80,25 @@ def test_config(path):
         PARAM_SCHEDULERS.build(dict(scheduler, optimizer=optimizer))
 
 
-# The longer schedules of COCO have the same detectors.
-@pytest.mark.parametrize('path', [p for p in CONFIGS if '24e' not in p.stem], ids=str)
+def detector_of(path):
+    """The config of a detector, its depth, and its head."""
+    model = load(path).model
+    head = model.bbox_head if 'bbox_head' in model else model.roi_head.bbox_head
+    return model, int(re.search(r'resnet(\d+)', path.stem)[1]), head
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=str)
+def test_depth_and_classes(path):
+    model, depth, head = detector_of(path)
+    assert model.backbone.depth == depth
+    assert head.num_classes == {'voc': 20, 'coco': 80, 'bccd': 3}[path.parts[0]]
+
+
+# Those of COCO are the same as VOC's.
+@pytest.mark.parametrize('path', [p for p in CONFIGS if 'coco' not in p.parts], ids=str)
 def test_detector(path):
-    cfg = load(path).model
+    cfg, _, head = detector_of(path)
+    classes = head.num_classes
     cfg.backbone.init_cfg = None
     if cfg.get('roi_head', {}).get('shared_head'):
         cfg.roi_head.shared_head.init_cfg = None
@@ -91,11 +106,6 @@ def test_detector(path):
         cfg.train_cfg.rpn_proposal.max_per_img = cfg.test_cfg.rpn.max_per_img = 16
         cfg.train_cfg.rcnn.sampler.num = 16
     model = MODELS.build(cfg)
-    depth = int(re.search(r'resnet(\d+)', path.stem)[1])
-    assert model.backbone.depth == depth
-    head = model.bbox_head if hasattr(model, 'bbox_head') else model.roi_head.bbox_head
-    classes = {'voc': 20, 'coco': 80, 'bccd': 3}[path.parts[0]]
-    assert head.num_classes == classes
     inputs, samples = torch.randn(1, 3, 96, 96), [sample(classes, 96)]
     total, _ = model.parse_losses(model.train()(inputs, samples, mode='loss'))
     total.backward()

@@ -45,7 +45,7 @@ def test_architecture(arch: str) -> None:
     assert count(network.branches, network.joint_heads) == spec['auxiliary_params']
     # On the meta device a forward pass computes shapes only.
     images = torch.empty(1, 3, spec['input_size'], spec['input_size'], device='meta')
-    maps, _ = run_stages(network.to('meta').backbone, images)
+    maps = run_stages(network.to('meta').backbone, images).stage_maps
     assert [list(m.shape[1:]) for m in maps] == spec['stage_feature_shapes']
 
 
@@ -161,3 +161,42 @@ def test_online_training() -> None:
         assert mutual + task == pytest.approx(theirs['loss'][step], rel=1e-9)
     for index, network in enumerate(model.networks):
         check_final_logits(network, theirs, f'net{index + 1}_')
+
+
+#: The stored taps of some networks, and the arch whose weights they have.
+TAPS = dict(
+    resnet20='resnet20_aux',
+    wrn_16_2='wrn_16_2_aux',
+    vgg13='vgg13_bn_aux',
+    MobileNetV2='mobilenetV2_aux',
+    ShuffleV2='ShuffleV2_aux',
+)
+
+
+def digest(values: Tensor) -> Tensor:
+    """Mean, mean of squares, first and last four values."""
+    flat = values.flatten()
+    return torch.cat([torch.stack([flat.mean(), (flat**2).mean()]), flat[:4], flat[-4:]])
+
+
+@pytest.mark.parametrize('branches', [True, False])
+@pytest.mark.parametrize('name, arch', TAPS.items())
+def test_taps(name: str, arch: str, branches: bool) -> None:
+    checkpoint = converted(arch)
+    config = dict(checkpoint['meta']['model'])
+    if not branches:
+        del config['branches']
+    network = MODELS.build(config).double().eval()
+    network.load_state_dict(checkpoint['state_dict'], strict=branches)
+    network.tap('maps', 'pre_activations', 'embedding')
+    with torch.no_grad():
+        outputs = network.outputs(batch(0)[0])
+    theirs = golden(f'taps_{name}')
+    assert_agrees(outputs.logits, theirs['logits'])
+    assert_agrees(digest(outputs.embedding), theirs['embedding'])
+    assert len(outputs.maps) == sum(key.startswith('shape_') for key in theirs)
+    assert len(outputs.joint_logits) == (network.num_branches if branches else 0)
+    for k, (plain, before) in enumerate(zip(outputs.maps, outputs.pre_activations, strict=True)):
+        assert list(plain.shape) == theirs[f'shape_{k}'].tolist()
+        assert_agrees(digest(plain), theirs[f'plain_{k}'])
+        assert_agrees(digest(before), theirs[f'pre_{k}'])

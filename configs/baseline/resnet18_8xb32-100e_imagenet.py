@@ -1,11 +1,3 @@
-_base_ = [
-    '../_base_/models/baseline.py',
-    '../_base_/datasets/imagenet.py',
-    '../_base_/schedules/imagenet_100e.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = ['../_base_/networks/resnet18.py', '../_base_/recipes/8xb32-100e_imagenet.py']
 
-model = dict(
-    backbone=dict(type='mmpretrain.ResNet', depth=18, zero_init_residual=False),
-    head=dict(num_classes=1000, in_channels=512),
-)
+model = dict(head=dict(num_classes=1000))

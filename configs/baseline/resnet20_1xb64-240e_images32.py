@@ -1,11 +1,3 @@
-_base_ = [
-    '../_base_/models/baseline.py',
-    '../_base_/datasets/image_folder_32.py',
-    '../_base_/schedules/cifar_240e.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = ['../_base_/networks/resnet20.py', '../_base_/recipes/1xb64-240e_images32.py']
 
-model = dict(
-    backbone=dict(type='CIFARResNet', depth=20),
-    head=dict(num_classes=10, in_channels=64),
-)
+model = dict(head=dict(num_classes=10))

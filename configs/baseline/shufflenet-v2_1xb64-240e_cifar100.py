@@ -1,12 +1,3 @@
-_base_ = [
-    '../_base_/models/baseline.py',
-    '../_base_/datasets/cifar100.py',
-    '../_base_/schedules/cifar_240e.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = ['../_base_/networks/shufflenet-v2.py', '../_base_/recipes/1xb64-240e_cifar100.py']
 
-model = dict(
-    backbone=dict(type='CIFARShuffleNetV2'),
-    head=dict(in_channels=1024),
-)
 optim_wrapper = dict(optimizer=dict(lr=0.01))

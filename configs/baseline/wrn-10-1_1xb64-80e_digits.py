@@ -1,11 +1,3 @@
-_base_ = [
-    '../_base_/models/baseline.py',
-    '../_base_/datasets/digits.py',
-    '../_base_/schedules/digits_80e.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = ['../_base_/networks/wrn-10-1.py', '../_base_/recipes/1xb64-80e_digits.py']
 
-model = dict(
-    backbone=dict(type='WideResNet', depth=10, widen_factor=1),
-    head=dict(num_classes=10, in_channels=64),
-)
+model = dict(head=dict(num_classes=10))

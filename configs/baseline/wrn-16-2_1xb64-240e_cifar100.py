@@ -1,11 +1,1 @@
-_base_ = [
-    '../_base_/models/baseline.py',
-    '../_base_/datasets/cifar100.py',
-    '../_base_/schedules/cifar_240e.py',
-    '../_base_/default_runtime.py',
-]
-
-model = dict(
-    backbone=dict(type='WideResNet', depth=16, widen_factor=2),
-    head=dict(in_channels=128),
-)
+_base_ = ['../_base_/networks/wrn-16-2.py', '../_base_/recipes/1xb64-240e_cifar100.py']

@@ -2,10 +2,6 @@ _base_ = ['../baseline/resnet20_1xb64-240e_cifar100.py']
 
 train_dataloader = dict(
     dataset=dict(
-        _delete_=True,
-        type='FewShotSubset',
-        fraction=0.25,
-        seed=0,
-        dataset=_base_.train_dataloader.dataset,
+        type='FewShotSubset', fraction=0.25, seed=0, dataset=_base_.train_dataloader.pop('dataset')
     )
 )

@@ -1,18 +1,6 @@
-_base_ = [
-    '../_base_/models/hsakd-offline.py',
-    '../_base_/datasets/cifar100.py',
-    '../_base_/schedules/cifar_240e.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = ['../_base_/pairs/resnet32x4_resnet8x4_cifar100.py', '../_base_/models/hsakd-offline.py']
 
 model = dict(
-    teacher=dict(
-        backbone=dict(type='CIFARResNet', depth=32, stem_channels=32, base_channels=64),
-        head=dict(in_channels=256),
-    ),
-    student=dict(
-        backbone=dict(type='CIFARResNet', depth=8, stem_channels=32, base_channels=64),
-        head=dict(in_channels=256),
-    ),
+    _base_.pop('hsakd_offline'),
     teacher_ckpt='work_dirs/hsakd-teacher_resnet32x4_1xb64-240e_cifar100/epoch_240.pth',
 )

@@ -1,19 +1,6 @@
-_base_ = [
-    '../_base_/models/hsakd-offline.py',
-    '../_base_/datasets/cifar100.py',
-    '../_base_/schedules/cifar_240e.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = ['../_base_/pairs/resnet50_mobilenet-v2_cifar100.py', '../_base_/models/hsakd-offline.py']
 
 model = dict(
-    teacher=dict(
-        backbone=dict(type='mmpretrain.ResNet_CIFAR', depth=50, zero_init_residual=False),
-        head=dict(in_channels=2048),
-    ),
-    student=dict(
-        backbone=dict(type='CIFARMobileNetV2'),
-        head=dict(in_channels=1280),
-    ),
+    _base_.pop('hsakd_offline'),
     teacher_ckpt='work_dirs/hsakd-teacher_resnet50_1xb64-240e_cifar100/epoch_240.pth',
 )
-optim_wrapper = dict(optimizer=dict(lr=0.01))

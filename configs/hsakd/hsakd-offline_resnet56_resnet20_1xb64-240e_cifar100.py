@@ -1,18 +1,6 @@
-_base_ = [
-    '../_base_/models/hsakd-offline.py',
-    '../_base_/datasets/cifar100.py',
-    '../_base_/schedules/cifar_240e.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = ['../_base_/pairs/resnet56_resnet20_cifar100.py', '../_base_/models/hsakd-offline.py']
 
 model = dict(
-    teacher=dict(
-        backbone=dict(type='CIFARResNet', depth=56),
-        head=dict(in_channels=64),
-    ),
-    student=dict(
-        backbone=dict(type='CIFARResNet', depth=20),
-        head=dict(in_channels=64),
-    ),
+    _base_.pop('hsakd_offline'),
     teacher_ckpt='work_dirs/hsakd-teacher_resnet56_1xb64-240e_cifar100/epoch_240.pth',
 )

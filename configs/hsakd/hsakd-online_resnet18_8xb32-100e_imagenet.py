@@ -1,8 +1,7 @@
 _base_ = ['../baseline/resnet18_8xb32-100e_imagenet.py']
 
 model = dict(
-    _delete_=True,
     type='HSAKDOnline',
-    networks=2 * [dict(_base_.model, branches=dict(type='AuxiliaryBranches'))],
+    networks=2 * [dict(_base_.pop('model'), branches=dict(type='AuxiliaryBranches'))],
     kd_loss=dict(type='KLDivergence', temperature=3.0),
 )

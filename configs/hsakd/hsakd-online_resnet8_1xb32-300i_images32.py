@@ -1,8 +1,7 @@
 _base_ = ['../baseline/resnet8_1xb32-300i_images32.py']
 
 model = dict(
-    _delete_=True,
     type='HSAKDOnline',
-    networks=2 * [dict(_base_.model, branches=dict(type='AuxiliaryBranches'))],
+    networks=2 * [dict(_base_.pop('model'), branches=dict(type='AuxiliaryBranches'))],
     kd_loss=dict(type='KLDivergence', temperature=3.0),
 )

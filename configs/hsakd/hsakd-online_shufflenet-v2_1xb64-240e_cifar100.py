@@ -1,8 +1,7 @@
 _base_ = ['../baseline/shufflenet-v2_1xb64-240e_cifar100.py']
 
 model = dict(
-    _delete_=True,
     type='HSAKDOnline',
-    networks=2 * [dict(_base_.model, branches=dict(type='AuxiliaryBranches'))],
+    networks=2 * [dict(_base_.pop('model'), branches=dict(type='AuxiliaryBranches'))],
     kd_loss=dict(type='KLDivergence', temperature=3.0),
 )

@@ -1,17 +1,11 @@
 # Networks of two architectures that teach each other.
-_base_ = ['../baseline/wrn-40-2_1xb64-240e_cifar100.py']
+_base_ = ['../_base_/pairs/wrn-40-2_wrn-16-2_cifar100.py']
 
-branches = dict(type='AuxiliaryBranches')
+model = _base_.pop('model')
 model = dict(
-    _delete_=True,
     type='HSAKDOnline',
     networks=[
-        dict(_base_.model, branches=branches),
-        dict(
-            _base_.model,
-            backbone=dict(type='WideResNet', depth=16, widen_factor=2),
-            branches=branches,
-        ),
+        dict(model[k], branches=dict(type='AuxiliaryBranches')) for k in ('teacher', 'student')
     ],
     kd_loss=dict(type='KLDivergence', temperature=3.0),
 )

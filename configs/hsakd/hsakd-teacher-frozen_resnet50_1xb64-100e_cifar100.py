@@ -1,8 +1,5 @@
 _base_ = ['hsakd-teacher_resnet50_1xb64-240e_cifar100.py']
 
-model = dict(
-    frozen=True,
-    backbone_ckpt='work_dirs/resnet50_1xb64-240e_cifar100/epoch_240.pth',
-)
+model = dict(frozen=True, backbone_ckpt='work_dirs/resnet50_1xb64-240e_cifar100/epoch_240.pth')
 param_scheduler = dict(milestones=[30, 60, 90])
 train_cfg = dict(max_epochs=100)

@@ -1,11 +1,3 @@
-_base_ = [
-    '../_base_/models/hsakd-teacher.py',
-    '../_base_/datasets/imagenet.py',
-    '../_base_/schedules/imagenet_100e.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = ['../baseline/resnet34_8xb32-100e_imagenet.py', '../_base_/models/hsakd-teacher.py']
 
-model = dict(
-    backbone=dict(type='mmpretrain.ResNet', depth=34, zero_init_residual=False),
-    head=dict(num_classes=1000, in_channels=512),
-)
+model = _base_.pop('hsakd_teacher')

@@ -1,11 +1,3 @@
-_base_ = [
-    '../_base_/models/hsakd-teacher.py',
-    '../_base_/datasets/cifar100.py',
-    '../_base_/schedules/cifar_240e.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = ['../baseline/resnet56_1xb64-240e_cifar100.py', '../_base_/models/hsakd-teacher.py']
 
-model = dict(
-    backbone=dict(type='CIFARResNet', depth=56),
-    head=dict(in_channels=64),
-)
+model = _base_.pop('hsakd_teacher')

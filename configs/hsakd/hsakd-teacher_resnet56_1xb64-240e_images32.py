@@ -1,11 +1,7 @@
 _base_ = [
+    '../_base_/networks/resnet56.py',
+    '../_base_/recipes/1xb64-240e_images32.py',
     '../_base_/models/hsakd-teacher.py',
-    '../_base_/datasets/image_folder_32.py',
-    '../_base_/schedules/cifar_240e.py',
-    '../_base_/default_runtime.py',
 ]
 
-model = dict(
-    backbone=dict(type='CIFARResNet', depth=56),
-    head=dict(num_classes=10, in_channels=64),
-)
+model = dict(_base_.pop('hsakd_teacher'), head=dict(num_classes=10))

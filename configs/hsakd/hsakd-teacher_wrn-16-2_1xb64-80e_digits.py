@@ -1,11 +1,7 @@
 _base_ = [
+    '../_base_/networks/wrn-16-2.py',
+    '../_base_/recipes/1xb64-80e_digits.py',
     '../_base_/models/hsakd-teacher.py',
-    '../_base_/datasets/digits.py',
-    '../_base_/schedules/digits_80e.py',
-    '../_base_/default_runtime.py',
 ]
 
-model = dict(
-    backbone=dict(type='WideResNet', depth=16, widen_factor=2),
-    head=dict(num_classes=10, in_channels=128),
-)
+model = dict(_base_.pop('hsakd_teacher'), head=dict(num_classes=10))

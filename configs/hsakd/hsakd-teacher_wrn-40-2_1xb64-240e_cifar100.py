@@ -1,11 +1,3 @@
-_base_ = [
-    '../_base_/models/hsakd-teacher.py',
-    '../_base_/datasets/cifar100.py',
-    '../_base_/schedules/cifar_240e.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = ['../baseline/wrn-40-2_1xb64-240e_cifar100.py', '../_base_/models/hsakd-teacher.py']
 
-model = dict(
-    backbone=dict(type='WideResNet', depth=40, widen_factor=2),
-    head=dict(in_channels=128),
-)
+model = _base_.pop('hsakd_teacher')

@@ -1,12 +1,7 @@
-_base_ = [
-    '../_base_/models/linear-eval.py',
-    '../_base_/datasets/stl10_32.py',
-    '../_base_/schedules/linear_100e.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = ['../_base_/networks/resnet20.py', '../_base_/recipes/1xb64-100e_stl10.py']
 
 model = dict(
-    backbone=dict(type='CIFARResNet', depth=20),
-    head=dict(num_classes=10, in_channels=64),
+    type='LinearEvaluation',
+    head=dict(num_classes=10),
     backbone_ckpt='work_dirs/hsakd-offline_resnet56_resnet20_1xb64-240e_cifar100/epoch_240.pth',
 )

@@ -1,12 +1,7 @@
-_base_ = [
-    '../_base_/models/linear-eval.py',
-    '../_base_/datasets/tiny_imagenet_32.py',
-    '../_base_/schedules/linear_100e.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = ['../_base_/networks/wrn-16-2.py', '../_base_/recipes/1xb64-100e_tiny-imagenet.py']
 
 model = dict(
-    backbone=dict(type='WideResNet', depth=16, widen_factor=2),
-    head=dict(num_classes=200, in_channels=128),
+    type='LinearEvaluation',
+    head=dict(num_classes=200),
     backbone_ckpt='work_dirs/hsakd-offline_wrn-40-2_wrn-16-2_1xb64-240e_cifar100/epoch_240.pth',
 )

@@ -1,7 +1,5 @@
 import io
-import pickle
-import tarfile
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 from mmpretrain.datasets import CIFAR10 as MMPretrainCIFAR10
@@ -11,9 +9,20 @@ from hsakd.registry import DATASETS
 from hsakd.utils.errors import DataError
 from hsakd.utils.unpickling import load_pickle
 
+from .base import check_split, read_files
+
 
 class _CIFARArchive:
     """Reads ``data_root/base_folder/*`` or, where that is absent, ``data_root/filename``."""
+
+    image_size = 32
+    # Of CIFAR-100's training images. Published trainings on CIFAR-10 take the same.
+    mean = (0.5071 * 255, 0.4867 * 255, 0.4408 * 255)
+    std = (0.2675 * 255, 0.2565 * 255, 0.2761 * 255)
+
+    def __init__(self, data_root: str, split: str, **kwargs) -> None:
+        check_split(split, ('train', 'test'), type(self).__name__)
+        super().__init__(data_root=str(data_root), split=split, **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """One ``img`` [32, 32, 3] (uint8, RGB) and ``gt_label`` an image.
@@ -22,29 +31,26 @@ class _CIFARArchive:
             DataError: The archive is missing or broken; the message names the file.
         """
         names = [name for name, _ in (self.train_list if self.split == 'train' else self.test_list)]
+        files = read_files(self.data_prefix['root'], self.base_folder, self.filename, names)
+        largest = len(self.METAINFO['classes']) - 1
         data_list = []
         for name in names:
-            batch, path = self._read(name)
-            images = batch.get('data')
-            labels = batch.get('labels', batch.get('fine_labels'))
-            if (
-                not isinstance(images, np.ndarray)
-                or images.ndim != 2
-                or images.shape[1] != 3072
-                or labels is None
-                or len(labels) != len(images)
-            ):
-                raise DataError(
-                    f'{path}: found keys {sorted(map(str, batch))}; accepted is a batch of CIFAR '
-                    "with 'data' [n, 3072] and n labels"
-                )
-            classes = len(self.METAINFO['classes'])
+            path, content = files[name]
+            batch = _unpickle(content, path)
+            images, labels = batch.get('data'), batch.get('labels', batch.get('fine_labels'))
+            DataError.check(
+                isinstance(images, np.ndarray)
+                and images.shape[1:] == (3072,)
+                and isinstance(labels, Sequence)
+                and len(labels) == len(images),
+                path,
+                "a batch of CIFAR with 'data' [n, 3072] and n labels",
+                f'keys {sorted(map(str, batch))}',
+            )
             for position, label in enumerate(labels):
-                if not (isinstance(label, int | np.integer) and 0 <= label < classes):
-                    raise DataError(
-                        f'{path}: label {label!r} of image {position}; accepted are '
-                        f'0..{classes - 1}'
-                    )
+                if not (isinstance(label, int | np.integer) and 0 <= label <= largest):
+                    where, expected = f'{path}, image {position}', f'a label in 0..{largest}'
+                    raise DataError.expected(where, expected, repr(label))
             images = images.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
             data_list += [
                 dict(img=image, gt_label=int(label))
@@ -52,29 +58,15 @@ class _CIFARArchive:
             ]
         return data_list
 
-    def _read(self, name: str) -> tuple[dict, str]:
-        root = Path(self.data_prefix['root'])
-        folder, archive = root / self.base_folder, root / self.filename
-        try:
-            if folder.is_dir():
-                path = str(folder / name)
-                content = Path(path).read_bytes()
-            elif archive.is_file():
-                path = f'{archive}:{self.base_folder}/{name}'
-                with tarfile.open(archive) as tar:
-                    content = tar.extractfile(f'{self.base_folder}/{name}').read()
-            else:
-                raise DataError(
-                    f'dataset.data_root={str(root)!r}: neither {self.base_folder}/ nor '
-                    f'{self.filename} is in it; accepted is the folder of the archive from '
-                    f'{self.url}'
-                )
-            return load_pickle(io.BytesIO(content), encoding='latin1'), path
-        except (OSError, EOFError, KeyError, tarfile.TarError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(':')
-            raise DataError(f'{path}: missing or truncated ({reason})') from error
-        except (pickle.UnpicklingError, ValueError, UnicodeDecodeError) as error:
-            raise DataError(f'{path}: not a batch of CIFAR ({error})') from error
+
+def _unpickle(content: bytes, path: str) -> dict:
+    expected = 'a batch of CIFAR'
+    try:
+        batch = load_pickle(io.BytesIO(content), encoding='latin1')
+    except Exception as error:  # broken pickles raise of any kind
+        raise DataError.expected(path, expected, error) from error
+    DataError.check(isinstance(batch, dict), path, expected, type(batch).__name__)
+    return batch
 
 
 @DATASETS.register_module()

@@ -6,12 +6,14 @@ from sklearn.model_selection import train_test_split
 from hsakd.registry import DATASETS
 from hsakd.utils.errors import ConfigError
 
+from .base import check_split
+
 
 @DATASETS.register_module()
 class Digits(BaseDataset):
     """scikit-learn's digits: 1,797 real scans of handwritten digits, inside that package.
 
-    8x8 pixels of 17 grey levels, here as RGB images of uint8 (grey level times 15). The split is
+    8x8 pixels of 17 gray levels, here as RGB images of uint8 (gray level times 15). The split is
     stratified and always the same.
 
     Args:
@@ -21,16 +23,18 @@ class Digits(BaseDataset):
     """
 
     METAINFO = {'classes': tuple('0123456789')}
+    image_size = 8
+    mean = (75.0, 75.0, 75.0)
+    std = (90.0, 90.0, 90.0)
 
     def __init__(self, split: str, train_size: int = 1000, **kwargs) -> None:
-        if split not in ('train', 'test'):
-            raise ConfigError(f"dataset.split={split!r} of Digits: accepted are 'train' and 'test'")
-        if not 10 <= train_size <= 1787:
-            raise ConfigError(
-                f'dataset.train_size={train_size} of Digits: accepted are 10..1787, so that both '
-                'splits hold every class'
-            )
-        self.split = split
+        self.split = check_split(split, ('train', 'test'), 'Digits')
+        ConfigError.check(
+            10 <= train_size <= 1787,
+            'dataset.train_size',
+            '10..1787 of Digits, so that both splits hold every class',
+            train_size,
+        )
         self.train_size = train_size
         super().__init__(ann_file='', **kwargs)
 

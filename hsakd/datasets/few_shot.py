@@ -3,7 +3,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from mmengine.dataset import force_full_init
 from mmpretrain.datasets import BaseDataset
 
 from hsakd.registry import DATASETS
@@ -28,7 +27,6 @@ class FewShotSubset:
         data_root: Instead of the data set's own, as one would give it for the data set alone.
         indices_file: Take the images that this file lists instead, in the format of
             :meth:`record`; for ``fraction=None``.
-        lazy_init: Whether to load annotations later, in :meth:`full_init`.
 
     Raises:
         ConfigError: An argument has an unusable value.
@@ -42,56 +40,43 @@ class FewShotSubset:
         seed: int = 0,
         indices_file: str | None = None,
         data_root: str | None = None,
-        lazy_init: bool = False,
     ) -> None:
-        if (fraction is None) == (indices_file is None):
-            raise ConfigError(
-                f'dataset.fraction={fraction!r} and dataset.indices_file={indices_file!r} of '
-                'FewShotSubset: accepted is one of them, and None for the other'
-            )
-        if fraction is not None and not (is_number(fraction) and 0 < fraction <= 1):
-            raise ConfigError(
-                f'dataset.fraction={fraction!r} of FewShotSubset: accepted is a number above 0 and '
-                'at most 1, e.g. 0.25'
-            )
-        if not (isinstance(seed, int) and 0 <= seed < 2**32):
-            raise ConfigError(
-                f'dataset.seed={seed!r} of FewShotSubset: accepted are the integers 0..2**32-1'
-            )
+        where = 'dataset.{} of FewShotSubset'.format
+        ConfigError.check(
+            (fraction is None) != (indices_file is None),
+            'dataset of FewShotSubset',
+            'either fraction or indices_file, and None for the other',
+            f'fraction={fraction!r}, indices_file={indices_file!r}',
+        )
+        ok = fraction is None or (is_number(fraction) and 0 < fraction <= 1)
+        ConfigError.check(ok, where('fraction'), 'a number above 0, at most 1', repr(fraction))
+        ok = isinstance(seed, int) and 0 <= seed < 2**32
+        ConfigError.check(ok, where('seed'), 'an integer in 0..2**32-1', repr(seed))
         if data_root is not None and isinstance(dataset, dict):
             dataset = dict(dataset, data_root=data_root)
         self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
-        if not isinstance(self.dataset, BaseDataset):
-            raise ConfigError(
-                f'dataset.dataset of FewShotSubset is a {type(self.dataset).__name__}: accepted '
-                "are data sets of mmpretrain's kind, e.g. dict(type='CIFAR100', ...)"
-            )
+        ConfigError.check(
+            isinstance(self.dataset, BaseDataset),
+            where('dataset'),
+            "a data set of mmpretrain's kind, e.g. dict(type='CIFAR100', ...)",
+            type(self.dataset).__name__,
+        )
         self.fraction = fraction
         self.seed = seed
-        self.indices_file = indices_file
-        self._fully_initialized = False
-        if not lazy_init:
-            self.full_init()
+        self.dataset.full_init()
+        self.num_images = len(self.dataset)
+        if indices_file is None:
+            self.indices = self._choose()
+        else:
+            self.indices = _read_indices(indices_file, self.num_images)
+        # The data set itself becomes smaller, since it refetches another image of its own where a
+        # pipeline gives none.
+        self.dataset = self.dataset.get_subset(self.indices)
 
     @property
     def metainfo(self) -> dict:
         """That of the whole data set, with all of its classes."""
         return self.dataset.metainfo
-
-    def full_init(self) -> None:
-        """Load the whole data set and keep the subset."""
-        if self._fully_initialized:
-            return
-        self.dataset.full_init()
-        self.num_images = len(self.dataset)
-        if self.indices_file is None:
-            self.indices = self._choose()
-        else:
-            self.indices = _read_indices(self.indices_file, self.num_images)
-        # The data set itself becomes smaller, since it refetches another image of its own where a
-        # pipeline gives none.
-        self.dataset = self.dataset.get_subset(self.indices)
-        self._fully_initialized = True
 
     def _choose(self) -> list[int]:
         labels = self.dataset.get_gt_labels()
@@ -102,15 +87,12 @@ class FewShotSubset:
         for label in classes:
             of_class = rng.permutation(np.flatnonzero(labels == label))
             if not of_class.size:
-                raise DataError(
-                    f'{type(self.dataset).__name__}, data_root={self.dataset.data_root!r}: class '
-                    f'{names[label]!r} has no image; accepted are data sets with images of every '
-                    'class'
-                )
+                where = f'{type(self.dataset).__name__}, data_root={self.dataset.data_root!r}'
+                found = f'none of {names[label]!r}'
+                raise DataError.expected(where, 'images of every class', found)
             chosen.extend(of_class[: max(1, round(self.fraction * of_class.size))].tolist())
         return sorted(chosen)
 
-    @force_full_init
     def record(self) -> dict:
         """What was chosen, for the record and for ``indices_file``.
 
@@ -127,54 +109,37 @@ class FewShotSubset:
             indices=self.indices,
         )
 
-    @force_full_init
     def get_data_info(self, idx: int) -> dict:
         """Annotation of image ``idx`` of the subset."""
         return self.dataset.get_data_info(idx)
 
-    @force_full_init
-    def get_cat_ids(self, idx: int) -> list[int]:
-        """The class of image ``idx`` of the subset, in a list."""
-        return self.dataset.get_cat_ids(idx)
-
-    @force_full_init
     def get_gt_labels(self) -> np.ndarray:
         """The class of every image of the subset."""
         return self.dataset.get_gt_labels()
 
-    @force_full_init
     def __len__(self) -> int:
         return len(self.dataset)
 
-    @force_full_init
     def __getitem__(self, idx: int) -> dict:
         return self.dataset[idx]
 
 
 def _read_indices(path: str, num_images: int) -> Sequence[int]:
-    where = f'dataset.indices_file={str(path)!r}'
+    where, expected = f'dataset.indices_file={str(path)!r}', 'a few_shot_indices.json of a work dir'
     try:
         record = json.loads(Path(path).expanduser().read_text())
-    except OSError as error:
-        raise DataError(
-            f'{where}: {error.strerror}; accepted is a few_shot_indices.json of a work dir'
-        ) from error
-    except ValueError as error:
-        raise DataError(f'{where}: no JSON file ({error})') from error
+    except (OSError, ValueError) as error:
+        raise DataError.expected(where, expected, error) from error
     indices = record.get('indices') if isinstance(record, dict) else None
-    if (
-        not isinstance(indices, list)
-        or not indices
-        or not all(type(i) is int and 0 <= i < num_images for i in indices)
-        or len(set(indices)) < len(indices)
-    ):
-        raise DataError(
-            f"{where}: accepted are 'indices', a list of different integers 0..{num_images - 1}, "
-            'one for each image to take'
-        )
-    if record.get('num_images') != num_images:
-        raise DataError(
-            f'{where} is of a data set of num_images={record.get("num_images")}, this one has '
-            f'{num_images}: accepted are the indices of this data set'
-        )
+    fits = (
+        isinstance(indices, list)
+        and indices
+        and all(type(i) is int and 0 <= i < num_images for i in indices)
+        and len(set(indices)) == len(indices)
+    )
+    expected = f"'indices', different integers in 0..{num_images - 1}, one for each image to take"
+    DataError.check(fits, where, expected, 'others or none')
+    expected = f'indices of this data set, with num_images={num_images}'
+    found = record.get('num_images')
+    DataError.check(found == num_images, where, expected, f'num_images={found}')
     return indices

@@ -6,13 +6,13 @@ from mmpretrain.datasets import ImageNet as MMPretrainImageNet
 from mmpretrain.datasets.custom import find_folders
 
 from hsakd.registry import DATASETS
-from hsakd.utils.errors import ConfigError, DataError
+from hsakd.utils.errors import DataError
 
-from .image_folder import drop_bad_images
+from .base import CheckedImages, check_split, read_lines
 
 
 @DATASETS.register_module()
-class ImageNet(MMPretrainImageNet):
+class ImageNet(CheckedImages, MMPretrainImageNet):
     """ImageNet or a subset of its classes, in either of its layouts.
 
     Where there is ``data_root/meta/SPLIT.txt``, its lines ``IMAGE LABEL`` say what the images are,
@@ -26,56 +26,54 @@ class ImageNet(MMPretrainImageNet):
     Args:
         data_root: The folder with ``train/``, ``val/`` and perhaps ``meta/``.
         split: 'train' or 'val'.
-        skip_bad_images: Decode every image once at the start, and leave out and count those that
-            cannot be. None is left out by default; the first one met stops the run.
-        **kwargs: Of mmpretrain's ``ImageNet``.
+        **kwargs: Of :class:`CheckedImages` (``skip_bad_images``) and mmpretrain's ``ImageNet``.
     """
 
-    def __init__(self, data_root: str, split: str, skip_bad_images: bool = False, **kwargs) -> None:
-        if split not in ('train', 'val'):
-            raise ConfigError(
-                f"dataset.split={split!r} of ImageNet: accepted are 'train' and 'val'"
-            )
-        self.split = split
-        self.skip_bad_images = skip_bad_images
+    mean = (0.485 * 255, 0.456 * 255, 0.406 * 255)
+    std = (0.229 * 255, 0.224 * 255, 0.225 * 255)
+
+    def __init__(self, data_root: str, split: str, **kwargs) -> None:
+        self.split = check_split(split, ('train', 'val'), 'ImageNet')
         self.root = Path(data_root).expanduser()
         folder = self.root / split
-        if not any(folder.glob('*')):
-            found = 'is empty' if folder.is_dir() else 'does not exist'
-            raise DataError(
-                f'dataset.data_root={str(data_root)!r}: {str(folder)!r} {found}; accepted is a '
-                f'folder with {split}/CLASS/IMAGE, or with {split}/IMAGE and meta/{split}.txt'
-            )
+        DataError.check(
+            any(folder.glob('*')),
+            f'dataset.data_root={str(data_root)!r}',
+            f'a folder with {split}/CLASS/IMAGE, or with {split}/IMAGE and meta/{split}.txt',
+            f'nothing in {str(folder)!r}',
+        )
         super().__init__(data_root=str(self.root), split=split, **kwargs)
 
-    def load_data_list(self) -> list[dict]:
+    def load_checked(self) -> list[dict]:
         """One ``img_path`` and ``gt_label`` an image.
 
         Raises:
-            DataError: No image, or none that can be decoded; or the annotation file is missing, or
-                one of its lines is not as it should be or names an image that is not there.
+            DataError: No image; or the annotation file is missing, or one of its lines is not as it
+                should be or names an image that is not there.
         """
+        where = f'dataset.data_root={self.data_root!r}'
         names = self._metainfo.pop('classes')
         if self.ann_file:
             data_list = self._annotated_images()
             classes = self._annotated_classes(data_list)
         else:
             try:
-                data_list = super().load_data_list()
+                data_list = MMPretrainImageNet.load_data_list(self)
             except RuntimeError as error:  # mmpretrain found no image
-                raise DataError(
-                    f'dataset.data_root={self.data_root!r}: no image in the subfolders of '
-                    f'{self.split}/ and no meta/{self.split}.txt; accepted are either, with '
-                    f'{", ".join(sorted(self.extensions))}'
-                ) from error
+                expected = (
+                    f'meta/{self.split}.txt, or images ({", ".join(sorted(self.extensions))}) in '
+                    f'the subfolders of {self.split}/'
+                )
+                raise DataError.expected(where, expected, 'neither') from error
             classes = self._metainfo['classes']
-        if len(names) not in (len(classes), len(self.METAINFO['classes'])):
-            raise DataError(
-                f'dataset.classes has {len(names)} names, and {self.data_root!r} {len(classes)} '
-                'classes; accepted are equal numbers'
-            )
+        DataError.check(
+            len(names) in (len(classes), len(self.METAINFO['classes'])),
+            'dataset.classes',
+            f'{len(classes)} names, for the classes of {self.data_root!r}',
+            len(names),
+        )
         self._metainfo['classes'] = tuple(names if len(names) == len(classes) else classes)
-        return drop_bad_images(data_list, self.data_root) if self.skip_bad_images else data_list
+        return data_list
 
     def _annotated_images(self) -> list[dict]:
         names, labels = self._read_annotations(Path(self.ann_file))
@@ -100,29 +98,19 @@ class ImageNet(MMPretrainImageNet):
                 count = len(folders)
         if max(labels) >= count:
             line = 1 + next(i for i, label in enumerate(labels) if label >= count)
-            raise DataError(
-                f'{self.ann_file}, line {line}: label {labels[line - 1]}; accepted are '
-                f'0..{count - 1}, the classes of the training split'
-            )
+            expected = f'a label in 0..{count - 1}, the classes of the training split'
+            raise DataError.expected(f'{self.ann_file}, line {line}', expected, labels[line - 1])
         return folders if len(folders) == count else [str(label) for label in range(count)]
 
     def _read_annotations(self, path: Path) -> tuple[list[str], list[int]]:
         """Names and labels of the images."""
-        try:
-            lines = path.read_text().rstrip().splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f'{path}: cannot be read ({error}); accepted is a text file') from error
-        if not lines:
-            raise DataError(f'{path} is empty; accepted is one line IMAGE LABEL an image')
         names, labels = [], []
         largest = len(self.METAINFO['classes']) - 1
-        for number, line in enumerate(lines, 1):
+        expected = f'IMAGE LABEL, with a label in 0..{largest}'
+        for number, line in enumerate(read_lines(path, f'lines {expected}'), 1):
             name, label = [*line.rsplit(maxsplit=1), '', ''][:2]
             if not (label.isdecimal() and int(label) <= largest):
-                raise DataError(
-                    f'{path}, line {number}: {line!r}; accepted is IMAGE LABEL, with a label in '
-                    f'0..{largest}'
-                )
+                raise DataError.expected(f'{path}, line {number}', expected, repr(line))
             names.append(name)
             labels.append(int(label))
         return names, labels
@@ -139,7 +127,6 @@ class ImageNet(MMPretrainImageNet):
             found = os.listdir(path) if path.is_dir() else ()
             missing += [str(path / file) for file in wanted.difference(found)]
         if missing:
-            raise DataError(
-                f'{self.ann_file} names {len(missing)} images that are not there, {min(missing)} '
-                f'for one; accepted are paths relative to {self.img_prefix}'
-            )
+            expected = f'images relative to {self.img_prefix}'
+            found = f'{len(missing)} that are not there, {min(missing)} for one'
+            raise DataError.expected(self.ann_file, expected, found)

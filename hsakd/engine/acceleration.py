@@ -13,21 +13,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import fuse_conv_bn_weights
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from hsakd.models import BranchedClassifier
-from hsakd.ops import (
-    FixedWinogradConv2d,
-    FuseEpilogues,
-    RecomputeMasks,
-    StridedPointwiseConv2d,
-    WinogradConv2d,
-    takes_product,
-    takes_winograd,
-    winograd,
-)
-
-Logits = Callable[[Tensor], tuple[Tensor, tuple[Tensor, ...]]]
+from hsakd.models.networks import Outputs
+from hsakd.utils.errors import ConfigError
+from hsakd.utils.networks import frozen_networks, trained_networks
 
 #: Largest relative difference between a network and its copy with batch norms folded.
 FOLDING_TOLERANCE = 1e-4
@@ -37,41 +28,40 @@ _GRAPHS = 64
 
 
 def accelerate(model: nn.Module, fast: bool = False) -> None:
-    """Set up a distiller, teacher or plain network for training, where it is and as it is.
+    """Set up what is trained for speed, where it is and as it is.
 
-    To be called when its weights are loaded. Keys and values of its state dict do not change.
+    To be called when its weights are loaded. Keys and values of its state dict do not change. What
+    is replaced is ``outputs``, the one call by which methods run networks: of all networks under
+    training, and of all frozen ones.
 
     By default what is computed stays the same up to rounding: on a CPU, maps are in
-    ``channels_last``; a fixed teacher runs in inference mode with its batch norms folded.
+    ``channels_last``; frozen networks run without gradients with their batch norms folded.
 
     Args:
-        model: Distiller or network; what has neither ``networks``, ``student`` nor ``logits`` is
-            left as it is, as detectors are.
-        fast: Also run networks under training by ``torch.compile``, in bfloat16 where the hardware
-            has it, on CPUs without it with Winograd convolutions. Losses and weights stay float32;
+        model: Any model; one without networks of ours, such as a detector, is left as it is.
+        fast: Also run networks by ``torch.compile``, in bfloat16 where the hardware has it, on CPUs
+            without it with the operators of :mod:`hsakd.ops`. Losses and weights stay float32;
             validation is not compiled, and in float32.
 
     Raises:
-        ConfigError: ``fast`` on a CPU without a C++ compiler.
+        ConfigError: ``fast`` of a model without networks of ours, or on a CPU without a C++
+            compiler.
     """
-    networks = _networks(model)
+    networks = trained_networks(model)
+    ConfigError.check(
+        networks or not fast,
+        'fast (--fast)',
+        'False with a model that has no networks of hsakd',
+        f'True with a {type(model).__name__}',
+    )
     if not networks:
         return
     device = next(model.parameters()).device
     use_channels_last(model, device, fast)
-    if fast:
-        if _by_winograd(device):
-            winograd.library()  # which says so where there is no compiler
-        for network in networks:
-            if _by_winograd(device):
-                for layer in network.modules():
-                    if takes_winograd(layer):
-                        layer.__class__ = WinogradConv2d
-                    elif takes_product(layer):
-                        layer.__class__ = StridedPointwiseConv2d
-            network.logits = _TrainedNetwork(network)
-    if hasattr(model, 'teacher'):
-        model.teacher_logits = FixedNetwork(model.teacher, fast)
+    for network in networks.values() if fast else ():
+        network.outputs = CompiledNetwork(network, _exchange_layers(network))
+    for network in frozen_networks(model).values():
+        network.outputs = FrozenNetwork(network, fast)
 
 
 def use_channels_last(model: nn.Module, device: torch.device, fast: bool = False) -> None:
@@ -82,7 +72,7 @@ def use_channels_last(model: nn.Module, device: torch.device, fast: bool = False
         device: Where it will be trained.
         fast: As that of :func:`accelerate`.
     """
-    if not _networks(model):
+    if not trained_networks(model):
         return
     on_cpu = device.type == 'cpu'
     if (on_cpu or fast) and not (on_cpu and any(map(_breaks, model.modules()))):
@@ -99,16 +89,20 @@ def _breaks(module: nn.Module) -> bool:
     )
 
 
-def _networks(model: nn.Module) -> list[BranchedClassifier]:
-    """Those under training."""
-    if hasattr(model, 'networks'):
-        return list(model.networks)
-    network = getattr(model, 'student', model)
-    return [network] if isinstance(network, BranchedClassifier) else []
+def _exchange_layers(network: nn.Module, frozen: bool = False) -> dict:
+    """Exchange layers for faster ones, on CPUs without bfloat16; options of the compiler for it."""
+    device = next(network.parameters()).device
+    if device.type == 'cuda':
+        return {'triton.cudagraphs': True}
+    if device.type != 'cpu' or has_bfloat16(device):
+        return {}
+    from hsakd import ops  # which registers operators, and compiles them
+
+    return ops.exchange_layers(network, frozen)
 
 
-class FixedNetwork:
-    """Logits of a network that does not learn any more, in inference mode.
+class FrozenNetwork:
+    """The outputs of a network that does not learn, without gradients.
 
     With the first batch it makes a copy of the network, whose batch norms it folds into the
     convolutions before them.
@@ -125,78 +119,71 @@ class FixedNetwork:
         self.network = network
         self.fast = fast
         self.prepared: BranchedClassifier | None = None
-        self._logits: Logits | None = None
+        self._outputs: Callable[[Tensor], Outputs] | None = None
 
-    def __call__(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """As the network's ``logits``, without a gradient."""
+    def __call__(self, images: Tensor) -> Outputs:
+        """As the network's ``outputs``, without a gradient."""
         with torch.no_grad():
-            if self._logits is None:
-                self._prepare(images)
-            return self._logits(images)
+            if self._outputs is None:
+                self.prepared = fold_batch_norms(self.network, images[:2])
+                self._outputs = self.prepared.outputs
+                if self.fast:
+                    options = _exchange_layers(self.prepared, frozen=True)
+                    self._outputs = _compiled(self.prepared, options)
+            return self._outputs(images)
 
-    def _prepare(self, images: Tensor) -> None:
-        self.prepared = network = fold_batch_norms(self.network, images[:2])
-        if self.fast and _by_winograd(images.device):
-            layers = [layer for layer in network.modules() if takes_winograd(layer)]
-            _replace(network, {layer: FixedWinogradConv2d(layer) for layer in layers})
-            for layer in network.modules():
-                if takes_product(layer):
-                    layer.__class__ = StridedPointwiseConv2d
-        self._logits = _compiled(network) if self.fast else network.logits
+    def __deepcopy__(self, memo: dict) -> 'FrozenNetwork':
+        return FrozenNetwork(copy.deepcopy(self.network, memo), self.fast)
 
 
-class _TrainedNetwork:
-    """Logits of a network under training: compiled then, and not where it is validated."""
+class CompiledNetwork:
+    """The outputs of a network under training: compiled then, and not where it is validated."""
 
-    def __init__(self, network: BranchedClassifier) -> None:
+    def __init__(self, network: BranchedClassifier, options: dict) -> None:
         self._network = network
-        self._compiled: Logits | None = None
+        self._options = options
+        self._compiled: Callable[[Tensor], Outputs] | None = None
 
-    def __call__(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """As the network's ``logits``."""
+    def __call__(self, images: Tensor) -> Outputs:
+        """As the network's ``outputs``."""
         if not self._network.training:
             return _eager(self._network)(images)
         if self._compiled is None:
-            self._compiled = _compiled(self._network)
+            self._compiled = _compiled(self._network, self._options)
         return self._compiled(images)
 
-    def __deepcopy__(self, memo: dict) -> '_TrainedNetwork':
-        return _TrainedNetwork(copy.deepcopy(self._network, memo))  # not what is compiled of it
+    def __deepcopy__(self, memo: dict) -> 'CompiledNetwork':
+        return CompiledNetwork(copy.deepcopy(self._network, memo), self._options)
 
 
-def _eager(network: BranchedClassifier) -> Logits:
-    """Its logits, whatever stands in their place."""
-    return MethodType(type(network).logits, network)
+def _eager(network: BranchedClassifier) -> Callable[[Tensor], Outputs]:
+    """The method ``outputs`` of the class, which an attribute of the network may hide."""
+    return MethodType(type(network).outputs, network)
 
 
-def _compiled(network: BranchedClassifier) -> Logits:
-    """What gives a network's logits in float32, compiled for each shape of images.
+def _compiled(network: BranchedClassifier, options: dict) -> Callable[[Tensor], Outputs]:
+    """What gives a network's outputs in float32, compiled for each shape of images.
 
     There are two in a training, since the last batch of an epoch may be smaller.
     """
-    network.keep_stages()
+    network.cache_stages()
     device = next(network.parameters()).device
     bfloat16 = has_bfloat16(device)
-    if device.type == 'cuda':
-        options = {'triton.cudagraphs': True}
-    else:
-        options = dict(
-            joint_custom_post_pass=RecomputeMasks(), post_grad_custom_pre_pass=FuseEpilogues()
-        )
+    if device.type == 'cpu':
         # That there is a CUDA compiler and no GPU, which nothing here needs.
         logging.getLogger('torch.utils.cpp_extension').setLevel(logging.ERROR)
     # All networks have their code in common, which counts as one that is compiled again and again.
     limit = torch._dynamo.config.recompile_limit
     torch._dynamo.config.recompile_limit = max(limit, _GRAPHS)
-    run = torch.compile(_eager(network), dynamic=False, options=options)
+    run = torch.compile(_eager(network), dynamic=False, options=options or None)
 
-    def logits(images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def outputs(images: Tensor) -> Outputs:
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            f, c = run(images)
+            found = run(images)
         # Copies, since the next call of a CUDA graph writes to the same memory.
-        return f.to(torch.float32, copy=True), tuple(x.to(torch.float32, copy=True) for x in c)
+        return tree_map_only(Tensor, lambda x: x.to(torch.float32, copy=True), found)
 
-    return logits
+    return outputs
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -207,14 +194,10 @@ def has_bfloat16(device: torch.device) -> bool:
     return device.type == 'cuda' and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-def _by_winograd(device: torch.device) -> bool:
-    return device.type == 'cpu' and not has_bfloat16(device)
-
-
 def fold_batch_norms(network: BranchedClassifier, images: Tensor) -> BranchedClassifier:
     """A copy for inference, whose batch norms are part of the convolutions before them.
 
-    Which convolution a norm follows is seen in a forward pass. Where the copy's logits differ by
+    Which convolution a norm follows is seen in a forward pass. Where the copy's outputs differ by
     more than ``FOLDING_TOLERANCE``, computed in float64, it keeps its batch norms.
 
     Args:
@@ -222,26 +205,27 @@ def fold_batch_norms(network: BranchedClassifier, images: Tensor) -> BranchedCla
         images: [B, C, H, W], for that forward pass.
     """
     with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-        return _folded(network, images)
-
-
-def _folded(network: BranchedClassifier, images: Tensor) -> BranchedClassifier:
-    plain = copy.deepcopy(network).eval().requires_grad_(False)
-    folded = copy.deepcopy(plain)
-    identities = {}
-    for conv, norm in _conv_norm_pairs(folded, images):
-        statistics = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-        conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics)
-        identities[norm] = nn.Identity()
-    _replace(folded, identities)
-    pair = [copy.deepcopy(each).double().logits(images.double()) for each in (folded, plain)]
-    difference = max(
-        (torch.dist(a, b) / b.norm()).item() for a, b in zip(*map(_flat, pair), strict=True)
-    )
+        plain = _copied(network).eval().requires_grad_(False)
+        folded = copy.deepcopy(plain)
+        identities = {}
+        for conv, norm in _conv_norm_pairs(folded, images):
+            statistics = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+            conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics)
+            identities[norm] = nn.Identity()
+        for parent in list(folded.modules()):
+            for name, child in parent.named_children():
+                if child in identities:
+                    setattr(parent, name, identities[child])
+        pair = [copy.deepcopy(n).double().outputs(images.double()) for n in (folded, plain)]
+        difference = max(
+            (torch.dist(a, b) / b.norm()).item()
+            for a, b in zip(*map(tree_leaves, pair), strict=True)
+            if b is not None
+        )
     if not difference <= FOLDING_TOLERANCE:
         print_log(
-            f'the fixed teacher keeps its batch norms: folded into convolutions, they change its '
-            f'logits by {difference:.1e}, where {FOLDING_TOLERANCE:.0e} is accepted',
+            f'the frozen teacher keeps its batch norms: folded into convolutions, they change its '
+            f'outputs by {difference:.1e}, where {FOLDING_TOLERANCE:.0e} is expected at most',
             'current',
             logging.WARNING,
         )
@@ -249,8 +233,11 @@ def _folded(network: BranchedClassifier, images: Tensor) -> BranchedClassifier:
     return folded
 
 
-def _flat(logits: tuple[Tensor, tuple[Tensor, ...]]) -> list[Tensor]:
-    return [logits[0], *logits[1]]
+def _copied(network: BranchedClassifier) -> BranchedClassifier:
+    """A copy that runs by the method ``outputs`` of its class."""
+    copied = copy.deepcopy(network)
+    vars(copied).pop('outputs', None)
+    return copied
 
 
 def _conv_norm_pairs(
@@ -275,11 +262,12 @@ def _conv_norm_pairs(
                 handles.append(module.register_forward_hook(after_conv))
             elif isinstance(module, _BatchNorm):
                 handles.append(module.register_forward_pre_hook(before_norm))
-        network.logits(images)
+        found = network.outputs(images)
+    tapped = {id(leaf) for leaf in tree_leaves(found)}
     return [
         (conv, norm)
         for conv, output, norm in pairs
-        if calls[conv] == calls[norm] == uses.count[id(output)] == 1
+        if calls[conv] == calls[norm] == uses.count[id(output)] == 1 and id(output) not in tapped
     ]
 
 
@@ -308,10 +296,3 @@ def _hooks() -> Iterator[list]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _replace(network: nn.Module, replacements: dict[nn.Module, nn.Module]) -> None:
-    for parent in list(network.modules()):
-        for name, child in parent.named_children():
-            if child in replacements:
-                setattr(parent, name, replacements[child])

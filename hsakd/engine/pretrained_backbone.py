@@ -17,10 +17,10 @@ from hsakd.utils.checkpoint import (
 )
 from hsakd.utils.config_text import parse_config
 from hsakd.utils.errors import CheckpointError, ConfigError
-from hsakd.utils.normalisation import (
-    Normalisation,
-    checkpoint_normalisation,
-    detector_normalisation,
+from hsakd.utils.normalization import (
+    Normalization,
+    checkpoint_normalization,
+    detector_normalization,
     is_detector_preprocessor,
     network_config,
 )
@@ -48,14 +48,14 @@ _EXPECTED = (
 def prepare_pretrained_backbone(config: Config) -> tuple[int, str]:
     """Check the key and set up the detector for what it names.
 
-    The detector gets the normalisation that the backbone was trained with, where the checkpoint
+    The detector gets the normalization that the backbone was trained with, where the checkpoint
     tells, and no other initial weights of the backbone.
 
     Args:
         config: With the key ``pretrained_backbone``. Changed in place.
 
     Returns:
-        A logging level and what to say of the normalisation.
+        A logging level and what to say of the normalization.
 
     Raises:
         CheckpointError: The file is missing or broken, or of other settings than shapes can tell.
@@ -67,14 +67,14 @@ def prepare_pretrained_backbone(config: Config) -> tuple[int, str]:
     _drop_initial_weights(config)
     if source == RANDOM:
         _check_all_learns(config, network)
-        return logging.INFO, f'normalisation: {detector_normalisation(preprocessor)}'
+        return logging.INFO, f'normalisation: {detector_normalization(preprocessor)}'
     is_file = Path(source).expanduser().is_file()
     CheckpointError.check(is_file, KEY, _EXPECTED, f'{source!r}, which is no such file')
     checkpoint = read_checkpoint(source, KEY)
     network_state_dict(checkpoint, source, KEY, network)  # there is one
     _check_style(config.model.backbone, checkpoint, source, network)
-    trained = checkpoint_normalisation(checkpoint, network)
-    return _normalise(preprocessor, trained, f'{KEY}={source!r}')
+    trained = checkpoint_normalization(checkpoint, network)
+    return _normalize(preprocessor, trained, f'{KEY}={source!r}')
 
 
 def prepare_trained_detector(
@@ -82,7 +82,7 @@ def prepare_trained_detector(
 ) -> tuple[int, str] | None:
     """Set up a detector for a whole checkpoint, with which ``pretrained_backbone`` has no effect.
 
-    It gets the normalisation that the detector of the checkpoint was trained with.
+    It gets the normalization that the detector of the checkpoint was trained with.
 
     Args:
         config: Of a detector. Changed in place.
@@ -91,7 +91,7 @@ def prepare_trained_detector(
         checkpoint: Its content, where it was read already.
 
     Returns:
-        A logging level and what to say of the normalisation; None for a model of mmdet's that
+        A logging level and what to say of the normalization; None for a model of mmdet's that
         normalises in another way, such as those of semi-supervised training.
 
     Raises:
@@ -109,13 +109,13 @@ def prepare_trained_detector(
         return None
     if KEY in config:
         _drop_initial_weights(config)
-    trained = checkpoint_normalisation(checkpoint, None)
-    return _normalise(config.model.data_preprocessor, trained, f'{key}={str(path)!r}')
+    trained = checkpoint_normalization(checkpoint, None)
+    return _normalize(config.model.data_preprocessor, trained, f'{key}={str(path)!r}')
 
 
-def _normalise(preprocessor: dict, trained: Normalisation | None, source: str) -> tuple[int, str]:
+def _normalize(preprocessor: dict, trained: Normalization | None, source: str) -> tuple[int, str]:
     """Set a detector's normalisation; the logging level and the text of what to say of it."""
-    found = detector_normalisation(preprocessor)
+    found = detector_normalization(preprocessor)
     if trained is None:
         return logging.WARNING, (
             f'{source} does not say which normalisation it was trained with; see that it is that '

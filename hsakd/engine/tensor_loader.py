@@ -29,7 +29,7 @@ _BLOCK = 2**16
 #: Batches are made together up to so many bytes: fewer and larger operations, in the cache.
 _CHUNK_BYTES = 2**20
 #: Transforms without random numbers, which are run once.
-_FIXED = (LoadImage, LoadImageFromFile, Resize)
+_DETERMINISTIC = (LoadImage, LoadImageFromFile, Resize)
 
 
 class TensorLoader:
@@ -67,8 +67,8 @@ class TensorLoader:
         self._rank, self._world_size = get_dist_info()
         # Once for all times that a RepeatDataset goes through its images.
         source = dataset.dataset if isinstance(dataset, RepeatDataset) else dataset
-        fixed, random = _split(_pipeline(source))
-        images, labels = _load(source, fixed, torch.device(device))
+        once, random = _split(_pipeline(source))
+        images, labels = _load(source, once, torch.device(device))
         self._images, self._labels = images.to(device), labels.to(device)
         self._steps: list[_Crop | _Flip] = []
         size = images.shape[2:]
@@ -118,9 +118,11 @@ class TensorLoader:
         for step, choice in zip(self._steps, choices, strict=True):
             images = step(images, choice)
         sizes = [len(batch) for batch in batches]
-        labels = self._labels.index_select(0, indices).split(sizes)
-        for inputs, label in zip(images.split(sizes), labels, strict=True):
-            yield dict(inputs=inputs, data_samples=BatchedLabels(label))
+        labels = self._labels.index_select(0, indices)
+        for inputs, *of_batch in zip(
+            *(t.split(sizes) for t in (images, labels, indices)), strict=True
+        ):
+            yield dict(inputs=inputs, data_samples=BatchedLabels(*of_batch))
 
     def _choices(self, epoch: int, position: int, number: int) -> Sequence[Tensor]:
         """What each step does to images of this rank, ``number`` of them from ``position`` on."""
@@ -209,22 +211,23 @@ class _Flip:
 
 def _pipeline(dataset: Dataset) -> Sequence[Callable]:
     leaf = dataset.dataset if isinstance(dataset, FewShotSubset) else dataset
-    if not isinstance(leaf, BaseDataset):
-        raise ConfigError(
-            f'train_dataloader.dataset.type={type(leaf).__name__} with in_memory=True: accepted '
-            "are data sets of mmpretrain's kind, such a one in a FewShotSubset or RepeatDataset, "
-            'and in_memory=False'
-        )
+    ConfigError.check(
+        isinstance(leaf, BaseDataset),
+        'train_dataloader.dataset.type with in_memory=True',
+        "a data set of mmpretrain's kind, perhaps in a FewShotSubset or RepeatDataset "
+        '(any with in_memory=False)',
+        type(leaf).__name__,
+    )
     return leaf.pipeline.transforms
 
 
 def _split(pipeline: Sequence[Callable]) -> tuple[list[Callable], list[Callable]]:
     """The transforms that are the same for every image and epoch, and those for batches."""
-    fixed, random = [], []
+    once, random = [], []
     kinds = [type(transform) for transform in pipeline]
     for index, (kind, transform) in enumerate(zip(kinds, pipeline, strict=True)):
-        if kind in _FIXED and not random:
-            fixed.append(transform)
+        if kind in _DETERMINISTIC and not random:
+            once.append(transform)
         elif (kind is RandomCrop and _pads_with_zeros(transform)) or (
             kind is RandomFlip
             and transform.direction == 'horizontal'
@@ -232,22 +235,23 @@ def _split(pipeline: Sequence[Callable]) -> tuple[list[Callable], list[Callable]
         ):
             random.append(transform)
         elif not (kind is PackInputs and index == len(pipeline) - 1):
-            raise _pipeline_error(f'.{index}={transform}')
+            raise _pipeline_error(f'.{index}', transform)
     if PackInputs not in kinds:
-        raise _pipeline_error('', ', which has no PackInputs,')
-    return fixed, random
+        raise _pipeline_error('', 'no PackInputs')
+    return once, random
 
 
 def _pads_with_zeros(crop: RandomCrop) -> bool:
     return not crop.pad_if_needed and not np.any(crop.pad_val)
 
 
-def _pipeline_error(key: str, found: str = '') -> ConfigError:
-    return ConfigError(
-        f'train_dataloader.dataset.pipeline{key}{found} with in_memory=True: accepted are '
-        f'{", ".join(kind.__name__ for kind in _FIXED)} first, then RandomCrop that pads with '
-        'zeros and RandomFlip in the direction horizontal, then PackInputs; and any other pipeline '
-        'with train_dataloader.in_memory=False'
+def _pipeline_error(step: str, found: object) -> ConfigError:
+    return ConfigError.expected(
+        f'train_dataloader.dataset.pipeline{step} with in_memory=True',
+        f'{", ".join(kind.__name__ for kind in _DETERMINISTIC)} first, then RandomCrop that pads '
+        'with zeros and RandomFlip in the direction horizontal, then PackInputs (any with '
+        'train_dataloader.in_memory=False)',
+        found,
     )
 
 
@@ -266,11 +270,11 @@ def _load(
         for index in range(start, min(start + 256, number)):
             image, labels[index], where = _read(dataset, transforms, classes, index)
             if image.shape != first.shape:
-                raise DataError(
-                    f'{where}: an image of shape {tuple(image.shape)} (channels, height, width), '
-                    f'and the first of the data set is {tuple(first.shape)}: accepted are images '
-                    'of one size, by a Resize in train_dataloader.dataset.pipeline, and any with '
-                    'train_dataloader.in_memory=False'
+                raise DataError.expected(
+                    where,
+                    f'an image of shape {tuple(first.shape)} as the first one, by a Resize in '
+                    'train_dataloader.dataset.pipeline (any with train_dataloader.in_memory=False)',
+                    f'{tuple(image.shape)} (channels, height, width)',
                 )
             images[index] = image
 
@@ -288,32 +292,28 @@ def _read(
     where = info.get('img_path') or f'image {index}'
     label = info.get('gt_label')
     if not isinstance(label, int | np.integer):
-        raise DataError(
-            f'{where}: gt_label={label!r} in train_dataloader.dataset; accepted is one class an '
-            'image, and others with train_dataloader.in_memory=False'
-        )
+        expected = 'one gt_label an image (others with train_dataloader.in_memory=False)'
+        raise DataError.expected(where, expected, repr(label))
     if classes is not None and not 0 <= label < classes:
         raise label_error(where, [int(label)], classes)
     for transform in transforms:
         info = transform(info)
     image = PackInputs.format_input(info['img'])
     if image.dtype != torch.uint8:
-        raise DataError(
-            f'{where}: pixels of {image.dtype}; accepted are those of uint8, and others with '
-            'train_dataloader.in_memory=False'
-        )
+        expected = 'pixels of uint8 (others with train_dataloader.in_memory=False)'
+        raise DataError.expected(where, expected, image.dtype)
     return image, int(label), where
 
 
 def _check_memory(number: int, image: Tensor, device: torch.device) -> None:
     needed, free = number * image.numel(), _free_memory(device)
-    if needed > free / 2:
-        raise ConfigError(
-            f'train_dataloader.in_memory=True: {number} images of shape {tuple(image.shape)} take '
-            f'{needed / 2**20:,.0f} MiB, more than half of the {free / 2**20:,.0f} MiB that are '
-            f'free on the device ({device}); accepted is train_dataloader.in_memory=False, and '
-            'fewer or smaller images'
-        )
+    ConfigError.check(
+        needed <= free / 2,
+        'train_dataloader.in_memory',
+        'False, or fewer or smaller images',
+        f'True with {number} of shape {tuple(image.shape)}: {needed / 2**20:,.0f} MiB, and '
+        f'{free / 2**20:,.0f} MiB free on {device}, of which half at most',
+    )
 
 
 def _free_memory(device: torch.device) -> int:

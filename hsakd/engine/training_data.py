@@ -9,9 +9,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from mmengine.dataset import RepeatDataset
+from mmengine.dataset import ConcatDataset, RepeatDataset
 from mmengine.dist import get_dist_info
 from mmengine.logging import MMLogger
+from mmpretrain.structures import DataSample
 from torch.utils.data import BatchSampler, Dataset, Sampler
 
 from hsakd.registry import DATA_SAMPLERS
@@ -128,11 +129,12 @@ class SeededItems:
     """
 
     def __init__(self, dataset: Dataset, seed: int, max_bad_images: int = 0) -> None:
-        if type(max_bad_images) is not int or max_bad_images < 0:
-            raise ConfigError(
-                f'max_bad_images={max_bad_images!r}: accepted are 0, by which the first unreadable '
-                'image stops training, and the number of images that may be unreadable'
-            )
+        ConfigError.check(
+            type(max_bad_images) is int and max_bad_images >= 0,
+            'max_bad_images',
+            'a number of images that may be unreadable, 0 to stop at the first one',
+            repr(max_bad_images),
+        )
         self.dataset = dataset
         self.seed = seed
         self.max_bad_images = max_bad_images
@@ -161,7 +163,12 @@ class SeededItems:
                     raise DataError(f'{error}, or --cfg-options max_bad_images=N') from error
                 self._count(index, error)
             index = int(np.random.randint(len(self.dataset)))
-        self._check_label(item, index)
+        sample = item.get('data_samples') if isinstance(item, dict) else None
+        if isinstance(sample, DataSample):
+            self._check_label(sample, index)
+            before = _images_before(self.dataset, index)
+            if before and 'sample_idx' in sample:
+                sample.set_metainfo(dict(sample_idx=sample.sample_idx + before))
         return item
 
     def _count(self, index: int, error: DataError) -> None:
@@ -180,15 +187,20 @@ class SeededItems:
             f'others: {error}'
         )
 
-    def _check_label(self, item: dict, index: int) -> None:
+    def _check_label(self, sample: DataSample, index: int) -> None:
         """A label beyond the head ends in an assertion of the device, which names nothing."""
-        sample = item.get('data_samples') if isinstance(item, dict) else None
-        label = getattr(sample, 'gt_label', None)
+        label = sample.get('gt_label')
         if label is None or self.num_classes is None or not label.numel():
             return
         if not (0 <= int(label.min()) and int(label.max()) < self.num_classes):
             where = sample.get('img_path') or f'image {index}'
             raise label_error(where, label.tolist(), self.num_classes)
+
+
+def _images_before(dataset: Dataset, index: int) -> int:
+    """Images of a ``ConcatDataset`` before the part of an image, whose parts count from 0 each."""
+    ends = dataset.cumulative_sizes if isinstance(dataset, ConcatDataset) else ()
+    return max((end for end in ends if end <= index), default=0)
 
 
 def num_classes(dataset: Dataset) -> int | None:
@@ -198,14 +210,12 @@ def num_classes(dataset: Dataset) -> int | None:
 
 def label_error(where: str, label: list, classes: int) -> DataError:
     """The error of a label beyond the classes."""
-    return DataError(
-        f'{where}: label {label} in train_dataloader.dataset; accepted are 0..{classes - 1}, of '
-        f'its {classes} classes'
-    )
+    expected = f'a label in 0..{classes - 1} of train_dataloader.dataset'
+    return DataError.expected(where, expected, label)
 
 
 def init_worker(worker_id: int) -> None:
-    """Initialise a worker of a loader; its random numbers come with each image.
+    """Initialize a worker of a loader; its random numbers come with each image.
 
     A scheduler that asks a run to stop may signal all of its processes. The main one needs its
     workers for the iteration it is in, so that they obey no one else.
@@ -234,10 +244,8 @@ def training_loader(config: dict, endless: bool) -> dict:
         ConfigError: It has no batch size.
     """
     config = dict(config)
-    if not isinstance(config.get('batch_size'), int):
-        raise ConfigError(
-            f'train_dataloader.batch_size={config.get("batch_size")!r}: accepted is a number'
-        )
+    size = config.get('batch_size')
+    ConfigError.check(isinstance(size, int), 'train_dataloader.batch_size', 'a number', repr(size))
     config['batch_sampler'] = dict(
         type=ResumableBatchSampler,
         batch_sampler=config.get('batch_sampler'),

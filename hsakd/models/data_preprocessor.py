@@ -16,7 +16,7 @@ class DataPreprocessor(ClsDataPreprocessor):
     """
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Move to the device and normalise.
+        """Move to the device and normalize.
 
         Args:
             data: ``inputs`` [N, C, H, W] (uint8) and ``data_samples``, a list or

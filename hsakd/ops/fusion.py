@@ -7,11 +7,11 @@ from torch.utils.checkpoint import CheckpointPolicy
 
 from . import winograd  # noqa: F401  registers it
 
-_CONV = torch.ops.hsakd.winograd_fixed.default
+_CONV = torch.ops.hsakd.winograd_frozen.default
 
 
 class FuseEpilogues(CustomGraphPass):
-    """Lets fixed Winograd convolutions add another map and apply ReLU, where these follow.
+    """Lets frozen Winograd convolutions add another map and apply ReLU, where these follow.
 
     Maps are then written once instead of two or three times. For inductor's option
     ``post_grad_custom_pre_pass``.

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 
-def takes_product(conv: nn.Module) -> bool:
+def supports_product(conv: nn.Module) -> bool:
     """Whether a layer is a convolution of the kind that :class:`StridedPointwiseConv2d` is."""
     return (
         type(conv) is nn.Conv2d
@@ -16,7 +16,7 @@ def takes_product(conv: nn.Module) -> bool:
 
 
 class StridedPointwiseConv2d(nn.Conv2d):
-    """A 1x1 ``Conv2d`` whose gradients oneDNN takes long for; as class of a :func:`takes_product`.
+    """A 1x1 ``Conv2d`` whose gradients oneDNN is slow at, to be set as the class of a layer.
 
     To be compiled, which makes one pass of taking apart and putting together.
     """

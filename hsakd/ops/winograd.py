@@ -27,7 +27,7 @@ _NHWC = torch.channels_last
 _PLACES = {1: 36, 2: 81}  # of transformed weights, by stride
 
 
-def takes_winograd(conv: nn.Module) -> bool:
+def supports_winograd(conv: nn.Module) -> bool:
     """Whether a layer is a convolution of the kind that there is an operator for."""
     return (
         type(conv) is nn.Conv2d
@@ -43,7 +43,7 @@ def takes_winograd(conv: nn.Module) -> bool:
 
 
 class WinogradConv2d(nn.Conv2d):
-    """A ``Conv2d`` that learns; set as the class of a layer that :func:`takes_winograd`."""
+    """A ``Conv2d`` that learns, to be set as the class of a layer (:func:`supports_winograd`)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C_in, H, W] to [N, C_out, H / s, W / s], rounded up, at a stride of s.
@@ -56,11 +56,11 @@ class WinogradConv2d(nn.Conv2d):
         return out if self.bias is None else out + self.bias[:, None, None]
 
 
-class FixedWinogradConv2d(nn.Module):
+class FrozenWinogradConv2d(nn.Module):
     """A ``Conv2d`` whose weights never change, so that they are transformed once.
 
     Args:
-        conv: A layer that :func:`takes_winograd`.
+        conv: A layer that fulfills :func:`supports_winograd`.
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
@@ -71,12 +71,12 @@ class FixedWinogradConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C_in, H, W] to [N, C_out, H / s, W / s]; no gradient flows."""
-        return torch.ops.hsakd.winograd_fixed(x, self.weights, self.bias, self.stride, None, False)
+        return torch.ops.hsakd.winograd_frozen(x, self.weights, self.bias, self.stride, None, False)
 
 
 def _convolve(x: Tensor, weight: Tensor, stride: int) -> Tensor:
     """Convolution of maps [N, C_in, H, W] with weights [C_out, C_in, 3, 3], differentiable."""
-    return _convolve_fixed(x, _transformed(weight, stride), None, stride, None, False)
+    return _convolve_frozen(x, _transformed(weight, stride), None, stride, None, False)
 
 
 def _input_gradient(gradient: Tensor, weight: Tensor, stride: int, h: int, w: int) -> Tensor:
@@ -110,7 +110,7 @@ def _weight_gradient(x: Tensor, gradient: Tensor, stride: int) -> Tensor:
     return result
 
 
-def _convolve_fixed(
+def _convolve_frozen(
     x: Tensor,
     weights: Tensor,
     bias: Tensor | None,
@@ -177,16 +177,15 @@ def _check(outputs: int, inputs: int, stride: int, *tensors: Tensor) -> None:
     types = {str(tensor.dtype) for tensor in tensors}
     if outputs % _PANEL or inputs % _PANEL or stride not in _PLACES or types != {'torch.float32'}:
         raise ValueError(
-            f'a Winograd convolution of {inputs} to {outputs} channels at a stride of {stride!r}, '
-            f'of {sorted(types)}: accepted are multiples of {_PANEL}, a stride of 1 or 2, float32'
+            f'Winograd convolution: expected multiples of {_PANEL} channels, a stride of 1 or 2, '
+            f'float32, got {inputs} to {outputs} channels, {stride!r} and {sorted(types)}'
         )
 
 
 def _check_shape(tensor: Tensor, wanted: tuple[int, ...]) -> None:
     if tuple(tensor.shape) != tuple(wanted):
         raise ValueError(
-            f'a Winograd convolution with a tensor of {tuple(tensor.shape)}; accepted is '
-            f'{tuple(wanted)}'
+            f'Winograd convolution: expected a tensor of {tuple(wanted)}, got {tuple(tensor.shape)}'
         )
 
 
@@ -241,9 +240,9 @@ for _schema, _function, _fake in (
         lambda x, gradient, stride: _maps(x, gradient.shape[1], x.shape[1], 3, 3),
     ),
     (
-        'winograd_fixed(Tensor x, Tensor weights, Tensor? bias, int stride, Tensor? residual,'
+        'winograd_frozen(Tensor x, Tensor weights, Tensor? bias, int stride, Tensor? residual,'
         ' bool relu) -> Tensor',
-        _convolve_fixed,
+        _convolve_frozen,
         lambda x, weights, bias, stride, residual, relu: _outputs(
             x, weights.shape[1] * _PANEL, stride
         ),
@@ -266,9 +265,9 @@ def library() -> ctypes.CDLL:
         ConfigError: They cannot be compiled.
     """
     compiler = os.environ.get('CXX', 'g++')
-    needed = 'fast=True on a CPU without bfloat16 needs a C++ compiler with OpenMP, as g++'
-    if shutil.which(compiler) is None:
-        raise ConfigError(f'{needed}: {compiler!r} (CXX) is not found; accepted is fast=False')
+    where = 'fast=True (--fast) on a CPU without bfloat16'
+    needed = 'a C++ compiler with OpenMP, by CXX or as g++'
+    ConfigError.check(shutil.which(compiler), where, needed, f'{compiler!r}, which is not found')
     # What it would run, with its version and what -march=native is here: home folders are shared.
     asked = [compiler, *_FLAGS, '-E', '-###', '-x', 'c++', '-']
     told = subprocess.run(asked, stdin=subprocess.DEVNULL, capture_output=True).stderr
@@ -285,12 +284,11 @@ def library() -> ctypes.CDLL:
                 if done.returncode:
                     lines = done.stderr.strip().splitlines() or ['no message']
                     error = next((line for line in lines if 'error' in line), lines[0])
-                    raise ConfigError(f'{needed}: {compiler!r} ended with {error!r}')
+                    raise ConfigError.expected(where, needed, f'{compiler!r} with {error!r}')
                 os.replace(made, path)  # other processes see it whole
     except OSError as error:
-        raise ConfigError(
-            f'fast=True compiles operators in {str(cache)!r}: {error.strerror}; accepted is a '
-            'folder that can be written to, by XDG_CACHE_HOME'
+        raise ConfigError.expected(
+            where, 'a folder for compiled operators, by XDG_CACHE_HOME', error
         ) from error
     library = ctypes.CDLL(str(path))
     address, count, flag = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int

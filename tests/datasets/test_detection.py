@@ -2,7 +2,6 @@ import json
 import tarfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -277,7 +276,7 @@ def test_difficult_and_small_boxes_are_ignored_in_training(voc_root):
     dataset = voc(voc_root, filter_cfg=dict(bbox_min_size=17))
     flags = [instance['ignore_flag'] for instance in dataset[0]['instances']]
     assert flags == [1, 1]  # 17 x 17 and 16 x 16
-    with pytest.raises(ConfigError, match='bbox_min_size=17; accepted in training only'):
+    with pytest.raises(ConfigError, match='bbox_min_size'):
         voc(voc_root, filter_cfg=dict(bbox_min_size=17), test_mode=True)
 
 
@@ -285,8 +284,8 @@ def test_filter(voc_root):
     set_shapes(voc_root)
     assert len(voc(voc_root, filter_cfg=dict(filter_empty_gt=True))) == 3
     assert len(voc(voc_root, filter_cfg=dict(filter_empty_gt=True), test_mode=True)) == 4
-    words = r'train.txt: dataset.filter_cfg=.* leaves none of its 4 images: 1 have no box of '
-    with pytest.raises(DataError, match=words + r"'disc', 'square' .*, 4 a side below min_size=50"):
+    words = r"train.txt, dataset.filter_cfg=.* 4 .*, got 1 .* 'disc', 'square' .* 4 .*min_size=50"
+    with pytest.raises(DataError, match=words):
         voc(voc_root, filter_cfg=dict(filter_empty_gt=True, min_size=50))
 
 
@@ -300,34 +299,26 @@ def write(name, text):
 
 XML = 'Annotations/000001.xml'
 BAD_VOC = [
-    (edit_xml('</annotation>', ''), r'Annotations/000001.xml: is no well-formed XML \(.*line 3\d'),
-    (write(XML, b''), r'000001.xml: is no well-formed XML \(no element found: line 1'),
-    (
-        edit_xml('<xmin>45</xmin>', ''),
-        r"xml, object 1 \('disc'\): bndbox/xmin is missing; accepted",
-    ),
-    (
-        edit_xml('<ymax>19<', '<ymax>low<'),
-        r"object 1 \('disc'\): bndbox/ymax is 'low'; accepted is",
-    ),
-    (edit_xml('<ymax>19<', '<ymax>nan<'), "bndbox/ymax is 'nan'; accepted is a number"),
-    (edit_xml('<ymax>41<', '<ymax><'), r"object 2 \('disc'\): bndbox/ymax is ''; accepted is"),
-    (edit_xml('<width>64', '<width>wide'), "000001.xml: size/width is 'wide'"),
-    (edit_xml('<name>disc</name>', ''), 'object 1 .*: has no name'),
-    (edit_xml('<difficult>0', '<difficult>no'), r"object 1 .*: difficult is 'no'"),
-    (remove(XML), r'Annotations/000001.xml: No such file .*; accepted is an annotation in XML'),
-    (remove('JPEGImages/000001.jpg'), r'JPEGImages/000001.jpg does not exist, nor .*accepted are'),
+    (edit_xml('</annotation>', ''), r'Annotations/000001.xml: .*line 3\d'),
+    (write(XML, b''), '000001.xml: .*line 1'),
+    (edit_xml('<xmin>45</xmin>', ''), r"xml, object 1 \('disc'\), bndbox/xmin"),
+    (edit_xml('<ymax>19<', '<ymax>low<'), r"object 1 \('disc'\), bndbox/ymax: .*'low'"),
+    (edit_xml('<ymax>19<', '<ymax>nan<'), "bndbox/ymax: .*'nan'"),
+    (edit_xml('<ymax>41<', '<ymax><'), r"object 2 \('disc'\), bndbox/ymax: .*''"),
+    (edit_xml('<width>64', '<width>wide'), "000001.xml, size/width: .*'wide'"),
+    (edit_xml('<name>disc</name>', ''), '000001.xml, object 1'),
+    (edit_xml('<difficult>0', '<difficult>no'), "object 1 .*, difficult: .*'no'"),
+    (remove(XML), 'Annotations/000001.xml'),
+    (remove('JPEGImages/000001.jpg'), 'JPEGImages/000001.jpg'),
 ]
 
 
 @pytest.mark.parametrize('spoil, words', BAD_VOC)
-@pytest.mark.parametrize('test_mode', [False, True])
-def test_bad_image_of_voc_is_named_or_skipped(voc_root, warnings, spoil, words, test_mode):
+def test_bad_image_of_voc_is_named_or_skipped(voc_root, warnings, spoil, words):
     spoil(voc_root)
-    words = rf'{words}.*\(of 4 images in .*train.txt, 1 are missing or have a broken'
-    with pytest.raises(DataError, match=words):
-        voc(voc_root, test_mode=test_mode)
-    dataset = voc(voc_root, test_mode=test_mode, skip_bad_images=True)
+    with pytest.raises(DataError, match=rf'{words}.*\(of 4 images in .*train.txt, 1 '):
+        voc(voc_root)
+    dataset = voc(voc_root, skip_bad_images=True)
     assert [info['img_id'] for info in dataset] == ['000002', '000003', '000004']
     (message,) = warnings
     assert 'skipped 1 of 4 images' in message and '000001' in message
@@ -335,20 +326,14 @@ def test_bad_image_of_voc_is_named_or_skipped(voc_root, warnings, spoil, words, 
 
 def test_missing_images_are_counted(voc_root, coco_root):
     names = [f'{i:06d}.jpg' for i in range(1, 5)]
-    remove(*(f'JPEGImages/{name}' for name in names[1:]))(voc_root)
-    remove(*(f'train/{name}' for name in names[1:]))(coco_root)
-    with pytest.raises(DataError, match=r'000002.jpg does not exist.* 3 are missing or have a br'):
-        voc(voc_root)
-    with pytest.raises(DataError, match=r'000002.jpg does not exist.* 3 are missing or have a br'):
-        coco(coco_root)
-    assert len(voc(voc_root, skip_bad_images=True)) == 1
-    assert len(coco(coco_root, skip_bad_images=True)) == 1
-    remove(f'JPEGImages/{names[0]}')(voc_root)
-    remove(f'train/{names[0]}')(coco_root)
-    with pytest.raises(DataError, match='train.txt: no image is left of 4'):
-        voc(voc_root, skip_bad_images=True)
-    with pytest.raises(DataError, match='instances_train.json: no image is left of 4'):
-        coco(coco_root, skip_bad_images=True)
+    for root, folder, load in ((voc_root, 'JPEGImages', voc), (coco_root, 'train', coco)):
+        remove(*(f'{folder}/{name}' for name in names[1:]))(root)
+        with pytest.raises(DataError, match=r'000002.jpg: .* 3 '):
+            load(root)
+        assert len(load(root, skip_bad_images=True)) == 1
+        remove(f'{folder}/{names[0]}')(root)
+        with pytest.raises(DataError, match=r'train\.(txt|json): .* 4,'):
+            load(root, skip_bad_images=True)
 
 
 def test_images_that_cannot_be_decoded_are_skipped(voc_root):
@@ -361,10 +346,10 @@ def test_images_that_cannot_be_decoded_are_skipped(voc_root):
 @pytest.mark.parametrize(
     'spoil, words',
     [
-        (remove(LIST), r"ann_file='.*train.txt' does not exist; accepted is a list of image names"),
-        (write(LIST, b'\n'), 'train.txt is empty; accepted is a list of image names'),
-        (write(LIST, b'\xff\xfe0\x00'), 'train.txt: is no text'),
-        (write(LIST, b'000001\n000002\n000001\n'), "image '000001' is listed more than once"),
+        (remove(LIST), 'dataset.ann_file=.*train.txt'),
+        (write(LIST, b'\n'), 'train.txt'),
+        (write(LIST, b'\xff\xfe0\x00'), 'train.txt'),
+        (write(LIST, b'000001\n000002\n000001\n'), "train.txt: .*'000001'"),
     ],
 )
 def test_bad_list_of_voc(voc_root, spoil, words):
@@ -394,27 +379,21 @@ def again(kind, **values):
 @pytest.mark.parametrize(
     'spoil, words',
     [
-        (remove(COCO_JSON), r"ann_file='.*train.json' does not exist; accepted is COCO's JSON"),
-        (write(COCO_JSON, b'{"images": [1, }'), r'train.json: is no JSON \(.*line 1 column 16'),
-        (write(COCO_JSON, b'\xff'), 'train.json: is no JSON'),
-        (write(COCO_JSON, b'[]'), "has no list 'categories'; accepted is COCO's JSON"),
-        (without('images'), "has no list 'images'"),
-        (without('annotations'), "has no list 'annotations'"),
-        (
-            without('images', 'width'),
-            r'images\[0\] lacks width; accepted has file_name, height, id',
-        ),
-        (without('annotations', 'area'), r'annotations\[0\] lacks area'),
-        (
-            edit_json(lambda content: content['images'].append(7)),
-            r'images\[4\] lacks file_name, height, id, width',
-        ),
-        (without('categories', 'name'), r'categories\[0\] lacks name'),
-        (edit_json(lambda content: content['images'].clear()), 'train.json: lists no image'),
-        (again('images'), 'id of images 1 is listed more than once'),
-        (again('annotations'), 'id of annotations 1 is listed more than once'),
-        (again('categories', id=7), "category 'disc' is listed more than once"),
-        (first('annotations', image_id=99), 'annotation 1: image_id 99; accepted are the ids of'),
+        (remove(COCO_JSON), 'dataset.ann_file=.*train.json'),
+        (write(COCO_JSON, b'{"images": [1, }'), 'train.json: .*line 1 column 16'),
+        (write(COCO_JSON, b'\xff'), 'train.json'),
+        (write(COCO_JSON, b'[]'), "train.json: .*'categories'"),
+        (without('images'), "train.json: .*'images'"),
+        (without('annotations'), "train.json: .*'annotations'"),
+        (without('images', 'width'), r'train.json, images\[0\]: .*file_name, height, id.* width'),
+        (without('annotations', 'area'), r'annotations\[0\]: .* area'),
+        (edit_json(lambda content: content['images'].append(7)), r'images\[4\]: '),
+        (without('categories', 'name'), r'categories\[0\]: .* name'),
+        (edit_json(lambda content: content['images'].clear()), 'train.json'),
+        (again('images'), 'id of images .* 1 '),
+        (again('annotations'), 'id of annotations .* 1 '),
+        (again('categories', id=7), "category .*'disc'"),
+        (first('annotations', image_id=99), 'annotation 1: .*image_id .*99'),
     ],
 )
 def test_bad_file_of_coco(coco_root, spoil, words):
@@ -427,31 +406,27 @@ def test_bad_file_of_coco(coco_root, spoil, words):
 @pytest.mark.parametrize(
     'spoil, words',
     [
-        (first('annotations', bbox=[1, 2, 3]), r'annotation 1: bbox is \[1, 2, 3\]; accepted is'),
-        (first('annotations', bbox=[1, 2, 3, '4']), 'annotation 1: bbox is'),
-        (first('annotations', bbox=[1, 2, 3, float('nan')]), 'bbox is .*nan'),
-        (first('annotations', bbox=None), 'bbox is None'),
-        (first('annotations', area='big'), "annotation 1: area is 'big'; accepted is a number"),
-        (first('annotations', category_id=9), r'category_id 9 is of no category; accepted .*1, 2'),
-        (first('images', width=0), r'width and height of 000001.jpg are \(0, 48\); accepted are'),
-        (remove('train/000001.jpg'), 'train/000001.jpg does not exist'),
+        (first('annotations', bbox=[1, 2, 3]), r'annotation 1: .*bbox .*\[1, 2, 3\]'),
+        (first('annotations', bbox=[1, 2, 3, '4']), "annotation 1: .*bbox .*'4'"),
+        (first('annotations', bbox=[1, 2, 3, float('nan')]), 'bbox .*nan'),
+        (first('annotations', bbox=None), 'bbox .*None'),
+        (first('annotations', area='big'), "annotation 1: .* area, got 'big'"),
+        (first('annotations', category_id=9), r'category_id of \[1, 2\], got 9'),
+        (first('images', width=0), r'width and height of 000001.jpg: .*\(0, 48\)'),
+        (remove('train/000001.jpg'), 'train/000001.jpg'),
     ],
 )
-@pytest.mark.parametrize('test_mode', [False, True])
-def test_bad_image_of_coco_is_named_or_skipped(coco_root, warnings, spoil, words, test_mode):
+def test_bad_image_of_coco_is_named_or_skipped(coco_root, warnings, spoil, words):
     spoil(coco_root)
-    with pytest.raises(DataError, match=rf'{words}.* 1 are missing or have a broken annotation'):
-        coco(coco_root, test_mode=test_mode)
-    dataset = coco(coco_root, test_mode=test_mode, skip_bad_images=True)
+    with pytest.raises(DataError, match=rf'{words}.* 1 '):
+        coco(coco_root, test_mode=True)
+    dataset = coco(coco_root, test_mode=True, skip_bad_images=True)
     assert [info['img_id'] for info in dataset] == [2, 3, 4]
     assert 'skipped 1 of 4 images' in warnings[0]
 
 
 def test_other_classes_of_voc(voc_root, warnings):
-    words = (
-        r"classes that are not in metainfo.classes: 'square' \(\d boxes, e.g. in "
-        r".*Annotations/000002.xml\); accepted are 'disc', or any with ignore_other_classes=True"
-    )
+    words = r"train.txt: .*metainfo.classes .*'disc'.*'square' \(\d .*Annotations/000002.xml\)"
     for test_mode in (False, True):
         with pytest.raises(DataError, match=words):
             voc(voc_root, classes=('disc',), test_mode=test_mode)
@@ -466,7 +441,7 @@ def test_other_classes_of_voc(voc_root, warnings):
 
 
 def test_other_classes_of_coco(coco_root, warnings):
-    words = r"metainfo.classes: 'disc' \(\d boxes, e.g. in .*\); accepted are 'square', or any"
+    words = r"train.json: .*metainfo.classes .*'square'.*'disc' \(\d .*\)"
     with pytest.raises(DataError, match=words):
         coco(coco_root, classes=('square',))
     dataset = coco(coco_root, classes=('square',), ignore_other_classes=True)
@@ -474,11 +449,11 @@ def test_other_classes_of_coco(coco_root, warnings):
         squares = [i['bbox'] for i in whole['instances'] if i['bbox_label'] == 1]
         assert [i['bbox'] for i in info['instances']] == squares
         assert all(i['bbox_label'] == 0 for i in info['instances'])
-    words = r"has no category for 'star' of metainfo.classes; accepted are 'disc', 'square'"
+    words = r"train.json: .*metainfo.classes, among 'disc', 'square'.*'star'"
     with pytest.raises(DataError, match=words):
         coco(coco_root, classes=(*CLASSES, 'star'))
     edit_json(lambda content: content['categories'].append(dict(id=3, name='star')))(coco_root)
-    with pytest.raises(DataError, match=r"classes that are not .*: 'star' \(0 boxes"):
+    with pytest.raises(DataError, match=r"metainfo.classes .*'star' \(0 boxes"):
         coco(coco_root)
     assert not warnings
     coco(coco_root, classes=(*CLASSES, 'star'))
@@ -487,7 +462,7 @@ def test_other_classes_of_coco(coco_root, warnings):
 
 @pytest.mark.parametrize('classes', ['disc', ('disc', 'disc')])
 def test_classes_that_are_no_list_of_names(voc_root, coco_root, classes):
-    with pytest.raises(ConfigError, match='metainfo.classes=.*accepted is a tuple of different'):
+    with pytest.raises(ConfigError, match='dataset.metainfo.classes'):
         DATASETS.build(
             dict(
                 type='VOCDataset',
@@ -505,24 +480,6 @@ def test_names_of_voc_are_used_for_its_own_classes_only(tmp_path):
     assert own.metainfo['dataset_type'] == 'VOC2007'
     subset = VOCDataset(data_root=str(root.parent), metainfo=dict(classes=('cat', 'dog')), **prefix)
     assert subset.metainfo['dataset_type'] is None
-
-
-def test_writers(tmp_path):
-    """Same pictures and boxes in both layouts, and from split to split other ones."""
-    a = voc(write_voc(tmp_path / 'voc', {'train': 4, 'test': 4}))
-    b = coco(write_coco(tmp_path / 'coco', {'train': 4, 'test': 4}))
-    for one, other in zip(a, b, strict=True):
-        assert Path(one['img_path']).read_bytes() == Path(other['img_path']).read_bytes()
-        for left, right in zip(one['instances'], other['instances'], strict=True):
-            x1, y1, x2, y2 = left['bbox']
-            assert right['bbox'] == [x1, y1, x2 + 1, y2 + 1]
-            image = np.asarray(Image.open(one['img_path']))
-            pixel = image[(y1 + y2) // 2, (x1 + x2) // 2]
-            assert pixel.argmax() == (0, 2)[left['bbox_label']]  # red discs, blue squares
-    test = voc(tmp_path / 'voc', 'test')
-    assert {info['img_id'] for info in test}.isdisjoint(info['img_id'] for info in a)
-    pictures = {Path(info['img_path']).read_bytes() for info in [*a, *test]}
-    assert len(pictures) == 8
 
 
 @pytest.mark.skipif(not BCCD.is_file(), reason=f'{BCCD} is absent')

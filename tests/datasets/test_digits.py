@@ -24,7 +24,10 @@ def test_split_is_stratified_disjoint_and_whole():
     assert np.array_equal(images(train), images(again))
 
 
-@pytest.mark.parametrize('kwargs', [dict(split='val'), dict(split='train', train_size=5)])
-def test_wrong_arguments(kwargs):
-    with pytest.raises(ConfigError, match='Digits: accepted are'):
+@pytest.mark.parametrize(
+    'kwargs, named',
+    [(dict(split='val'), "split.*'val'"), (dict(split='train', train_size=5), 'train_size.*5')],
+)
+def test_wrong_arguments(kwargs, named):
+    with pytest.raises(ConfigError, match=f'dataset.{named}'):
         Digits(pipeline=[], **kwargs)

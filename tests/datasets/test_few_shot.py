@@ -37,7 +37,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 
 def subset(labels, fraction=0.25, seed=0, serialize=False, **kwargs):
-    # mmengine's serialisation collects garbage, which takes half a second each time.
+    # mmengine's serialization collects garbage, which takes half a second each time.
     dataset = dict(type='Numbered', labels=list(labels), serialize_data=serialize)
     return FewShotSubset(dataset=dataset, fraction=fraction, seed=seed, **kwargs)
 
@@ -85,16 +85,15 @@ def test_another_seed_gives_other_images_and_the_choice_is_fixed():
 
 
 @pytest.mark.parametrize('serialize', [False, True])
-def test_labels_metainfo_and_lazy_init(serialize):
+def test_labels_and_metainfo(serialize):
     labels = [2, 0, 1, 0, 1, 2, 0, 0]
-    dataset = subset(labels, 0.5, serialize=serialize, lazy_init=True)
+    dataset = subset(labels, 0.5, serialize=serialize)
     assert dataset.metainfo['classes'] == ('a', 'b', 'c')
     assert len(dataset) == 4
     assert dataset.record()['num_images'] == 8
     chosen = numbers(dataset)
     assert dataset.record()['indices'] == chosen
     assert dataset.get_gt_labels().tolist() == [labels[i] for i in chosen]
-    assert [dataset.get_cat_ids(i) for i in range(4)] == [[labels[i]] for i in chosen]
     assert [dataset[i]['number'] for i in range(4)] == chosen
 
 
@@ -117,54 +116,53 @@ def test_the_record_gives_the_same_subset_again(tmp_path):
 
 
 @pytest.mark.parametrize(
-    'content, words',
+    'content',
     [
-        (None, 'No such file'),
-        ('[', 'no JSON'),
-        ('[1, 2]', "accepted are 'indices'"),
-        ('{"indices": []}', 'a list of different integers 0..9'),
-        ('{"indices": [1, 1]}', 'a list of different integers'),
-        ('{"indices": [10]}', 'a list of different integers'),
-        ('{"indices": [-1]}', 'a list of different integers'),
-        ('{"indices": [true]}', 'a list of different integers'),
-        ('{"indices": [1], "num_images": 11}', 'num_images=11, this one has 10'),
+        None,
+        '[',
+        '[1, 2]',
+        '{"indices": [], "num_images": 10}',
+        '{"indices": [1, 1], "num_images": 10}',
+        '{"indices": [10], "num_images": 10}',
+        '{"indices": [-1], "num_images": 10}',
+        '{"indices": [true], "num_images": 10}',
+        '{"indices": [1], "num_images": 11}',
     ],
 )
-def test_bad_indices_file(content, words, tmp_path):
+def test_bad_indices_file(content, tmp_path):
     path = tmp_path / 'indices.json'
     if content is not None:
         path.write_text(content)
-    with pytest.raises(DataError, match=r'indices\.json') as raised:
+    with pytest.raises(DataError, match=r'dataset\.indices_file=.*indices\.json'):
         subset([i % 3 for i in range(10)], None, indices_file=str(path))
-    assert words in str(raised.value)
 
 
 @pytest.mark.parametrize('fraction', [0, -0.5, 1.01, 25, float('nan'), '0.25', True])
 def test_bad_fraction(fraction):
-    with pytest.raises(ConfigError, match='dataset.fraction='):
+    with pytest.raises(ConfigError, match='dataset.fraction'):
         subset([0, 1, 2], fraction)
 
 
 @pytest.mark.parametrize('seed', [-1, 2**32, 0.5, None])
 def test_bad_seed(seed):
-    with pytest.raises(ConfigError, match='dataset.seed='):
+    with pytest.raises(ConfigError, match='dataset.seed'):
         subset([0, 1, 2], 0.5, seed)
 
 
 @pytest.mark.parametrize('kwargs', [{}, dict(fraction=0.5, indices_file='some.json')])
 def test_fraction_or_file(kwargs):
-    with pytest.raises(ConfigError, match='accepted is one of them'):
+    with pytest.raises(ConfigError, match='fraction.*indices_file'):
         FewShotSubset(dict(type='Numbered', labels=[0, 1, 2]), **kwargs)
 
 
 def test_a_class_without_an_image():
-    with pytest.raises(DataError, match="Numbered.*class 'b' has no image"):
+    with pytest.raises(DataError, match="Numbered.*'b'"):
         subset([0, 2, 0, 2], 0.5)
 
 
 def test_what_is_wrapped():
     wrapped = dict(type='RepeatDataset', dataset=dict(type='Numbered', labels=[0, 1, 2]), times=2)
-    with pytest.raises(ConfigError, match='is a RepeatDataset'):
+    with pytest.raises(ConfigError, match='dataset.dataset.*RepeatDataset'):
         FewShotSubset(wrapped, fraction=0.5)
 
 

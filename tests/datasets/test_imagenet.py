@@ -57,7 +57,7 @@ def test_all_images_in_one_folder(tmp_path):
     for split in ('train', 'val'):
         assert imagenet(tmp_path, split).metainfo['classes'] == ('0', '1', '2')
     assert imagenet(tmp_path, classes=['a', 'b', 'c']).metainfo['classes'] == ('a', 'b', 'c')
-    with pytest.raises(DataError, match='classes has 2 names.*3 classes'):
+    with pytest.raises(DataError, match='dataset.classes: .* 3 .* 2'):
         imagenet(tmp_path, classes=['a', 'b'])
 
 
@@ -108,24 +108,20 @@ def remove(*parts):
 @pytest.mark.parametrize(
     'annotated, spoil, words',
     [
-        (True, annotation('n01440764/n01440764_0.JPEG\n'), r"train.txt, line 19: 'n.*IMAGE LABEL"),
-        (True, annotation('n01440764/n01440764_0.JPEG cat\n'), r'train.txt, line 19: .* cat'),
-        (True, annotation('n01440764/n01440764_0.JPEG -1\n'), r'line 19: .* -1'),
-        (True, annotation('n01440764/n01440764_0.JPEG 1000\n'), r'label in 0\.\.999'),
-        (True, annotation('\n5\n'), r"line 19: ''"),
-        (True, annotation('train/x.JPEG 1\n'), r'names 1 images .* \S+/train/train/x.JPEG.*rel'),
-        (True, remove('train', CLASSES[1]), 'names 6 images that are not there'),
-        (True, lambda root: (root / 'meta' / 'train.txt').write_text(''), 'train.txt is empty'),
-        (
-            True,
-            lambda root: (root / 'meta' / 'train.txt').write_bytes(b'\xff\xfe'),
-            'train.txt: cannot be read',
-        ),
-        (False, remove('train'), "train' does not exist; accepted is a folder with train/CLASS"),
+        (True, annotation('n01440764/n01440764_0.JPEG\n'), 'train.txt, line 19: .*_0.JPEG'),
+        (True, annotation('n01440764/n01440764_0.JPEG cat\n'), 'train.txt, line 19: .* cat'),
+        (True, annotation('n01440764/n01440764_0.JPEG -1\n'), 'train.txt, line 19: .* -1'),
+        (True, annotation('n01440764/n01440764_0.JPEG 1000\n'), r'line 19: .*0\.\.999'),
+        (True, annotation('\n5\n'), "line 19: .*''"),
+        (True, annotation('train/x.JPEG 1\n'), r'train.txt: .* 1 .*/train/train/x.JPEG'),
+        (True, remove('train', CLASSES[1]), 'train.txt: .* 6 '),
+        (True, lambda root: (root / 'meta/train.txt').write_text(''), 'train.txt'),
+        (True, lambda root: (root / 'meta/train.txt').write_bytes(b'\xff\xfe'), 'train.txt'),
+        (False, remove('train'), 'dataset.data_root='),
         (
             False,
             lambda root: [p.rename(p.with_suffix('.x')) for p in root.rglob('*.JPEG')],
-            r'no image in the subfolders of train/ and no meta/train.txt.*\.jpeg',
+            r'dataset.data_root=.*meta/train.txt.*\.jpeg',
         ),
     ],
 )
@@ -140,15 +136,15 @@ def test_label_that_the_training_split_lacks(tmp_path):
     write_imagenet(tmp_path, annotated=True)
     with (tmp_path / 'meta' / 'val.txt').open('a') as file:
         file.write('n01440764_0.JPEG 3\n')
-    with pytest.raises(DataError, match=r'val.txt, line 19: label 3; accepted are 0\.\.2'):
+    with pytest.raises(DataError, match=r'val.txt, line 19: .*0\.\.2.* 3'):
         imagenet(tmp_path, 'val')
     (tmp_path / 'meta' / 'train.txt').unlink()
-    with pytest.raises(DataError, match=r'val.txt, line 19: label 3; accepted are 0\.\.2'):
+    with pytest.raises(DataError, match=r'val.txt, line 19: .*0\.\.2.* 3'):
         imagenet(tmp_path, 'val')
 
 
 def test_unknown_split(tmp_path):
-    with pytest.raises(ConfigError, match="split='test' of ImageNet: accepted are 'train'"):
+    with pytest.raises(ConfigError, match="dataset.split: .*'train'.*'test'"):
         imagenet(write_imagenet(tmp_path), 'test')
 
 
@@ -157,6 +153,6 @@ def test_bad_image_is_named_or_skipped(tmp_path, annotated):
     write_imagenet(tmp_path, annotated)
     bad = tmp_path / 'train' / CLASSES[0] / f'{CLASSES[0]}_4.JPEG'
     bad.write_bytes(bad.read_bytes()[:200])
-    with pytest.raises(DataError, match=r'_4\.JPEG: cannot be decoded'):
+    with pytest.raises(DataError, match=r'_4\.JPEG: '):
         imagenet(tmp_path)[4]
     assert len(imagenet(tmp_path, skip_bad_images=True)) == 17

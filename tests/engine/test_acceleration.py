@@ -8,13 +8,14 @@ from torch import nn
 
 from hsakd.engine import acceleration
 from hsakd.engine.acceleration import (
-    FixedNetwork,
+    FrozenNetwork,
     accelerate,
     fold_batch_norms,
     use_channels_last,
 )
-from hsakd.ops import FixedWinogradConv2d, StridedPointwiseConv2d, WinogradConv2d
+from hsakd.ops import FrozenWinogradConv2d, StridedPointwiseConv2d, WinogradConv2d
 from hsakd.registry import MODELS
+from hsakd.utils.errors import ConfigError
 from tests.conftest import batch, network_cfg
 
 MODEL_CFGS = dict(
@@ -113,7 +114,7 @@ def test_convolutions_are_exchanged_on_cpus_without_bfloat16(bfloat16, monkeypat
     with torch.autocast('cpu', enabled=False):
         model(*batch(2), mode='loss')
     kinds = {}
-    for network in (model.student, model.teacher_logits.prepared):
+    for network in (model.student, model.teacher.outputs.prepared):
         convs = [m for m in network.modules() if 'Conv2d' in type(m).__name__]
         assert len(convs) > 10
         for conv in convs[1:]:  # the first has 3 channels
@@ -121,10 +122,10 @@ def test_convolutions_are_exchanged_on_cpus_without_bfloat16(bfloat16, monkeypat
     if bfloat16:
         assert kinds.keys() == {nn.Conv2d}
     else:
-        assert kinds.keys() == {WinogradConv2d, FixedWinogradConv2d, StridedPointwiseConv2d}
+        assert kinds.keys() == {WinogradConv2d, FrozenWinogradConv2d, StridedPointwiseConv2d}
         assert all(conv.stride == (2, 2) for conv in kinds[StridedPointwiseConv2d])
         assert any(conv.stride == (2, 2) for conv in kinds[WinogradConv2d])
-        assert any(conv.stride == 2 for conv in kinds[FixedWinogradConv2d])
+        assert any(conv.stride == 2 for conv in kinds[FrozenWinogradConv2d])
     assert list(model.state_dict()) == names
 
 
@@ -181,11 +182,25 @@ def test_pre_activation_norms_before_convolutions_are_kept():
     assert isinstance(second.bn1, nn.BatchNorm2d) and isinstance(second.bn2, nn.Identity)
 
 
-def test_fixed_network_keeps_no_graph_and_no_activation():
+def test_what_is_tapped_is_the_same_when_accelerated(monkeypatch):
+    compile_by('eager', monkeypatch)
+    model = build('offline', torch.float64)
+    for network in (model.student, model.teacher):
+        network.tap('maps', 'pre_activations', 'embedding')
+    plain = copy.deepcopy(model)
+    accelerate(model, fast=True)
+    images = torch.randn(4, 3, 16, 16, dtype=torch.float64)
+    for name in ('student', 'teacher'):
+        found, wanted = (getattr(m, name).outputs(images) for m in (model, plain))
+        assert len(found.maps) == len(found.pre_activations) == 4
+        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4, check_dtype=False)
+
+
+def test_frozen_network_keeps_no_graph_and_no_activation():
     model = build('offline')
-    fixed = FixedNetwork(model.teacher)
+    frozen = FrozenNetwork(model.teacher)
     model.teacher.requires_grad_(True)
-    f, c = fixed(torch.randn(4, 3, 16, 16))
+    f, c = frozen(torch.randn(4, 3, 16, 16))[:2]
     assert not any(logits.requires_grad for logits in (f, *c))
 
 
@@ -272,5 +287,7 @@ def test_weights_are_channels_last_on_a_cpu_and_detectors_left_alone():
     weight = model.student.backbone.layer1[0].conv1.weight
     assert weight.is_contiguous(memory_format=torch.channels_last)
     other = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1))
-    accelerate(other, fast=True)
+    accelerate(other)
+    with pytest.raises(ConfigError, match='fast.*Sequential'):
+        accelerate(other, fast=True)
     assert type(other[0]) is nn.Conv2d and other[0].weight.is_contiguous()

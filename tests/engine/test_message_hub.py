@@ -1,7 +1,7 @@
 """The message hub holds what mmengine's would, and no step waits for a device to fill it."""
 
+import itertools
 import pickle
-import runpy
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,16 +9,39 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
+from mmengine.model import BaseModel
 from mmengine.runner import LogProcessor, Runner
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
+from hsakd.apis.running import load_config
 from hsakd.engine import ProgressHook
 from hsakd.engine.message_hub import DeferredMessageHub
 from hsakd.engine.runner import DistillationRunner
+from hsakd.registry import MODELS
 from tests.conftest import ROOT
 
-benchmark = runpy.run_path(str(ROOT / 'tools/benchmarks/overhead.py'))
 CONFIG = str(ROOT / 'configs/hsakd/hsakd-offline_wrn-16-2_wrn-10-1_1xb64-80e_digits.py')
+
+_READS = ('item', 'tolist', 'numpy', 'cpu', 'nonzero', 'is_nonzero', 'equal')
+_READS += ('__bool__', '__float__', '__int__', '__index__')
+_TO_HOST = {
+    getattr(place, name) for place in (Tensor, torch) for name in _READS if hasattr(place, name)
+}
+
+
+class HostReads(TorchFunctionMode):
+    """Counts calls by which the host reads a tensor, for which it waits for an accelerator."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.count += func in _TO_HOST
+        return func(*args, **(kwargs or {}))
 
 
 @pytest.fixture(autouse=True)
@@ -83,10 +106,10 @@ def test_what_is_no_number(value):
 def test_tensors_are_read_together_and_without_their_graph():
     hub = DeferredMessageHub('hub')
     weight = torch.ones((), requires_grad=True)
-    with benchmark['HostReads']() as first:
+    with HostReads() as first:
         hub.update_scalars(dict(a=weight * 1, b=weight * 2))  # makes the histories
     assert first.count == 2
-    with benchmark['HostReads']() as reads:
+    with HostReads() as reads:
         for step in range(20):
             hub.update_scalars(dict(a=weight * step, b=weight * step))
         assert reads.count == 0
@@ -118,8 +141,30 @@ def test_histories_are_as_long_as_the_log_wants(custom, kept):
     assert len(hub.get_scalar('val/time').data[0]) == 2000
 
 
-def _train(steps, prepare):
-    """Train the benchmark's tiny model, with hooks as on an accelerator; (logged, reads)."""
+class _Tiny(BaseModel):
+    """Seven losses, as many as a student with three branches and a head may have."""
+
+    def __init__(self, data_preprocessor):
+        super().__init__(data_preprocessor)
+        self.linear = nn.Linear(3, 7)
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        out = self.linear(inputs.mean((2, 3))).sigmoid().mean(0)
+        return {f'loss_{index}': term for index, term in enumerate(out.unbind())}
+
+
+_numbers = itertools.count()  # of runs, which mmengine knows by name
+
+
+class _Prepare(Hook):
+    priority = 'LOWEST'
+
+    def __init__(self, prepare):
+        self.before_train = prepare
+
+
+def _train(folder, steps, prepare):
+    """Train a tiny model on digits, with hooks as on an accelerator; (logged, reads)."""
     logged, reads = [], []
 
     def prepared(runner):
@@ -129,7 +174,7 @@ def _train(steps, prepare):
         run_iter, add_scalars = runner.train_loop.run_iter, runner.visualizer.add_scalars
 
         def one_step(*args):
-            with benchmark['HostReads']() as mode:
+            with HostReads() as mode:
                 run_iter(*args)
             if mode.count:
                 reads.append(runner.iter)
@@ -142,12 +187,32 @@ def _train(steps, prepare):
         runner.visualizer.add_scalars = log
         prepare(runner)
 
-    benchmark['train'](CONFIG, steps, prepared)
+    config = load_config(CONFIG)
+    loader = config.train_dataloader
+    config.work_dir = str(folder)
+    config.model = dict(type='_Tiny', data_preprocessor=dict(type='mmpretrain.ClsDataPreprocessor'))
+    for part in ('cfg', 'dataloader', 'evaluator'):
+        config[f'val_{part}'] = config[f'test_{part}'] = None
+    config.train_dataloader = dict(
+        dataset=dict(type='RepeatDataset', times=-(-steps * 4 // 200), dataset=loader.dataset),
+        sampler=loader.sampler,
+        collate_fn=dict(type='default_collate'),
+        batch_size=4,
+        num_workers=0,
+    )
+    config.train_cfg = dict(by_epoch=True, max_epochs=1)
+    config.custom_hooks = [h for h in config.custom_hooks if h.type != 'SetupCheckHook']
+    config.experiment_name = f'message-hub-{next(_numbers)}'
+    config.log_level = 'WARNING'
+    runner = DistillationRunner.from_cfg(config)
+    runner.register_hook(_Prepare(prepared))
+    runner.train()
     return logged, reads
 
 
-def test_no_step_waits_between_lines_of_the_log(monkeypatch):
+def test_no_step_waits_between_lines_of_the_log(monkeypatch, tmp_path):
     """Which say what they say with mmengine's message hub, and after a resume."""
+    MODELS.register_module(module=_Tiny, force=True)
     checkpoints = []
 
     def save_at_60(runner):
@@ -160,7 +225,7 @@ def test_no_step_waits_between_lines_of_the_log(monkeypatch):
 
         runner.train_loop.run_iter = one_step
 
-    logged, reads = _train(150, save_at_60)
+    logged, reads = _train(tmp_path, 150, save_at_60)
     assert reads == [1, 50, 100, 150]
     assert [entry['iter'] for entry in logged] == [50, 100, 150]
     assert {'lr', 'loss', 'loss_0'} < logged[0].keys()
@@ -178,10 +243,10 @@ def test_no_step_waits_between_lines_of_the_log(monkeypatch):
 
         runner.train_loop.run_iter = one_step
 
-    assert _train(150, forget_before_61) == (logged, reads)
+    assert _train(tmp_path, 150, forget_before_61) == (logged, reads)
 
     monkeypatch.setattr(DistillationRunner, 'build_message_hub', Runner.build_message_hub)
-    of_mmengine, reads = _train(150, lambda runner: None)
+    of_mmengine, reads = _train(tmp_path, 150, lambda runner: None)
     assert of_mmengine == logged
     assert reads == list(range(1, 151))
 
@@ -199,7 +264,7 @@ def test_figures_beside_the_bar_are_read_at_its_interval():
     )
     for step in range(10):
         hub.update_scalars({'train/loss': torch.tensor(float(step)), 'train/loss_cls': 2.0})
-        with benchmark['HostReads']() as reads:
+        with HostReads() as reads:
             hook.after_train_iter(runner, step)
         assert reads.count == (step in (4, 9))
         runner.iter += 1

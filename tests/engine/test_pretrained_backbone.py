@@ -88,8 +88,8 @@ def prepared(path, **overrides):
 
 
 @pytest.mark.parametrize(
-    'name, network', [('baseline', None), ('teacher', None), ('offline', None), ('online', None)]
-    + [('online', 1)],
+    'name, network',
+    [('baseline', None), ('teacher', None), ('offline', None), ('online', None)] + [('online', 1)],
 )
 def test_every_weight_lands(tmp_path, name, network):
     trained = save(tmp_path / 'trained.pth', models()[name])
@@ -353,7 +353,7 @@ def of(tmp_path, change):
     """The normalisation that is read from a checkpoint whose config was changed."""
     from hsakd.utils.checkpoint import read_checkpoint
     from hsakd.utils.config_text import parse_config
-    from hsakd.utils.normalisation import checkpoint_normalisation
+    from hsakd.utils.normalization import checkpoint_normalization
 
     pipeline = [dict(type='mmpretrain.PackInputs')]
     save(tmp_path / 'a.pth', models()['baseline'], False, pipeline, dataset='CIFAR10')
@@ -361,7 +361,7 @@ def of(tmp_path, change):
     cfg = parse_config(checkpoint['meta']['cfg'])
     change(cfg)
     checkpoint['meta']['cfg'] = cfg.pretty_text
-    return checkpoint_normalisation(checkpoint, None)
+    return checkpoint_normalization(checkpoint, None)
 
 
 def test_wrapped_data_set_in_memory(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mmengine.dataset import DefaultSampler, RepeatDataset
+from mmengine.dataset import ConcatDataset, DefaultSampler, RepeatDataset, pseudo_collate
 from mmpretrain.datasets import BaseDataset
 from mmpretrain.models import ClsDataPreprocessor
 from mmpretrain.registry import TRANSFORMS
@@ -19,13 +19,13 @@ from hsakd.datasets import FewShotSubset, ImageFolder
 from hsakd.engine import tensor_loader
 from hsakd.engine.runner import DistillationRunner
 from hsakd.engine.tensor_loader import TensorLoader
-from hsakd.engine.training_data import ResumableBatchSampler
+from hsakd.engine.training_data import ResumableBatchSampler, SeededItems
 from hsakd.models import DataPreprocessor
-from hsakd.models.networks.branched_classifier import class_labels
 from hsakd.registry import MODELS
-from hsakd.structures import BatchedLabels
+from hsakd.structures import BatchedLabels, class_labels, sample_indices
 from hsakd.utils.errors import ConfigError, DataError
 from tests.conftest import network_cfg, write_image_folder
+from tests.datasets.conftest import _no_garbage_collection  # noqa: F401  for this module too
 from tests.datasets.test_cifar import write_cifar100
 
 CROP = dict(type='mmpretrain.RandomCrop', crop_size=32, padding=4)
@@ -106,10 +106,10 @@ def test_every_choice_of_the_pipeline_is_as_likely():
 @pytest.mark.parametrize('prob', [0.0, 0.2, 1.0])
 def test_share_of_flips(prob):
     one = Made(1, [dict(FLIP, prob=prob), PACK])
-    upright = torch.from_numpy(one.get_data_info(0)['img']).permute(2, 0, 1)
+    unflipped = torch.from_numpy(one.get_data_info(0)['img']).permute(2, 0, 1)
     inputs = torch.cat([batch['inputs'] for batch in loader(RepeatDataset(one, 2000), 100)])
-    flipped = (inputs == upright.flip(2)).flatten(1).all(1)
-    assert (flipped | (inputs == upright).flatten(1).all(1)).all()
+    flipped = (inputs == unflipped.flip(2)).flatten(1).all(1)
+    assert (flipped | (inputs == unflipped).flatten(1).all(1)).all()
     assert flipped.float().mean() == pytest.approx(prob, abs=0.03)
 
 
@@ -206,12 +206,75 @@ def test_augmentation_does_not_depend_on_the_number_of_processes(world_size, mon
     assert_same(together, shared)
 
 
-def test_few_shot_subset():
-    subset = FewShotSubset(Made(40, [PACK]), fraction=0.25)
-    images = torch.cat([images for images, _ in contents(loader(subset, 4))])
-    chosen = [subset.get_data_info(i)['img'] for i in range(len(subset))]
-    chosen = {image.transpose(2, 0, 1).tobytes() for image in chosen}
-    assert len(images) == 10 and {image.numpy().tobytes() for image in images} == chosen
+def from_workers(dataset, batch_size=8, seed=0, start=(0, 0)):
+    """What torch's loader makes of the same places, through the preprocessor."""
+    batches = ResumableBatchSampler(DefaultSampler(dataset, True, seed), batch_size)
+    batches.start_at(*start)
+    items = SeededItems(dataset, seed)
+    for batch in batches:
+        yield DataPreprocessor()(pseudo_collate(items(batch)))
+
+
+def first_pixels(batches):
+    """By position of an image, its pixels; each image comes once."""
+    found = {}
+    for batch in batches:
+        indices = sample_indices(batch['data_samples'])
+        assert indices.dtype == torch.int64 and len(indices) == len(batch['inputs'])
+        assert indices.tolist() == [sample.sample_idx for sample in batch['data_samples']]
+        for index, image in zip(indices.tolist(), batch['inputs'], strict=True):
+            assert index not in found
+            found[index] = image.float().flatten().tolist()
+    return found
+
+
+@pytest.mark.parametrize('wrap', ['plain', 'few-shot', 'repeated'])
+def test_positions_of_images_are_those_in_the_data_set_from_both_loaders(wrap):
+    dataset = Made(30, [PACK])
+    if wrap == 'few-shot':
+        dataset = FewShotSubset(dataset, fraction=0.5)
+    count = len(dataset)
+    expected = {i: dataset[i]['inputs'].float().flatten().tolist() for i in range(count)}
+    if wrap == 'repeated':
+        dataset = RepeatDataset(dataset, 2)
+        for loaded in (loader(dataset, 1), from_workers(dataset, 1)):
+            found = [sample_indices(batch['data_samples']).item() for batch in loaded]
+            assert sorted(found) == sorted(2 * [*range(count)])
+        return
+    in_memory = loader(dataset)
+    in_memory.batch_sampler.start_at(1, 0)
+    assert first_pixels(in_memory) == first_pixels(from_workers(dataset)) == expected
+    # After a resume in the middle of an epoch, the positions that are left.
+    in_memory.batch_sampler.start_at(2, 1)
+    rest = first_pixels(in_memory)
+    assert len(rest) == count - 8 and rest.items() <= expected.items()
+    assert rest == first_pixels(from_workers(dataset, start=(2, 1)))
+
+
+def test_positions_in_several_processes(monkeypatch):
+    dataset, found = Made(24, [PACK]), []
+    expected = {i: dataset[i]['inputs'].float().flatten().tolist() for i in range(24)}
+    for rank in range(3):
+        for module in ('engine.tensor_loader', 'engine.training_data'):
+            monkeypatch.setattr(f'hsakd.{module}.get_dist_info', lambda rank=rank: (rank, 3))
+        monkeypatch.setattr('mmengine.dataset.sampler.get_dist_info', lambda rank=rank: (rank, 3))
+        of_rank = first_pixels(loader(dataset, 4))
+        assert of_rank == first_pixels(from_workers(dataset, 4))
+        found += of_rank.items()
+    assert len(found) == 24 and dict(found) == expected
+
+
+def test_positions_in_data_sets_together():
+    joined = ConcatDataset([Made(number, [PACK]) for number in (5, 3, 4)])
+    batch = next(iter(ResumableBatchSampler(range(12), 12)))
+    samples = [item['data_samples'] for item in SeededItems(joined, 0)(batch)]
+    assert sample_indices(samples).tolist() == [*range(12)]
+
+
+def test_positions_that_a_pipeline_leaves_out():
+    samples = [Made(2, [dict(PACK, meta_keys=())])[0]['data_samples']]
+    with pytest.raises(ConfigError, match='train_dataloader.dataset.pipeline.*sample_idx'):
+        sample_indices(samples)
 
 
 def test_files_are_read_once(tmp_path):
@@ -229,34 +292,32 @@ def test_files_are_read_once(tmp_path):
 @pytest.mark.parametrize(
     'step, named',
     [
-        (dict(type='mmpretrain.RandomResizedCrop', scale=32), 'pipeline.0=RandomResizedCrop'),
-        (dict(FLIP, direction='vertical'), 'pipeline.0=RandomFlip'),
-        (dict(FLIP, prob=[0.1, 0.1], direction=['horizontal', 'vertical']), 'RandomFlip'),
-        (dict(CROP, pad_val=128), 'pipeline.0=RandomCrop'),
-        (dict(CROP, crop_size=64, pad_if_needed=True), 'pipeline.0=RandomCrop'),
-        (PACK, 'pipeline.0='),
+        (dict(type='mmpretrain.RandomResizedCrop', scale=32), '.0 .*RandomResizedCrop'),
+        (dict(FLIP, direction='vertical'), '.0 .*RandomFlip'),
+        (dict(FLIP, prob=[0.1, 0.1], direction=['horizontal', 'vertical']), '.0 .*RandomFlip'),
+        (dict(CROP, pad_val=128), '.0 .*RandomCrop'),
+        (dict(CROP, crop_size=64, pad_if_needed=True), '.0 .*RandomCrop'),
+        (PACK, '.0 '),
     ],
 )
 def test_other_steps_are_named(step, named):
-    words = f'{named}.* with in_memory=True: accepted are LoadImage.*in_memory=False'
-    with pytest.raises(ConfigError, match=words):
+    with pytest.raises(ConfigError, match=f'dataset.pipeline{named}'):
         loader(Made(4, [step, PACK]))
 
 
 def test_pipelines_and_data_sets_that_cannot_be_used():
     resize = dict(type='mmpretrain.Resize', scale=(16, 16))
-    with pytest.raises(ConfigError, match='pipeline.1=Resize'):
+    with pytest.raises(ConfigError, match='dataset.pipeline.1 .*Resize'):
         loader(Made(4, [CROP, resize, PACK]))
-    with pytest.raises(ConfigError, match='has no PackInputs'):
+    with pytest.raises(ConfigError, match='dataset.pipeline .*PackInputs'):
         loader(Made(4, [CROP]))
-    with pytest.raises(ConfigError, match='dataset.type=list with in_memory=True'):
+    with pytest.raises(ConfigError, match='dataset.type .*list'):
         loader([1, 2])
 
 
 @pytest.mark.parametrize('label', [10, -1])
 def test_label_beyond_the_classes(label):
-    words = rf'image 2: label \[{label}\] in train_dataloader.dataset; accepted are 0\.\.9'
-    with pytest.raises(DataError, match=words):
+    with pytest.raises(DataError, match=rf'image 2: .*0\.\.9.*\[{label}\]'):
         loader(Made(4, [PACK], labels=[0, 1, label, 3]))
 
 
@@ -264,7 +325,7 @@ def test_image_of_another_size_is_named(tmp_path):
     write_image_folder(tmp_path, classes='a')
     write_image_folder(tmp_path, classes='b', size=16)
     dataset = ImageFolder(str(tmp_path), pipeline=[dict(type='LoadImage'), PACK])
-    with pytest.raises(DataError, match=r'b/0.png: an image of shape \(3, 16, 16\).*3, 32, 32'):
+    with pytest.raises(DataError, match=r'b/0.png: .*3, 32, 32.*3, 16, 16'):
         loader(dataset)
 
 
@@ -272,14 +333,14 @@ def test_unreadable_image_is_named(tmp_path):
     write_image_folder(tmp_path)
     (tmp_path / 'dog/2.png').write_bytes(b'broken')
     dataset = ImageFolder(str(tmp_path), pipeline=[dict(type='LoadImage'), PACK])
-    with pytest.raises(DataError, match='dog/2.png: cannot be decoded'):
+    with pytest.raises(DataError, match='dog/2.png'):
         loader(dataset)
 
 
 def test_too_large_for_the_device(monkeypatch):
     monkeypatch.setattr(tensor_loader, '_free_memory', lambda device: 2**20)
     loader(Made(170, [PACK]))
-    with pytest.raises(ConfigError, match=r'171 images .* take 1 MiB, more than half of the 1 MiB'):
+    with pytest.raises(ConfigError, match='train_dataloader.in_memory: .* 171 '):
         loader(Made(171, [PACK]))
 
 
@@ -297,7 +358,7 @@ def test_only_for_training(tmp_path, in_process):
 
 
 def test_batched_labels_are_like_data_samples():
-    labels = BatchedLabels(torch.tensor([3, 0, 2]))
+    labels = BatchedLabels(torch.tensor([3, 0, 2]), torch.arange(3))
     samples = list(labels)
     assert len(labels) == 3 and labels[-1].gt_label.tolist() == [2]
     assert all(isinstance(sample, DataSample) for sample in samples)
@@ -305,6 +366,8 @@ def test_batched_labels_are_like_data_samples():
     samples[1].set_pred_label(4)
     assert labels[1].pred_label.item() == 4, 'what is written has to stay'
     assert labels.to('cpu') is labels
+    assert sample_indices(labels).tolist() == sample_indices(samples).tolist() == [0, 1, 2]
+    assert labels.to('meta').sample_idx.is_meta
     network = MODELS.build(network_cfg())
     inputs = torch.randn(3, 3, 16, 16)
     loss = network(inputs, labels, 'loss')['loss_cls']
@@ -326,8 +389,8 @@ def test_preprocessor_computes_what_mmpretrain_does(cfg, dtype):
     before, label = images.clone(), torch.tensor([3, 0, 2])
     found = []
     for kind, samples in (
-        (ClsDataPreprocessor, list(BatchedLabels(label))),
-        (DataPreprocessor, BatchedLabels(label)),
+        (ClsDataPreprocessor, list(BatchedLabels(label, torch.arange(3)))),
+        (DataPreprocessor, BatchedLabels(label, torch.arange(3))),
     ):
         np.random.seed(0)
         torch.manual_seed(0)

@@ -191,7 +191,7 @@ def test_branches_follow_the_rule(name: str) -> None:
     with torch.no_grad():
         network.eval()
         images = torch.randn(1, 3, size, size)
-        maps, outputs = run_stages(backbone, images)
+        maps, _, _, outputs = run_stages(backbone, images)
         torch.testing.assert_close(outputs[-1], backbone(images)[-1])
         last = getattr(branches[-1], f'stage{num_stages}')
         assert last(maps[-1]).shape == maps[-1].shape
@@ -238,7 +238,7 @@ def test_other_depths_and_archs(option: str, values: tuple, settings: dict) -> N
         backbone = MODELS.build(scoped({**settings, option: value})).to('meta')
         with torch.device('meta'):
             branches = AuxiliaryBranches(backbone)
-            maps, outputs = run_stages(backbone, torch.empty(2, 3, 64, 64))
+            maps, _, _, outputs = run_stages(backbone, torch.empty(2, 3, 64, 64))
         channels = outputs[-1].shape[1]
         assert [tuple(e.shape) for e in branches(maps)] == [(2, channels)] * len(maps)
 
@@ -264,7 +264,7 @@ def test_a_family_of_the_users() -> None:
     branches = AuxiliaryBranches(backbone)
     backbone.eval()
     images = torch.randn(1, 3, 32, 32)
-    maps, (last,) = run_stages(backbone, images)
+    maps, _, _, (last,) = run_stages(backbone, images)
     assert torch.equal(last, backbone(images)[-1])
     assert [[n for n, _ in branch.named_children()] for branch in branches] == [
         ['stage2', 'stage3', 'tail'],
@@ -283,7 +283,7 @@ def test_teacher_and_student_of_different_families() -> None:
 def test_stages_match_families_with_different_numbers_of_them() -> None:
     student = network_cfg(*FAMILIES['shufflenet-v2'][:2])
     teacher = network_cfg(*FAMILIES['resnet-18'][:2])
-    with pytest.raises(ConfigError, match='3 branches .* 4'):
+    with pytest.raises(ConfigError, match='branches.*3.*4'):
         MODELS.build(dict(type='HSAKDOffline', student=student, teacher=teacher))
     teacher['branches'] = dict(BRANCHES, stages=[1, 2, 3])
     train_one_step(student, teacher, 32)
@@ -371,30 +371,30 @@ def test_plain_convolutions_take_widths_and_strides_of_the_backbone() -> None:
 @pytest.mark.parametrize(
     'build, words',
     [
-        (lambda: AuxiliaryBranches(MODELS.build(dict(type='Pyramid'))), "type='ConvBranches'"),
-        (lambda: ConvBranches(MODELS.build(dict(type='Pyramid', out_indices=(2,)))), 'two or more'),
+        (lambda: AuxiliaryBranches(MODELS.build(dict(type='Pyramid'))), 'Pyramid'),
+        (lambda: ConvBranches(MODELS.build(dict(type='Pyramid', out_indices=(2,)))), 'Pyramid'),
         (lambda: ConvBranches(MODELS.build(dict(type='Pyramid')), stages=[3]), r'0\.\.2'),
         (
             lambda: AuxiliaryBranches(
                 MODELS.build(dict(type='mmpretrain.VGG', depth=11, num_classes=5))
             ),
-            'num_classes=5',
+            'num_classes.*5',
         ),
         (
             lambda: AuxiliaryBranches(MODELS.build(scoped(dict(CONVNEXT, out_indices=[1])))),
-            r'out_indices=\(1,\)',
+            r'out_indices.*\(1,\)',
         ),
         (
             lambda: AuxiliaryBranches(
                 MODELS.build(dict(type='mmpretrain.MobileNetV2', out_indices=(2, 6)))
             ),
-            r'out_indices=\(2, 6\).*end with 7',
+            r'out_indices.*7.*\(2, 6\)',
         ),
         (
             lambda: AuxiliaryBranches(
                 MODELS.build(dict(type='mmpretrain.RegNet', arch='regnetx_6.4gf'))
             ),
-            'one Bottleneck only',
+            'Bottleneck',
         ),
     ],
     ids=[

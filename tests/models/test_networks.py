@@ -88,12 +88,12 @@ def test_without_aggregation_the_head_predicts():
 
 @pytest.mark.parametrize('aggregate', ['head', [], [3], [-1], [0, 0], 1, [[0]]])
 def test_branches_to_aggregate_that_do_not_exist(aggregate):
-    with pytest.raises(ConfigError, match=r"aggregate=.*'all'.*\[0, 1, 2\]"):
+    with pytest.raises(ConfigError, match=r'aggregate.*\[0, 1, 2\]'):
         MODELS.build(network_cfg(aggregate=aggregate))
-    with pytest.raises(ConfigError, match='aggregate='):
+    with pytest.raises(ConfigError, match='aggregate'):
         MODELS.build(network_cfg(branches=False, aggregate='all'))
 
 
 def test_transforms_that_are_no_config():
-    with pytest.raises(ConfigError, match="transforms='Rotation'.*dict"):
+    with pytest.raises(ConfigError, match=r"transforms.*'Rotation'"):
         MODELS.build(network_cfg(transforms='Rotation'))

@@ -110,7 +110,7 @@ def test_combined_transforms_apply_both():
 
 
 def test_rotation_of_images_that_are_not_square_is_named():
-    with pytest.raises(ConfigError, match='4x6.*square'):
+    with pytest.raises(ConfigError, match='4x6'):
         Rotation()(torch.rand(1, 3, 4, 6))
     assert NoTransform()(torch.rand(1, 3, 4, 6)).shape == (1, 3, 4, 6)
 

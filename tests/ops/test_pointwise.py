@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from hsakd.ops import StridedPointwiseConv2d, takes_product
+from hsakd.ops import StridedPointwiseConv2d, supports_product
 
 
 @pytest.mark.parametrize('compiled', [False, True])
@@ -15,7 +15,7 @@ from hsakd.ops import StridedPointwiseConv2d, takes_product
 def test_outputs_and_gradients_are_those_of_torch(stride, bias, compiled):
     wanted = nn.Conv2d(5, 7, 1, stride, bias=bias).double()
     layer = copy.deepcopy(wanted)
-    assert takes_product(layer)
+    assert supports_product(layer)
     layer.__class__ = StridedPointwiseConv2d
     call = torch.compile(layer, dynamic=False) if compiled else layer
     results = []
@@ -44,4 +44,4 @@ def test_outputs_and_gradients_are_those_of_torch(stride, bias, compiled):
     ],
 )
 def test_other_layers_are_left_to_torch(layer):
-    assert not takes_product(layer)
+    assert not supports_product(layer)

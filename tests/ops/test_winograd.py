@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from hsakd.ops import FixedWinogradConv2d, FuseEpilogues, WinogradConv2d, takes_winograd
+from hsakd.ops import FrozenWinogradConv2d, FuseEpilogues, WinogradConv2d, supports_winograd
 from hsakd.ops import winograd as module
 from hsakd.utils.errors import ConfigError
 
@@ -42,8 +42,8 @@ def test_outputs_and_gradients_are_those_of_torch(
             x.to(memory_format=torch.channels_last),
             layer.to(memory_format=torch.channels_last),
         )
-    assert takes_winograd(layer)
-    fixed = FixedWinogradConv2d(layer)
+    assert supports_winograd(layer)
+    fixed = FrozenWinogradConv2d(layer)
     layer.__class__ = WinogradConv2d
     x_exact = x.double().requires_grad_()
     x.requires_grad_()
@@ -65,20 +65,20 @@ def test_outputs_and_gradients_are_those_of_torch(
 @pytest.mark.parametrize('residual', [False, True])
 def test_what_follows_is_computed_in_the_same_pass(residual, relu, stride):
     layer = nn.Conv2d(16, 32, 3, stride, padding=1)
-    fixed = FixedWinogradConv2d(layer)
+    fixed = FrozenWinogradConv2d(layer)
     x = torch.randn(2, 16, 11, 14)
     other = torch.randn(2, 32, 11, 14)[:, :, ::stride, ::stride] if residual else None
     wanted = layer.double()(x.double())
     wanted = wanted + other.double() if residual else wanted
     wanted = wanted.relu() if relu else wanted
-    found = torch.ops.hsakd.winograd_fixed(x, fixed.weights, fixed.bias, stride, other, relu)
+    found = torch.ops.hsakd.winograd_frozen(x, fixed.weights, fixed.bias, stride, other, relu)
     assert difference(found, wanted) < TOLERANCE
 
 
 def test_nan_is_not_hidden_by_the_relu():
-    fixed = FixedWinogradConv2d(nn.Conv2d(16, 16, 3, padding=1))
+    fixed = FrozenWinogradConv2d(nn.Conv2d(16, 16, 3, padding=1))
     x = torch.full((1, 16, 4, 4), float('nan'))
-    found = torch.ops.hsakd.winograd_fixed(x, fixed.weights, fixed.bias, 1, None, True)
+    found = torch.ops.hsakd.winograd_frozen(x, fixed.weights, fixed.bias, 1, None, True)
     assert found.isnan().all()
 
 
@@ -91,7 +91,7 @@ def test_other_types_and_channels_are_refused_or_left_to_torch():
         (torch.randn(2, 20, 4, 4), torch.randn(24, 20, 3, 3), 1),
         (x, weight, 3),
     ):
-        with pytest.raises(ValueError, match='accepted are multiples of 16, a stride of 1 or 2, f'):
+        with pytest.raises(ValueError, match='multiples of 16'):
             torch.ops.hsakd.winograd(*args)
     layer = nn.Conv2d(16, 16, 3, padding=1)
     layer.__class__ = WinogradConv2d
@@ -99,25 +99,25 @@ def test_other_types_and_channels_are_refused_or_left_to_torch():
 
 
 def test_tensors_that_do_not_fit_are_refused():
-    ops, fixed = torch.ops.hsakd, FixedWinogradConv2d(nn.Conv2d(16, 32, 3, padding=1))
+    ops, fixed = torch.ops.hsakd, FrozenWinogradConv2d(nn.Conv2d(16, 32, 3, padding=1))
     x, weight = torch.randn(2, 48, 4, 4), torch.randn(32, 16, 3, 3)
     fit = torch.randn(2, 16, 4, 4)
     for call in (
         lambda: ops.winograd(x, weight, 1),
-        lambda: ops.winograd_fixed(x, fixed.weights, fixed.bias, 1, None, False),
-        lambda: ops.winograd_fixed(fit, fixed.weights, fixed.bias, 2, None, False),
-        lambda: ops.winograd_fixed(fit, fixed.weights, fixed.bias[:16], 1, None, False),
-        lambda: ops.winograd_fixed(fit, fixed.weights, None, 1, torch.randn(1, 32, 1, 1), False),
+        lambda: ops.winograd_frozen(x, fixed.weights, fixed.bias, 1, None, False),
+        lambda: ops.winograd_frozen(fit, fixed.weights, fixed.bias, 2, None, False),
+        lambda: ops.winograd_frozen(fit, fixed.weights, fixed.bias[:16], 1, None, False),
+        lambda: ops.winograd_frozen(fit, fixed.weights, None, 1, torch.randn(1, 32, 1, 1), False),
         lambda: ops.winograd_gradient(torch.randn(2, 32, 4, 4), weight, 2, 4, 4),
         lambda: ops.winograd_weight_gradient(fit, torch.randn(2, 32, 2, 2), 1),
     ):
-        with pytest.raises(ValueError, match='a tensor of .*; accepted is '):
+        with pytest.raises(ValueError, match='a tensor of'):
             call()
 
 
 def test_fixed_weights_in_another_order_of_memory():
     layer = nn.Conv2d(16, 32, 3, padding=1)
-    fixed = FixedWinogradConv2d(layer).to(memory_format=torch.channels_last)
+    fixed = FrozenWinogradConv2d(layer).to(memory_format=torch.channels_last)
     x = torch.randn(2, 16, 5, 5)
     assert difference(fixed(x), layer.double()(x.double())) < TOLERANCE
 
@@ -130,9 +130,9 @@ def test_operators_are_what_a_compiler_takes_them_for(stride):
     x, weight = x.detach(), weight.detach()
     torch.library.opcheck(torch.ops.hsakd.winograd_gradient, (gradient, weight, stride, 5, 6))
     torch.library.opcheck(torch.ops.hsakd.winograd_weight_gradient, (x, gradient, stride))
-    fixed = FixedWinogradConv2d(nn.Conv2d(16, 32, 3, stride, padding=1))
+    fixed = FrozenWinogradConv2d(nn.Conv2d(16, 32, 3, stride, padding=1))
     args = (x, fixed.weights, fixed.bias, stride, gradient, True)
-    torch.library.opcheck(torch.ops.hsakd.winograd_fixed, args)
+    torch.library.opcheck(torch.ops.hsakd.winograd_frozen, args)
 
 
 @pytest.mark.parametrize('stride', [1, 2])
@@ -162,7 +162,7 @@ def test_two_runs_give_the_same_bits(stride):
     ],
 )
 def test_other_layers_are_left_to_torch(layer):
-    assert not takes_winograd(layer)
+    assert not supports_winograd(layer)
 
 
 class Block(nn.Module):
@@ -171,7 +171,7 @@ class Block(nn.Module):
     def __init__(self):
         super().__init__()
         self.one, self.two = (
-            FixedWinogradConv2d(nn.Conv2d(16, 16, 3, padding=1)) for _ in range(2)
+            FrozenWinogradConv2d(nn.Conv2d(16, 16, 3, padding=1)) for _ in range(2)
         )
 
     def forward(self, x):
@@ -197,7 +197,7 @@ def test_compiled_block_has_additions_and_relus_in_its_convolutions():
         compiled = torch.compile(block, options=dict(post_grad_custom_pre_pass=Recorded()))
         for found, wanted in zip(compiled(x), block(x), strict=True):
             torch.testing.assert_close(found, wanted)
-    convs = [n for n in seen if n.target is torch.ops.hsakd.winograd_fixed.default]
+    convs = [n for n in seen if n.target is torch.ops.hsakd.winograd_frozen.default]
     assert [(n.args[4] is not None, n.args[5]) for n in convs] == [
         (False, True),
         (True, True),
@@ -210,12 +210,12 @@ def test_what_a_convolution_has_taken_in_stays_when_more_follows():
     class Fused(nn.Module):
         def __init__(self):
             super().__init__()
-            self.conv = FixedWinogradConv2d(nn.Conv2d(16, 16, 3, padding=1))
+            self.conv = FrozenWinogradConv2d(nn.Conv2d(16, 16, 3, padding=1))
 
         def forward(self, x):
             args = x, self.conv.weights, self.conv.bias, 1
-            one = torch.ops.hsakd.winograd_fixed(*args, None, True) + x
-            return (torch.ops.hsakd.winograd_fixed(*args, one, False) + x).relu()
+            one = torch.ops.hsakd.winograd_frozen(*args, None, True) + x
+            return (torch.ops.hsakd.winograd_frozen(*args, one, False) + x).relu()
 
     module, x = Fused(), torch.randn(2, 16, 8, 8)
     with torch.no_grad():
@@ -229,7 +229,7 @@ def test_a_machine_that_cannot_compile_is_told_so(compiler, monkeypatch, tmp_pat
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
     module.library.cache_clear()
     try:
-        with pytest.raises(ConfigError, match=f'needs a C.. compiler.*{compiler}'):
+        with pytest.raises(ConfigError, match=f'fast.*{compiler}'):
             module.library()
         assert not list(tmp_path.rglob('*.so'))
     finally:

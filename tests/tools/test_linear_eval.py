@@ -58,24 +58,26 @@ def test_from_a_published_student_to_accuracy_on_stl10(tmp_path, student, tool, 
     tool('model_converters/publish_student')([str(student[0]), str(tmp_path / 'resnet20')])
     (published,) = tmp_path.glob('resnet20-*.pth')
     write_stl10(tmp_path / 'data', train=40, test=20)
-    given = options(published, tmp_path / 'data', 'train_cfg.max_epochs=10')
+    given = options(
+        published, tmp_path / 'data', 'train_cfg.max_epochs=2', 'train_cfg.val_interval=2'
+    )
     result = run_tool('tools/train.py', STL10, '--work-dir', tmp_path / 'work', *given)
     assert result.returncode == 0, result.stderr
 
     validation = scalars(tmp_path / 'work')[-1]
-    assert validation['step'] == 10
+    assert validation['step'] == 2
     assert 0 <= validation['accuracy/top1'] <= validation['accuracy/top5'] <= 100
-    trained = backbone(tmp_path / 'work' / 'epoch_10.pth')
+    trained = backbone(tmp_path / 'work' / 'epoch_2.pth')
     assert trained.keys() == student[1].keys()
     assert all(torch.equal(value, student[1][name]) for name, value in trained.items())
 
     # It is a checkpoint like any other.
-    classifier = load_classifier(tmp_path / 'work' / 'epoch_10.pth')
+    classifier = load_classifier(tmp_path / 'work' / 'epoch_2.pth')
     assert classifier._dataset_meta['classes'] == CLASSES
     given[given.index(f'model.backbone_ckpt={published}')] = 'model.backbone_ckpt=None'
     metrics = tmp_path / 'metrics.json'
     status, stderr = in_process(
-        'tools/test.py', ROOT / STL10, tmp_path / 'work' / 'epoch_10.pth',
+        'tools/test.py', ROOT / STL10, tmp_path / 'work' / 'epoch_2.pth',
         '--work-dir', tmp_path / 'test', '--out', metrics, '--out-item', 'metrics', *given,
     )  # fmt: skip
     assert status == 0, stderr
@@ -91,12 +93,13 @@ def test_a_training_checkpoint_on_tiny_imagenet(tmp_path, student, in_process):
         *options(student[0], tmp_path / 'data', *three),
     )  # fmt: skip
     assert status == 0, stderr
-    # The classes have colours of their own, except for the grey image of each.
+    # The classes have colors of their own, except for the gray image of each.
     assert scalars(tmp_path / 'work')[-1]['accuracy/top1'] > 60
     checkpoint = torch.load(tmp_path / 'work' / 'epoch_20.pth', weights_only=False)
     assert tuple(checkpoint['meta']['dataset_meta']['classes']) == WNIDS
 
 
+@pytest.mark.slow
 def test_two_processes_do_not_train_on_random_features(tmp_path):
     write_stl10(tmp_path / 'data')
     command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2']
@@ -107,19 +110,15 @@ def test_two_processes_do_not_train_on_random_features(tmp_path):
         env={**os.environ, 'OMP_NUM_THREADS': '1'},
     )  # fmt: skip
     assert result.returncode != 0
-    assert 'error: model.backbone_ckpt is None' in result.stderr
+    assert 'error: model.backbone_ckpt' in result.stderr
     assert not list((tmp_path / 'work').glob('*.pth'))
 
 
 @pytest.mark.parametrize(
-    'checkpoint, words',
-    [
-        ('None', 'error: model.backbone_ckpt is None'),
-        ('gone.pth', "error: model.backbone_ckpt='gone.pth': no such file"),
-        ('other.pth', "error: model.backbone_ckpt='other.pth' does not fit"),
-    ],
+    'checkpoint, named',
+    [('None', 'None'), ('gone.pth', 'gone.pth'), ('other.pth', "'other.pth'")],
 )
-def test_bad_checkpoint(tmp_path, monkeypatch, in_process, checkpoint, words):
+def test_bad_checkpoint(tmp_path, monkeypatch, in_process, checkpoint, named):
     write_stl10(tmp_path / 'data')
     other = Config.fromfile(ROOT / STUDENT).model.teacher
     torch.save(dict(state_dict=MODELS.build(other).state_dict()), tmp_path / 'other.pth')
@@ -129,5 +128,5 @@ def test_bad_checkpoint(tmp_path, monkeypatch, in_process, checkpoint, words):
         *options(checkpoint, tmp_path / 'data'),
     )  # fmt: skip
     assert status == 1
-    assert words in stderr and 'Traceback' not in stderr
+    assert 'error: model.backbone_ckpt' in stderr and named in stderr and 'Traceback' not in stderr
     assert not list((tmp_path / 'work').glob('*.pth'))

@@ -84,7 +84,7 @@ def test_best_without_a_validation_is_refused(work_dir, tmp_path, in_process):
         f'tools/{PUBLISH}.py', tmp_path / 'epoch_2.pth', f'{tmp_path}/x', '--network', 'best'
     )
     assert status == 1
-    assert '--network best: no validation' in error and '--network N' in error
+    assert '--network best' in error
     assert not list(tmp_path.glob('x-*'))
 
 
@@ -92,7 +92,7 @@ def test_number_that_is_no_network_is_refused(work_dir, tmp_path, in_process):
     status, error = in_process(
         f'tools/{PUBLISH}.py', work_dir / 'epoch_2.pth', f'{tmp_path}/x', '--network', '2'
     )
-    assert status == 1 and 'accepted are 0..1' in error
+    assert status == 1 and 'network' in error and '0..1' in error
 
 
 def test_checkpoint_of_one_network_is_not_tested_as_two(work_dir, tmp_path, in_process):

@@ -310,9 +310,7 @@ def write_bomb(path: Path, width: int, height: int) -> None:
 @pytest.mark.parametrize('width, height', [(10_000, 9_000), (50_000, 50_000)])
 def test_images_with_too_many_pixels_are_not_decoded(width, height, tmp_path):
     write_bomb(tmp_path / 'bomb.png', width, height)
-    with pytest.raises(
-        DataError, match=f'bomb.png: not decoded.*{width * height:,} pixels; .* 89,478,485'
-    ):
+    with pytest.raises(DataError, match=f'bomb.png: .*89,478,485.*max_pixels.*{width * height:,}'):
         LoadImage().transform(dict(img_path=str(tmp_path / 'bomb.png')))
 
 
@@ -320,7 +318,7 @@ def test_the_limit_of_pixels_can_be_set(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 1000)
     Image.new('RGB', (100, 100)).save(tmp_path / 'image.png')
     results = dict(img_path=str(tmp_path / 'image.png'))
-    with pytest.raises(DataError, match='10,000 pixels; accepted are 9,999'):
+    with pytest.raises(DataError, match='image.png: .*9,999.*10,000'):
         LoadImage(max_pixels=9_999).transform(dict(results))
     assert LoadImage(max_pixels=10_000).transform(results)['img'].shape == (100, 100, 3)
 
@@ -341,12 +339,12 @@ def test_a_detector_decodes_no_such_image_either(tmp_path):
     assert 'img' in dataset[0]
     path = Path(dataset.get_data_info(0)['img_path'])
     write_bomb(path, 10_000, 10_000)
-    with pytest.raises(DataError, match=f'{path.name}: not decoded.*100,000,000 pixels'):
+    with pytest.raises(DataError, match=f'{path.name}: .*100,000,000'):
         dataset[0]
     with Image.open(dataset.get_data_info(1)['img_path']) as image:
         pixels = image.width * image.height
     small = VOCDataset(**options, max_pixels=pixels - 1)
-    with pytest.raises(DataError, match=f'{pixels:,} pixels; accepted are {pixels - 1:,}'):
+    with pytest.raises(DataError, match=f'{pixels - 1:,} .*{pixels:,}'):
         small[1]
 
 
@@ -357,7 +355,7 @@ def test_predict_names_and_skips_such_images(evil, in_process):
     command = ['tools/predict.py', folder, '--model', checkpoint, '--out', evil.parent / 'out']
     status, messages = in_process(*command)
     assert status == 1
-    assert re.fullmatch(r'error: .*bomb.png: not decoded.*100,000,000 pixels.*\n', messages)
+    assert re.fullmatch(r'error: .*bomb.png: .*100,000,000.*\n', messages)
     status, messages = in_process(*command, '--skip-bad-images')
     assert status == 0, messages
     assert 'skipped, cannot be decoded: ' in messages and 'bomb.png' in messages

@@ -1,10 +1,7 @@
 """torchvision's operators behind mmcv's, where mmcv has no compiled ones."""
 
-import importlib.util
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,26 +12,12 @@ from hypothesis import strategies as st
 from hsakd.utils import mmcv_ext
 from tests.conftest import ROOT
 
-TOOL = 'tools/benchmarks/mmcv_operators.py'
-COMPILED = os.environ.get('HSAKD_COMPILED_MMCV')
-needs_compiled = pytest.mark.skipif(
-    not COMPILED, reason=f'HSAKD_COMPILED_MMCV names no folder with mmcv/_ext*.so, see {TOOL}'
-)
-
 
 @pytest.fixture(scope='module')
 def ops():
     import mmcv.ops
 
     return mmcv.ops
-
-
-@pytest.fixture(scope='module')
-def benchmark_tool():
-    spec = importlib.util.spec_from_file_location('mmcv_operators', ROOT / TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def greedy_nms(boxes: np.ndarray, scores: np.ndarray, threshold: float, offset: int) -> list[int]:
@@ -59,9 +42,7 @@ def greedy_nms(boxes: np.ndarray, scores: np.ndarray, threshold: float, offset: 
 def detections(draw):
     """Boxes on a coarse grid, so that many are equal, touch or have no area; scores with ties."""
     size = draw(st.integers(0, 12))
-    corners = draw(
-        st.lists(st.tuples(*[st.integers(0, 6)] * 4), min_size=size, max_size=size)
-    )
+    corners = draw(st.lists(st.tuples(*[st.integers(0, 6)] * 4), min_size=size, max_size=size))
     boxes = np.array(corners, np.float64).reshape(-1, 2, 2)
     boxes.sort(axis=1)
     scores = draw(st.lists(st.sampled_from([0.1, 0.5, 0.9]), min_size=size, max_size=size))
@@ -218,47 +199,3 @@ def test_mmdets_faster_rcnn_learns_and_predicts(ops):
     assert torch.isfinite(total) and model.backbone.layer2[0].conv1.weight.grad.any()
     found = model.eval()(inputs, [sample], mode='predict')[0].pred_instances
     assert found.bboxes.shape == (len(found.scores), 4)
-
-
-@needs_compiled
-def test_results_are_those_of_compiled_operators(benchmark_tool):
-    cpu = torch.device('cpu')
-    operators = dict(
-        torchvision=mmcv_ext, compiled=benchmark_tool.load_compiled(Path(COMPILED), cpu)
-    )
-    for row in benchmark_tool.compare_nms(operators, cpu, draws=4):
-        assert row['other_order'] == row['other_boxes'] == 0, row
-    for row in benchmark_tool.compare_roi_align(operators, cpu, draws=2):
-        assert row['result_difference'] <= 1e-6 * row['largest_result'], row
-        assert row['gradient_difference'] <= 1e-6 * row['largest_gradient'], row
-
-
-def test_benchmark_times_in_turns(benchmark_tool, ops):
-    # with torchvision's on both sides, of which one is told by what it was asked
-    asked = []
-
-    class Other:
-        def nms(self, *args, **kwargs):
-            asked.append(len(args[0]))
-            return mmcv_ext.nms(*args, **kwargs)
-
-    operators = dict(torchvision=mmcv_ext, compiled=Other())
-    cpu = torch.device('cpu')
-    run = benchmark_tool.single_operators((64, 64), cpu)['nms']
-    seconds = benchmark_tool.time_in_turns(operators, run, lambda round_: None, 3, cpu)
-    assert asked == [2000] * (3 + benchmark_tool.WARM_UP)
-    assert [len(s) for s in seconds.values()] == [3, 3] and min(map(min, seconds.values())) > 0
-    figures = benchmark_tool.summarise(dict(torchvision=[0.2, 0.1, 0.4], compiled=[0.1, 0.2, 0.1]))
-    assert figures['quartiles_ms']['torchvision'] == pytest.approx([150, 200, 300])
-    assert figures['ratio_of_medians'] == pytest.approx(2)
-    assert figures['ratios_of_pairs'] == pytest.approx([1.25, 2, 3])
-
-
-def test_benchmark_without_compiled_operators_says_how_to_build_them(in_process, tmp_path):
-    (tmp_path / 'mmcv').mkdir()
-    status, error = in_process(TOOL, '--compiled', tmp_path)
-    assert status == 1 and error.startswith('error: --compiled: no mmcv/_ext*.so in ')
-    assert f'pip install --no-build-isolation --no-deps --target {tmp_path} onedl-mmcv' in error
-    (tmp_path / 'mmcv/_ext.cpython-311.so').write_bytes(b'no library')
-    status, error = in_process(TOOL, '--compiled', tmp_path)
-    assert status == 1 and 'does not work on cpu' in error and error.count('\n') == 1

@@ -1,216 +1,130 @@
 #!/usr/bin/env python
-"""Images a second of training data, on data that it makes: from the disk to normalised batches.
+"""Images a second of training data, on data that it makes: from the disk to normalized batches.
 
 Images of CIFAR's size, image by image and in memory; and JPEGs of ImageNet's, decoded in workers,
-and cropped, resized, flipped and normalised there, or in part or all on the device. The variants
+and cropped, resized, flipped and normalized there, or in part or all on the device. The variants
 take turns in this one process.
 """
 
 import argparse
-import json
-import pickle
-import statistics
 import sys
-import tempfile
-import time
-from collections.abc import Iterator
-from copy import deepcopy
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
-import torch
-from mmengine.config import Config
-from mmengine.logging import MMLogger
-from mmengine.registry import DefaultScope
-from PIL import Image
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+import torch  # noqa: E402
+from mmengine.config import Config  # noqa: E402
+from timing import (  # noqa: E402
+    add_common_options,
+    endless,
+    interleaved,
+    make_cifar,
+    make_imagenet,
+    quartiles,
+    run_benchmark,
+    training_runner,
+)
+from torchvision.transforms import v2  # noqa: E402
 
-from hsakd.utils.cli import check_out_file, positive_number, run_tool  # noqa: E402
+from hsakd.utils.cli import run_tool  # noqa: E402
+from hsakd.utils.networks import unwrap  # noqa: E402
 
-DATASETS = Path(__file__).resolve().parents[2] / 'configs/_base_/datasets'
-CIFAR_IMAGES, JPEGS = 50_000, 64
+CIFAR = str(ROOT / 'configs/baseline/resnet20_1xb64-240e_cifar100.py')
+IMAGENET = str(ROOT / 'configs/baseline/resnet18_8xb32-100e_imagenet.py')
+BATCH = 64
+IMAGES = {'cifar': 50_000, 'imagenet': 64}
+UNTIMED = 8  # batches, more than workers have ready since the last turn
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    add = parser.add_argument
-    add('--workers', type=positive_number, default=2, metavar='W', help='of loaders with some (2)')
-    add('--rounds', type=positive_number, default=9, metavar='N', help='turns of each variant (9)')
-    add('--seconds', type=float, default=1.0, metavar='S', help='of each turn, at least (1)')
-    add('--device', default='cpu', help='cpu (default) or cuda')
-    add('--out', type=Path, metavar='FILE.json', help='all figures')
-    add('--force', action='store_true', help='replace the file')
+    parser.add_argument(
+        '--seconds', type=float, default=1.0, metavar='S', help='of each turn, at least (1)'
+    )
+    add_common_options(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     """Make data, time, report."""
     args = parse_args()
-    check_out_file(args.out, args.force)
-    import hsakd.models  # noqa: F401  registers hsakd's types
-    from hsakd.utils.device import find_device
-    from hsakd.utils.files import write_files
 
-    device = find_device(args.device)
-    MMLogger.get_instance('data', log_level='ERROR')
-    rates = {}
-    with DefaultScope.overwrite_default_scope('hsakd'), tempfile.TemporaryDirectory() as folder:
-        for make in (cifar, imagenet):
-            variants = make(Path(folder), args.workers, device)
-            rates |= time_in_turns(variants, args.rounds, args.seconds, device)
-            del variants  # ends the workers
-    report = dict(
-        {key: value for key, value in vars(args).items() if key not in ('out', 'force')},
-        torch=torch.__version__,
-        threads=torch.get_num_threads(),
-        images_per_second=rates,
-    )
-    print_report(report)
-    if args.out:
-        write_files({args.out: json.dumps(report, indent=2).encode() + b'\n'}, args.force)
-        print(args.out)
+    def measure(folder: Path) -> Iterator[tuple]:
+        for images, variants in (('CIFAR', cifar), ('ImageNet', imagenet)):
+            batches = variants(folder, args.workers or 2, args.cfg_options)
+            steps = {name: lambda b=b: next(b) for name, b in batches.items()}
+            seconds = interleaved(steps, args.steps, args.seconds, UNTIMED)
+            for name, of_rounds in seconds.items():
+                yield images, name, quartiles(BATCH / s for s in of_rounds)
+
+    run_benchmark(args, measure, ('images', 'loading', 'images/s'))
 
 
-def cifar(folder: Path, workers: int, device: torch.device) -> dict[str, Iterator[int]]:
-    """Ways to CIFAR-100's batches, on an archive of noise in its format."""
-    from hsakd.engine.tensor_loader import TensorLoader
+def cifar(folder: Path, workers: int, options: dict) -> dict[str, Iterator[dict]]:
+    """Ways to CIFAR-100's batches."""
+    make_cifar(folder, IMAGES['cifar'])
 
-    rng = np.random.default_rng(0)
-    archive = folder / 'cifar-100-python'
-    archive.mkdir()
-    content = dict(
-        fine_labels=rng.integers(0, 100, CIFAR_IMAGES).tolist(),
-        data=rng.integers(0, 256, (CIFAR_IMAGES, 3072), dtype=np.uint8),
-    )
-    (archive / 'train').write_bytes(pickle.dumps(content, protocol=2))
+    def batches(workers: int, in_memory: bool) -> Iterator[dict]:
+        def change(config: Config) -> None:
+            config.train_dataloader.in_memory = in_memory
 
-    config = Config.fromfile(DATASETS / 'cifar100.py')
-    config.train_dataloader.dataset.data_root = str(folder)
-    by_image = {
-        f'CIFAR, image by image, {number} workers': batches(config, number, device)
-        for number in (0, workers)
-    }
-    loader = build(config, 0)
-    in_memory = TensorLoader(loader.dataset, loader.batch_sampler, 0, device)
-    return by_image | {'CIFAR, in memory': preprocessed(in_memory, config, device)}
+        return normalized(CIFAR, folder, workers, options, change)
+
+    found = {f'image by image, {w} workers': batches(w, False) for w in (0, workers)}
+    return found | {'in memory': batches(0, True)}
 
 
-def imagenet(folder: Path, workers: int, device: torch.device) -> dict[str, Iterator[int]]:
-    """Ways to ImageNet's batches, on JPEGs of 500x375 with about as much detail."""
-    rng = np.random.default_rng(0)
-    for label in ('n01440764', 'n01443537'):
-        (folder / 'train' / label).mkdir(parents=True)
-        for index in range(JPEGS // 2):
-            coarse = rng.integers(0, 256, (75, 100, 3), dtype=np.uint8)
-            image = Image.fromarray(coarse).resize((500, 375), Image.Resampling.BICUBIC)
-            image.save(folder / 'train' / label / f'{index}.JPEG', quality=90)
-    config = Config.fromfile(DATASETS / 'imagenet.py')
-    dataset = config.train_dataloader.dataset
-    dataset.update(type='ImageFolder', data_root=str(folder / 'train'))
-    dataset.pop('split')
+def imagenet(folder: Path, workers: int, options: dict) -> dict[str, Iterator[dict]]:
+    """Ways to ImageNet's batches."""
+    make_imagenet(folder, IMAGES['imagenet'])
 
-    there = deepcopy(config)  # Config.copy is a shallow one
-    there.train_dataloader.dataset.pipeline.insert(
-        -1, dict(type='mmpretrain.Normalize', **config.data_preprocessor)
-    )
-    there.data_preprocessor = {}
-    where = 'ImageNet, crop, resize and flip in workers, normalised'
-    decoded = deepcopy(config)
-    pipeline = decoded.train_dataloader.dataset.pipeline
-    decoded.train_dataloader.dataset.pipeline = [pipeline[0], pipeline[-1]]
-    return {
-        f'{where} there': batches(there, workers, device),
-        f'{where} on the device': batches(config, workers, device),
-        'ImageNet, all but decoding on the device': preprocessed(
-            augmented(build(decoded, workers), device), config, device
-        ),
-    }
+    def normalized_there(config: Config) -> None:
+        pipeline = config.train_dataloader.dataset.pipeline
+        normalize = dict(type='mmpretrain.Normalize', **config.data_preprocessor)
+        config.train_dataloader.dataset.pipeline = [*pipeline[:-1], normalize, pipeline[-1]]
+        config.data_preprocessor = {}
 
+    def only_decoded(config: Config) -> None:
+        pipeline = config.train_dataloader.dataset.pipeline
+        config.train_dataloader.dataset.pipeline = [pipeline[0], pipeline[-1]]
 
-def augmented(loader: torch.utils.data.DataLoader, device: torch.device) -> Iterator[dict]:
-    """Crop, resize and flip the images of whole batches on the device, as ImageNet's config does.
+    def batches(change: Callable, augment: Callable | None = None) -> Iterator[dict]:
+        return normalized(IMAGENET, folder, workers, options, change, augment)
 
-    By torchvision, which resizes as Pillow does (antialiased, bilinear); one after the other, since
-    each has a crop of its own size.
-    """
-    from torchvision.transforms import v2
-
+    # One image after the other, since each has a crop of its own size; as Pillow resizes.
     augment = v2.Compose([v2.RandomResizedCrop(224, antialias=True), v2.RandomHorizontalFlip()])
-    for batch in loader:
-        images = batch['inputs'].to(device, non_blocking=True)
-        yield dict(batch, inputs=torch.stack([augment(image) for image in images]))
+    return {
+        'all done in workers': batches(normalized_there),
+        'normalized on the device': batches(lambda config: None),
+        'all but decoding on the device': batches(only_decoded, augment),
+    }
 
 
-def build(config: Config, workers: int) -> torch.utils.data.DataLoader:
-    """The loader of a config as in training, without an end."""
-    from hsakd.engine.runner import DistillationRunner
-    from hsakd.engine.training_data import SeededItems, training_loader
+def normalized(
+    path: str,
+    folder: Path,
+    workers: int,
+    options: dict,
+    change: Callable[[Config], None],
+    augment: Callable | None = None,
+) -> Iterator[dict]:
+    """Batches of a config's loader, on the device and ready for the model, without an end.
 
-    settings = dict(config.train_dataloader, num_workers=workers)
-    settings.pop('in_memory', None)
-    settings['collate_fn'] = dict(type='default_collate')
-    settings['pin_memory'] = torch.cuda.is_available()
-    loader = DistillationRunner.build_dataloader(training_loader(settings, endless=True), seed=0)
-    loader.dataset.__getitems__ = SeededItems(loader.dataset, 0)
-    return loader
-
-
-def batches(config: Config, workers: int, device: torch.device) -> Iterator[int]:
-    """Normalised batches of a config's loader; see :func:`preprocessed`."""
-    return preprocessed(build(config, workers), config, device)
-
-
-def preprocessed(loader, config: Config, device: torch.device) -> Iterator[int]:
-    """Make batch after batch, ready for the model.
-
-    Yields:
-        The number of its images.
+    The config is changed by ``change``, and images are augmented one by one on the device.
     """
-    from hsakd.models import DataPreprocessor
-
-    preprocessor = DataPreprocessor(**config.data_preprocessor).to(device)
-    for batch in loader:
-        yield len(preprocessor(batch, training=True)['inputs'])
-
-
-def time_in_turns(
-    variants: dict[str, Iterator[int]], rounds: int, seconds: float, device: torch.device
-) -> dict[str, list[float]]:
-    """Images a second of each variant, in each round after one to warm up."""
-
-    def now() -> float:
-        if device.type == 'cuda':
-            torch.cuda.synchronize(device)
-        return time.perf_counter()
-
-    rates = {name: [] for name in variants}
-    for round_ in range(rounds + 1):
-        for name, iterator in variants.items():
-            for _ in range(8):  # more than workers have ready since the last turn
-                next(iterator)
-            images, start, elapsed = 0, now(), 0.0
-            while elapsed < seconds:
-                images += sum(next(iterator) for _ in range(8))
-                elapsed = now() - start
-            if round_:
-                rates[name].append(images / elapsed)
-    return rates
-
-
-def print_report(report: dict) -> None:
-    """A table."""
-    from rich.console import Console
-    from rich.table import Table
-
-    title = 'Images a second to {device}, {threads} threads, torch {torch}'.format(**report)
-    table = Table('', 'median', 'quartiles', title=title, title_justify='left')
-    for column in table.columns[1:]:
-        column.justify = 'right'
-    for name, rates in report['images_per_second'].items():
-        low, high = np.percentile(rates, (25, 75))
-        table.add_row(name, f'{statistics.median(rates):,.0f}', f'{low:,.0f}-{high:,.0f}')
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    loader = dict(batch_size=BATCH, num_workers=workers, persistent_workers=workers > 0)
+    loader['dataset.data_root'] = str(folder)
+    options = {f'train_dataloader.{key}': value for key, value in loader.items()} | options
+    runner = training_runner(path, folder, options, change)
+    preprocessor = unwrap(runner.model).data_preprocessor
+    device = next(runner.model.parameters()).device
+    for batch in endless(runner.train_loop.dataloader):
+        if augment:
+            images = batch['inputs'].to(device, non_blocking=True)
+            batch = dict(batch, inputs=torch.stack([augment(image) for image in images]))
+        yield preprocessor(batch, training=True)
 
 
 if __name__ == '__main__':

@@ -20,31 +20,24 @@ from torchvision import transforms as T
 Outputs = tuple[Tensor, Tensor, Sequence[Tensor]]
 
 
-class ImagesInMemory(Dataset):
-    """As torchvision's CIFAR-10: arrays [H, W, 3] that are made images and transformed."""
+class Images(Dataset):
+    """As torchvision's CIFAR-10 and ImageFolder: arrays [H, W, 3] or files, transformed."""
 
-    def __init__(self, images: np.ndarray, labels: Sequence[int], transform: Callable) -> None:
+    def __init__(
+        self, images: np.ndarray | Sequence[Path], labels: Sequence[int], transform: Callable
+    ) -> None:
         self.images, self.labels, self.transform = images, labels, transform
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.transform(Image.fromarray(self.images[index])), self.labels[index]
-
-
-class ImageFiles(Dataset):
-    """As torchvision's ImageFolder: files that are decoded and transformed."""
-
-    def __init__(self, paths: Sequence[Path], labels: Sequence[int], transform: Callable) -> None:
-        self.paths, self.labels, self.transform = paths, labels, transform
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        with Image.open(self.paths[index]) as image:
-            return self.transform(image.convert('RGB')), self.labels[index]
+        image = self.images[index]
+        if isinstance(image, np.ndarray):
+            image = Image.fromarray(image)
+        else:
+            image = Image.open(image).convert('RGB')
+        return self.transform(image), self.labels[index]
 
 
 def plain_loader(
@@ -57,26 +50,13 @@ def plain_loader(
 ) -> DataLoader:
     """The loader of CIFAR's arrays [n, 32, 32, 3], or of ImageNet's files.
 
-    Args:
-        images: All of them.
-        labels: Of each, from 0.
-        mean: Of the channels RGB, in 0..1.
-        std: As ``mean``.
-        batch_size: Images in a batch.
-        workers: Processes that load; 0 loads in this one.
+    Mean and standard deviation are those of the channels RGB, in 0..1.
     """
-    normalise = [T.ToTensor(), T.Normalize(mean, std)]
-    flip = T.RandomHorizontalFlip()
-    if isinstance(images, np.ndarray):
-        dataset = ImagesInMemory(
-            images, labels, T.Compose([T.RandomCrop(images.shape[1], 4), flip, *normalise])
-        )
-    else:
-        dataset = ImageFiles(
-            images, labels, T.Compose([T.RandomResizedCrop(224), flip, *normalise])
-        )
+    small = isinstance(images, np.ndarray)
+    crop = T.RandomCrop(images.shape[1], 4) if small else T.RandomResizedCrop(224)
+    transform = T.Compose([crop, T.RandomHorizontalFlip(), T.ToTensor(), T.Normalize(mean, std)])
     return DataLoader(
-        dataset,
+        Images(images, labels, transform),
         batch_size,
         shuffle=True,
         num_workers=workers,
@@ -98,14 +78,9 @@ def joint_labels(labels: Tensor) -> Tensor:
 
 def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """KL of softened distributions, times the temperature's square."""
-    return (
-        F.kl_div(
-            F.log_softmax(student / temperature, dim=1),
-            F.softmax(teacher / temperature, dim=1),
-            reduction='batchmean',
-        )
-        * temperature**2
-    )
+    log_student = F.log_softmax(student / temperature, dim=1)
+    of_teacher = F.softmax(teacher / temperature, dim=1)
+    return F.kl_div(log_student, of_teacher, reduction='batchmean') * temperature**2
 
 
 def joint_loss(network: nn.Module, images: Tensor, labels: Tensor) -> Outputs:
@@ -120,7 +95,7 @@ def joint_loss(network: nn.Module, images: Tensor, labels: Tensor) -> Outputs:
 def offline_loss(
     student: nn.Module, teacher: nn.Module, images: Tensor, labels: Tensor, temperature: float
 ) -> Outputs:
-    """A student that learns from a fixed teacher (section 3.3)."""
+    """A student that learns from a frozen teacher (section 3.3)."""
     images = rotated(images)
     with torch.no_grad():
         teacher_logits, teacher_joint = teacher(images)
@@ -156,7 +131,7 @@ class PlainLoop:
 
     Args:
         networks: The one or two that learn.
-        teacher: The fixed one.
+        teacher: The frozen one.
         loader: Of batches.
         temperature: Of the divergences.
         sgd: Settings of ``torch.optim.SGD``.
@@ -206,7 +181,7 @@ class PlainLoop:
         """Train on a batch.
 
         Args:
-            images: [N, 3, H, W], normalised, not rotated.
+            images: [N, 3, H, W], normalized, not rotated.
             labels: [N].
 
         Returns:

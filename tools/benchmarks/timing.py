@@ -1,279 +1,38 @@
-"""How the benchmarks measure what trains, and how they show what they found."""
+"""What the benchmarks have in common: runners on made-up data, timing in turns, and reports."""
 
 import argparse
 import contextlib
 import io
+import itertools
 import json
 import os
+import pickle
 import platform
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
-from torch.utils.flop_counter import FlopCounterMode
+from mmengine.config import Config, DictAction
+from mmengine.runner import Runner
+from PIL import Image
 
-from hsakd.utils.cli import check_out_file, positive_number
+from hsakd.apis.running import build_runner, prepare_config
+from hsakd.utils.cli import check_out_file, positive_number, runner_parser
 from hsakd.utils.errors import UserError
+from hsakd.utils.files import write_files
 
-PHASES = ('data', 'teacher', 'student forward', 'backward', 'optimiser', 'other')
-#: What is measured by default.
-PAIRS = (
-    'wrn-40-2_wrn-16-2',
-    'resnet56_resnet20',
-    'resnet32x4_shufflenet-v2',
-    'teacher_wrn-40-2',
-    'online_wrn-40-2',
-    'resnet34_resnet18',
-)
-#: FLOP/s in bfloat16 without sparsity, by a part of the name of the GPU.
-BF16_PEAKS = {
-    'H100 PCIe': 756e12,
-    'H100 NVL': 835e12,
-    'H100': 989e12,
-    'H200': 989e12,
-    'A100': 312e12,
-}
-#: Of plain, exact, fast: the palette of Okabe and Ito, for all colour vision.
-COLOURS = dict(plain='#777777', exact='#0072B2', fast='#D55E00')
-PHASE_COLOURS = ('#F0E442', '#CC79A7', '#56B4E9', '#0072B2', '#009E73', '#BBBBBB')
-
-
-@dataclass
-class Variant:
-    """One way to train, with its own weights.
-
-    Attributes:
-        batches: Without an end.
-        train: Trains on a batch and returns the loss before the step, a number or a scalar.
-        networks: Those that learn.
-        teacher: The fixed one.
-        optimizer: Of ``networks``.
-        teacher_logits: Owner and name of what is called for the teacher's logits.
-    """
-
-    batches: Iterator
-    train: Callable[[object], float | Tensor]
-    networks: Sequence[nn.Module]
-    teacher: nn.Module | None
-    optimizer: torch.optim.Optimizer
-    teacher_logits: tuple[object, str] | None = None
-
-    def step(self) -> float | Tensor:
-        """Take a batch and train on it."""
-        return self.train(next(self.batches))
-
-
-def synchronise() -> None:
-    """Wait for the GPU, where there is one."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
-def seconds_of(step: Callable[[], object], times: int = 1) -> float:
-    """Mean seconds of a step."""
-    start = time.perf_counter()
-    for _ in range(times):
-        step()
-    synchronise()
-    return (time.perf_counter() - start) / times
-
-
-def interleaved(
-    steps: Mapping[str, Callable[[], object]], rounds: int, times: int
-) -> dict[str, list[float]]:
-    """Seconds of each step in each round, in which every one has its turn.
-
-    Args:
-        steps: By name.
-        rounds: How many.
-        times: Steps in a turn, whose mean counts: on a GPU more than one, so that the CPU can run
-            ahead as in training.
-    """
-    seconds = {name: [] for name in steps}
-    for _ in range(rounds):
-        for name, step in steps.items():
-            seconds[name].append(seconds_of(step, times))
-    return seconds
-
-
-def quartiles(values: Iterable[float]) -> list[float]:
-    """Lower quartile, median, upper quartile."""
-    return np.percentile(list(values), [25, 50, 75]).tolist()
-
-
-def ratios(reference: Sequence[float], seconds: Sequence[float]) -> list[float]:
-    """Quartiles of how many times as fast as the reference, round by round."""
-    return quartiles(r / s for r, s in zip(reference, seconds, strict=True))
-
-
-def phases(variant: Variant, steps: int) -> dict[str, list[float]]:
-    """Seconds of each phase, by step, from timers around the calls.
-
-    On a GPU each call is waited for, so that the sum is longer than a step is without timers.
-    What is 'other' is all the rest: rotation, losses, accuracies.
-    """
-    seconds = dict.fromkeys(PHASES, 0.0)
-
-    @contextlib.contextmanager
-    def timed(owner: object, name: str, phase: str) -> Iterator[None]:
-        call = getattr(owner, name)
-        own = name in vars(owner)
-
-        def measured(*args, **kwargs):
-            synchronise()
-            start = time.perf_counter()
-            result = call(*args, **kwargs)
-            synchronise()
-            seconds[phase] += time.perf_counter() - start
-            return result
-
-        setattr(owner, name, measured)
-        try:
-            yield
-        finally:
-            setattr(owner, name, call) if own else delattr(owner, name)
-
-    calls = [
-        (torch.Tensor, 'backward', 'backward'),
-        (variant.optimizer, 'step', 'optimiser'),
-        (variant.optimizer, 'zero_grad', 'optimiser'),
-        *((network, 'logits', 'student forward') for network in variant.networks),
-    ]
-    if variant.teacher is not None:
-        calls.append((*variant.teacher_logits, 'teacher'))
-    found = {phase: [] for phase in PHASES}
-    with contextlib.ExitStack() as stack:
-        for call in calls:
-            stack.enter_context(timed(*call))
-        for _ in range(steps):
-            seconds.update(dict.fromkeys(PHASES, 0.0))
-            start = time.perf_counter()
-            batch = next(variant.batches)
-            synchronise()
-            seconds['data'] = time.perf_counter() - start
-            variant.train(batch)
-            synchronise()
-            seconds['other'] = time.perf_counter() - start - sum(seconds.values())
-            for phase, value in seconds.items():
-                found[phase].append(value)
-    return found
-
-
-def num_bytes(tensors: Iterable[object]) -> int:
-    """In those of them that are tensors."""
-    return sum(tensor.nbytes for tensor in tensors if isinstance(tensor, Tensor))
-
-
-def peak_bytes(variant: Variant) -> int:
-    """The most that weights, optimiser and a step hold at any time, on the CPU.
-
-    Every allocation and release by torch's allocator counts, those of compiled kernels too; the
-    libraries' own scratch space does not. The first of the two steps is there for the gradients
-    that the second one finds.
-    """
-    models = [*variant.networks, *([variant.teacher] if variant.teacher is not None else [])]
-    if variant.teacher is not None:
-        made_of_it = getattr(getattr(*variant.teacher_logits), 'prepared', None)
-        models += [made_of_it] if made_of_it is not None else []
-    state = variant.optimizer.state.values()
-    held = num_bytes(t for model in models for t in (*model.parameters(), *model.buffers()))
-    held += num_bytes(value for values in state for value in values.values())
-    variant.optimizer.zero_grad()
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as run:
-        variant.step()
-        variant.step()
-    events = [e for e in run.profiler.kineto_results.events() if e.name() == '[memory]']
-    events.sort(key=lambda event: event.start_ns())
-    changes = np.cumsum([event.nbytes() for event in events])
-    return held + int(changes.max())
-
-
-class Memory:
-    """Bytes that a variant holds at most; to be made before the variant is."""
-
-    def __init__(self) -> None:
-        self._before = 0
-        if torch.cuda.is_available():
-            # From here on: what CUDA graphs hold is allocated when they are recorded.
-            torch.cuda.reset_peak_memory_stats()
-            self._before = torch.cuda.memory_allocated()
-
-    def peak(self, variant: Variant) -> int:
-        """On a GPU all that was allocated since, its data too; else see :func:`peak_bytes`."""
-        if not torch.cuda.is_available():
-            return peak_bytes(variant)
-        variant.step()
-        variant.step()
-        synchronise()
-        return torch.cuda.max_memory_allocated() - self._before
-
-
-def count_flops(variant: Variant) -> int:
-    """Of a step, without data; a multiply-add is 2."""
-    batch = next(variant.batches)
-    with FlopCounterMode(display=False) as flops:
-        variant.train(batch)
-    return flops.get_total_flops()
-
-
-def machine() -> dict:
-    """What the figures depend on."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path('/proc/cpuinfo')
-    if cpuinfo.is_file():
-        named = [line for line in cpuinfo.read_text().splitlines() if line.startswith('model name')]
-        name = named[0].split(':', 1)[1].strip() if named else name
-    found = dict(
-        cpu=name,
-        capability=torch.backends.cpu.get_cpu_capability(),
-        threads=torch.get_num_threads(),
-        python=platform.python_version(),
-        torch=torch.__version__,
-    )
-    if torch.cuda.is_available():
-        found |= dict(gpu=torch.cuda.get_device_name(), cuda=torch.version.cuda)
-        found |= dict(cudnn=torch.backends.cudnn.version())
-    return found
-
-
-def bf16_peak(given: float | None) -> float | None:
-    """FLOP/s of the GPU: as given, or as known by its name; None without one."""
-    if given or not torch.cuda.is_available():
-        return given
-    name = torch.cuda.get_device_name()
-    return next((peak for part, peak in BF16_PEAKS.items() if part in name), None)
-
-
-def add_pairs_option(parser: argparse.ArgumentParser) -> None:
-    """What to measure."""
-    parser.add_argument(
-        '--pairs',
-        nargs='+',
-        default=list(PAIRS),
-        metavar='PAIR',
-        help='teacher_student, teacher_NETWORK, online_NETWORK, of configs/hsakd, or config files '
-        f'({" ".join(PAIRS)})',
-    )
-    parser.add_argument(
-        '--workers',
-        type=lambda text: 0 if text == '0' else positive_number(text),
-        metavar='N',
-        help="of the plain loop's loader (2; on the CPU 0)",
-    )
+_numbers = itertools.count()  # of runners; mmengine knows them by name
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:
-    """Options of every benchmark: where, on what, and the files of the results."""
-    from mmengine.config import DictAction
-
+    """Add the options of every benchmark: how long, on what, and the files of the results."""
     add = parser.add_argument
+    add('--steps', '--rounds', type=positive_number, default=15, help='turns of each row (15)')
+    add('--workers', type=positive_number, metavar='W', help='of loaders (2; on the CPU none)')
     add('--device', choices=['cuda', 'cpu'], help='(a GPU if there is one)')
     add(
         '--cfg-options',
@@ -288,89 +47,200 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     add('--force', action='store_true', help='replace the files')
 
 
-def check_common_options(args: argparse.Namespace) -> None:
-    """See that there is such a device, and that the files can be written.
+def run_benchmark(
+    args: argparse.Namespace, measure: Callable[[Path], Iterable[Sequence]], header: Sequence[str]
+) -> None:
+    """Measure, print a table and write the files that were asked for.
+
+    Args:
+        args: With the options of :func:`add_common_options`.
+        measure: Gives rows of the table: two names, then quartiles or numbers (None: unknown). It
+            gets a folder that is removed afterwards, and may not print.
+        header: What the columns are.
 
     Raises:
-        UserError: One of them is not so.
+        UserError: There is no such device, or a file cannot be written.
     """
-    if args.device == 'cuda' and not torch.cuda.is_available():
-        raise UserError("--device cuda: no GPU was found; accepted is 'cpu'")
+    from rich.console import Console
+    from rich.table import Table
+
+    gpu = torch.cuda.is_available()
+    UserError.check(gpu or args.device != 'cuda', '--device', 'cpu', 'cuda, and no GPU was found')
     if args.device == 'cpu':
         os.environ['CUDA_VISIBLE_DEVICES'] = ''  # before anything asks for GPUs
     for option in ('out', 'plot'):
         check_out_file(getattr(args, option), args.force, f'--{option}')
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open(os.devnull, 'w') as nowhere,
+        contextlib.redirect_stdout(nowhere),  # the log of runs, which is made as in training
+    ):
+        rows = list(measure(Path(folder)))
 
-
-def run_pairs(
-    args: argparse.Namespace,
-    measure: Callable[[str, Path, argparse.Namespace], dict],
-    show: Callable[[str, dict], None],
-    draw: Callable[[dict], bytes],
-) -> None:
-    """Measure each of ``--pairs``, in a folder of its own, show it, and write the files."""
-    check_common_options(args)
-    from variants import find_config
-
-    for name in args.pairs:
-        find_config(name)
     found = machine()
-    show_machine(found)
-    pairs = {}
-    for name in args.pairs:
-        with tempfile.TemporaryDirectory() as folder:
-            pairs[name] = measure(name, Path(folder), args)
-        show(name, pairs[name])
-    finish(args, dict(settings=settings(args), machine=found, pairs=pairs), draw)
-
-
-def finish(args: argparse.Namespace, report: dict, draw: Callable[[dict], bytes]) -> None:
-    """Write the files that were asked for."""
-    from hsakd.utils.files import write_files
-
+    table = Table(title=', '.join(f'{k} {v}' for k, v in found.items()), title_justify='left')
+    for index, text in enumerate(header):
+        table.add_column(text, justify='left' if index < 2 else 'right', no_wrap=index < 2)
+    for first, second, *figures in rows:
+        table.add_row(first, second, *map(shown, figures))
+    Console(width=None if sys.stdout.isatty() else 150).print(table)
     files = {}
     if args.out:
+        hidden = ('out', 'plot', 'force')
+        settings = {key: value for key, value in vars(args).items() if key not in hidden}
+        report = dict(settings=settings, machine=found)
+        report['rows'] = [dict(zip(header, row, strict=True)) for row in rows]
         files[args.out] = json.dumps(report, indent=2).encode() + b'\n'
     if args.plot:
-        files[args.plot] = draw(report)
+        files[args.plot] = chart(rows, header[2])
     write_files(files, args.force)
-    for path in files:
-        print(path)
 
 
-def settings(args: argparse.Namespace) -> dict:
-    """The options, for the report."""
-    return {k: v for k, v in vars(args).items() if k not in ('out', 'plot', 'force', 'worker')}
+def shown(figure: float | Sequence[float] | None) -> str:
+    """A number, or a median with its quartiles, short."""
+    if figure is None:
+        return '-'
+    low, median, high = figure if isinstance(figure, Sequence) else (None, figure, None)
+    if 0 < median < 1e-3:
+        return f'{median:.0e}'
+    digits = 0 if median >= 1000 else 1 if median >= 10 else 2
+    if low is None:
+        return f'{median:,.{digits}f}'
+    return f'{median:,.{digits}f} ({low:,.{digits}f}-{high:,.{digits}f})'
 
 
-def show_machine(found: dict) -> None:
-    """On one line."""
-    print(', '.join(f'{key} {value}' for key, value in found.items()))
+def chart(rows: Sequence[Sequence], label: str) -> bytes:
+    """The first figure of each row, which is quartiles, as bars; a PNG."""
+    from matplotlib.figure import Figure
 
-
-def show_table(
-    title: str, header: Sequence[str], rows: Iterable[Sequence[object]], names: int = 2
-) -> None:
-    """Print one; the first columns are names, the others figures."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title, title_justify='left')
-    for index, text in enumerate(header):
-        table.add_column(text, justify='left' if index < names else 'right', no_wrap=index < names)
-    for row in rows:
-        table.add_row(*map(str, row))
-    Console(width=None if sys.stdout.isatty() else 150).print(table)
-
-
-def spread(values: Sequence[float], digits: int = 1) -> str:
-    """A median and its quartiles."""
-    low, median, high = (f'{value:,.{digits}f}' for value in values)
-    return f'{median} ({low}-{high})'
-
-
-def to_png(figure) -> bytes:
-    """A figure of matplotlib as a file."""
+    figure = Figure(figsize=(9, 1.2 + 0.4 * len(rows)), dpi=160, layout='constrained')
+    axes = figure.subplots()
+    for position, (_, _, (low, median, high), *_) in enumerate(rows):
+        axes.barh(position, median, color='#0072B2')
+        axes.errorbar(median, position, xerr=[[median - low], [high - median]], color='black')
+    axes.set_yticks(range(len(rows)), [f'{first}  {second}' for first, second, *_ in rows])
+    axes.invert_yaxis()
+    axes.set_xlabel(f'{label}; lines are quartiles')
     buffer = io.BytesIO()
     figure.savefig(buffer, format='png')
     return buffer.getvalue()
+
+
+def machine() -> dict[str, object]:
+    """What the figures depend on."""
+    cpuinfo = Path('/proc/cpuinfo')
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    names = [line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')]
+    found = dict(
+        cpu=names[0] if names else platform.processor() or platform.machine(),
+        capability=torch.backends.cpu.get_cpu_capability(),
+        threads=torch.get_num_threads(),
+        python=platform.python_version(),
+        torch=torch.__version__,
+    )
+    if torch.cuda.is_available():
+        found |= dict(gpu=torch.cuda.get_device_name(), cuda=torch.version.cuda)
+        found |= dict(cudnn=torch.backends.cudnn.version())
+    return found
+
+
+def synchronize() -> None:
+    """Wait for the GPU, where there is one."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def seconds_of(step: Callable[[], object], times: int = 1, at_least: float = 0.0) -> float:
+    """Mean seconds of a step, over so many ``times`` and ``at_least`` so many seconds."""
+    synchronize()
+    start, done = time.perf_counter(), 0
+    while done < times or time.perf_counter() - start < at_least:
+        step()
+        done += 1
+    synchronize()
+    return (time.perf_counter() - start) / done
+
+
+def interleaved(
+    steps: Mapping[str, Callable[[], object]], rounds: int, at_least: float, untimed: int = 0
+) -> dict[str, list[float]]:
+    """Seconds of each step in each round, in which every one has its turn.
+
+    Args:
+        steps: By name.
+        rounds: How many.
+        at_least: Seconds of a turn, which has at least one step.
+        untimed: Steps that come before each turn.
+    """
+    seconds = {name: [] for name in steps}
+    for _ in range(rounds):
+        for name, step in steps.items():
+            for _ in range(untimed):
+                step()
+            seconds[name].append(seconds_of(step, at_least=at_least))
+    return seconds
+
+
+def quartiles(values: Iterable[float]) -> list[float]:
+    """Lower quartile, median, upper quartile."""
+    return np.percentile(list(values), [25, 50, 75]).tolist()
+
+
+def ratios(reference: Sequence[float], seconds: Sequence[float]) -> list[float]:
+    """Quartiles of how many times as fast as the reference, round by round."""
+    return quartiles(r / s for r, s in zip(reference, seconds, strict=True))
+
+
+def training_runner(
+    path: str,
+    folder: Path,
+    options: Mapping[str, object],
+    change: Callable[[Config], None] = lambda config: None,
+) -> Runner:
+    """Build a runner as tools/train.py does, for training without an end and without validation.
+
+    Its work dir is in ``folder``; ``options`` are as ``--cfg-options``; ``change`` is done to the
+    config last.
+    """
+    name = f'{Path(path).stem}-{next(_numbers)}'
+    args = runner_parser('').parse_args([path, '--work-dir', str(folder / name)])
+    args.cfg_options = dict(options)
+    config = prepare_config(args)
+    config.merge_from_dict({'experiment_name': name, 'log_processor.by_epoch': False})
+    config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=10**9)
+    for key in ('cfg', 'dataloader', 'evaluator'):
+        config[f'val_{key}'] = config[f'test_{key}'] = None
+    change(config)
+    return build_runner(config, train=True)
+
+
+def endless(loader: Iterable) -> Iterator:
+    """Batches of a loader, again and again."""
+    while True:
+        yield from loader
+
+
+def make_cifar(folder: Path, count: int) -> tuple[np.ndarray, list[int]]:
+    """Write CIFAR-100's training archive, of noise: its images [count, 32, 32, 3] and labels."""
+    rng = np.random.default_rng(0)
+    data = rng.integers(0, 256, (count, 3072), dtype=np.uint8)
+    labels = rng.integers(0, 100, count).tolist()
+    archive = folder / 'cifar-100-python' / 'train'
+    archive.parent.mkdir(parents=True)
+    archive.write_bytes(pickle.dumps(dict(data=data, fine_labels=labels), protocol=2))
+    return np.ascontiguousarray(data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)), labels
+
+
+def make_imagenet(folder: Path, count: int) -> tuple[list[Path], list[int]]:
+    """Write files of ImageNet's size, with about as much detail: their paths and labels."""
+    rng = np.random.default_rng(0)
+    for name in ('train', 'meta'):
+        (folder / name).mkdir(parents=True)
+    paths = [folder / 'train' / f'{number}.JPEG' for number in range(count)]
+    for path in paths:
+        coarse = Image.fromarray(rng.integers(0, 256, (75, 100, 3), dtype=np.uint8))
+        coarse.resize((500, 375), Image.Resampling.BICUBIC).save(path, quality=90)
+    labels = [*rng.integers(0, 1000, count - 1).tolist(), 999]  # the last says how many there are
+    lines = [f'{path.name} {label}' for path, label in zip(paths, labels, strict=True)]
+    (folder / 'meta' / 'train.txt').write_text('\n'.join(lines))
+    return paths, labels

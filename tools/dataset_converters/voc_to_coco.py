@@ -85,8 +85,7 @@ def to_coco(root: Path, images: list[dict], classes: list[str]) -> dict[str, lis
     seen = set()
     for image_id, image in enumerate(images, 1):
         file_name = os.path.relpath(image['img_path'], root)
-        if file_name in seen:
-            raise DataError(f'{file_name} is in more than one split; accepted are different images')
+        DataError.check(file_name not in seen, file_name, 'one split', 'several')
         seen.add(file_name)
         content['images'].append(
             dict(id=image_id, file_name=file_name, width=image['width'], height=image['height'])

@@ -17,7 +17,7 @@ train_dataloader = dict(
             dict(type='mmpretrain.RandomFlip', prob=0.5, direction='horizontal'),
             dict(type='mmpretrain.PackInputs'),
         ],
-    )
+    ),
 )
 val_dataloader = dict(
     dataset=dict(

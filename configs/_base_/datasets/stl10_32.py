@@ -1,5 +1,5 @@
 # STL-10's 96x96 images at 32x32, for linear evaluation. The backbone was trained on CIFAR-100,
-# whose normalisation it keeps. Pillow's filter averages where an image becomes smaller.
+# whose normalization it keeps. Pillow's filter averages where an image becomes smaller.
 _base_ = ['cifar100.py']
 
 data_preprocessor = dict(to_rgb=False)  # its files hold RGB
@@ -16,7 +16,7 @@ train_dataloader = dict(
             dict(type='mmpretrain.RandomFlip', prob=0.5, direction='horizontal'),
             dict(type='mmpretrain.PackInputs'),
         ],
-    )
+    ),
 )
 val_dataloader = dict(
     dataset=dict(

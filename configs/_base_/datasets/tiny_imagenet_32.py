@@ -1,5 +1,5 @@
 # Tiny-ImageNet's 64x64 images at 32x32, for linear evaluation. The backbone was trained on
-# CIFAR-100, whose normalisation it keeps. Pillow's filter averages where an image becomes smaller.
+# CIFAR-100, whose normalization it keeps. Pillow's filter averages where an image becomes smaller.
 _base_ = ['cifar100.py']
 
 data_preprocessor = dict(to_rgb=True)  # files are read as BGR
@@ -17,7 +17,7 @@ train_dataloader = dict(
             dict(type='mmpretrain.RandomFlip', prob=0.5, direction='horizontal'),
             dict(type='mmpretrain.PackInputs'),
         ],
-    )
+    ),
 )
 val_dataloader = dict(
     dataset=dict(

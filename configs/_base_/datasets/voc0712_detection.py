@@ -8,19 +8,12 @@ train_dataloader = dict(
                 dict(
                     type='hsakd.VOCDataset',
                     data_root='data/VOCdevkit/',
-                    ann_file='VOC2007/ImageSets/Main/trainval.txt',
-                    data_prefix=dict(sub_data_root='VOC2007/'),
+                    ann_file=f'{part}/ImageSets/Main/trainval.txt',
+                    data_prefix=dict(sub_data_root=f'{part}/'),
                     filter_cfg=dict(filter_empty_gt=True, min_size=32, bbox_min_size=32),
-                    pipeline={{_base_.train_pipeline}},
-                ),
-                dict(
-                    type='hsakd.VOCDataset',
-                    data_root='data/VOCdevkit/',
-                    ann_file='VOC2012/ImageSets/Main/trainval.txt',
-                    data_prefix=dict(sub_data_root='VOC2012/'),
-                    filter_cfg=dict(filter_empty_gt=True, min_size=32, bbox_min_size=32),
-                    pipeline={{_base_.train_pipeline}},
-                ),
+                    pipeline=_base_.train_pipeline,
+                )
+                for part in ('VOC2007', 'VOC2012')
             ]
         )
     )

@@ -1,5 +1,5 @@
 # The last stage of the backbone is the head of each region. Bottlenecks stride as torchvision's do,
-# and the images are normalised as for them: mmdet's own is for weights that came from Caffe.
+# and the images are normalized as for them: mmdet's own is for weights that came from Caffe.
 _base_ = ['mmdet::_base_/models/faster-rcnn_r50-caffe-c4.py']
 
 model = dict(

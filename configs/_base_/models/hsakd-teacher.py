@@ -1,6 +1,4 @@
-_base_ = ['baseline.py']
-
-model = dict(
+hsakd_teacher = dict(
     type='HSAKDTeacher',
     branches=dict(type='AuxiliaryBranches'),
     transforms=dict(type='Rotation'),

@@ -1,11 +1,11 @@
 """Boxes that a detector can be trained on, and an account of what was wrong with the others."""
 
 from collections import Counter
-from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from mmengine.logging import MMLogger
 
+from hsakd.datasets.base import some
 from hsakd.utils.errors import DataError
 
 #: x1, y1, x2, y2 in pixels.
@@ -93,33 +93,34 @@ class AnnotationReport:
                 box at all.
         """
         logger = MMLogger.get_current_instance()
-        if self.bad_images and not skip_bad_images:
+        bad = len(self.bad_images)
+        if bad and not skip_bad_images:
             raise DataError(
                 f'{next(iter(self.bad_images.values()))} (of {num_images} images in {self.source}, '
-                f'{len(self.bad_images)} are missing or have a broken annotation; mend or remove '
-                'them, or leave them out with skip_bad_images=True)'
+                f'{bad} are missing or have a broken annotation; mend or remove them, or leave '
+                'them out with skip_bad_images=True)'
             )
-        if self.bad_images:
-            logger.warning(
-                f'{self.source}: skipped {len(self.bad_images)} of {num_images} images: '
-                f'{_first(self.bad_images.values(), "; ")}'
-            )
-        if len(self.bad_images) == num_images:
-            raise DataError(f'{self.source}: no image is left of {num_images}')
+        if bad:
+            shown = some(self.bad_images.values(), '; ')
+            logger.warning(f'{self.source}: skipped {bad} of {num_images} images: {shown}')
+        expected = f'a good image among {num_images}'
+        DataError.check(bad < num_images, self.source, expected, 'none')
+        classes = ', '.join(map(repr, self.classes))
         if self.other_boxes:
             found = ', '.join(
                 f'{name!r} ({count} boxes, e.g. in {self.other_files[name]})'
                 for name, count in self.other_boxes.most_common()
             )
-            if not ignore_other_classes:
-                raise DataError(
-                    f'{self.source}: classes that are not in metainfo.classes: {found}; accepted '
-                    f'are {", ".join(map(repr, self.classes))}, or any with '
-                    'ignore_other_classes=True, which leaves the boxes of others out'
-                )
+            DataError.check(
+                ignore_other_classes,
+                self.source,
+                f'classes of metainfo.classes ({classes}), or ignore_other_classes=True, which '
+                'leaves the boxes of others out',
+                found,
+            )
             logger.info(f'{self.source}: left out boxes of other classes: {found}')
         dirty = [
-            f'{len(files)} {what} ({_first(dict.fromkeys(files))})'
+            f'{len(files)} {what} ({some(dict.fromkeys(files))})'
             for files, what in (
                 (self.clipped, 'clipped to the image'),
                 (self.dropped, 'dropped since a side of the part in the image is below one pixel'),
@@ -129,15 +130,7 @@ class AnnotationReport:
         if dirty:
             total = self.boxes.total() + len(self.dropped)
             logger.warning(f'{self.source}: of {total} boxes {", ".join(dirty)}')
-        if not self.boxes:
-            raise DataError(
-                f'{self.source}: no image has a box of {", ".join(map(repr, self.classes))}; '
-                'accepted are annotations with some'
-            )
+        DataError.check(self.boxes, self.source, f'boxes of {classes}', 'none')
         absent = [name for name in self.classes if not self.boxes[name]]
         if absent:
             logger.warning(f'{self.source}: no box of {", ".join(map(repr, absent))}')
-
-
-def _first(items: Collection[str], separator: str = ', ', number: int = 3) -> str:
-    return separator.join([*items][:number]) + (f'{separator}...' if len(items) > number else '')

@@ -2,15 +2,13 @@ import os
 from collections import Counter
 from collections.abc import Iterable
 
-from PIL import UnidentifiedImageError
-
-from hsakd.datasets.image_folder import MAX_PIXELS, drop_bad_images, open_image
+from hsakd.datasets.base import DECODE_ERRORS, MAX_PIXELS, CheckedImages, open_image, unreadable
 from hsakd.utils.errors import ConfigError, DataError
 
 from .boxes import AnnotationReport
 
 
-class CheckedAnnotations:
+class CheckedAnnotations(CheckedImages):
     """What the checked data sets share, to be mixed into one of mmdet's.
 
     Args:
@@ -30,9 +28,8 @@ class CheckedAnnotations:
         **kwargs,
     ) -> None:
         self.max_pixels = max_pixels
-        self.skip_bad_images = skip_bad_images
         self.ignore_other_classes = ignore_other_classes
-        super().__init__(**kwargs)
+        super().__init__(skip_bad_images, **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """mmdet's, of annotations that are sound.
@@ -43,17 +40,15 @@ class CheckedAnnotations:
                 annotation broken; a class is not in ``metainfo.classes``.
         """
         classes = self._metainfo['classes']
-        if isinstance(classes, str) or len(set(classes)) < len(classes):
-            raise ConfigError(
-                f'dataset.metainfo.classes={classes!r}; accepted is a tuple of different names, '
-                "('name',) for a single one"
-            )
-        if not os.path.isfile(self.ann_file):
-            raise DataError(
-                f'dataset.ann_file={self.ann_file!r} does not exist; accepted is {self.ANN_FILE}'
-            )
-        data_list = self.load_checked()
-        return drop_bad_images(data_list, self.data_root) if self.skip_bad_images else data_list
+        ConfigError.check(
+            not isinstance(classes, str) and len(set(classes)) == len(classes),
+            'dataset.metainfo.classes',
+            "a tuple of different names, ('name',) for a single one",
+            repr(classes),
+        )
+        found = os.path.isfile(self.ann_file)
+        DataError.check(found, f'dataset.ann_file={self.ann_file!r}', self.ANN_FILE, 'no file')
+        return super().load_data_list()
 
     def prepare_data(self, index: int) -> object:
         """mmengine's, once the size of the image is looked at.
@@ -65,17 +60,14 @@ class CheckedAnnotations:
         try:
             with open_image(path, self.max_pixels):
                 pass
-        except (OSError, SyntaxError, ValueError) as error:
-            unknown = isinstance(error, UnidentifiedImageError)
-            raise _unreadable(
-                path, 'of no format that Pillow reads' if unknown else str(error)
-            ) from error
+        except DECODE_ERRORS as error:
+            raise unreadable(path, error) from error
         try:
             return super().prepare_data(index)
         except AssertionError as error:
             if not str(error).startswith('failed to load image'):  # mmcv's
                 raise
-            raise _unreadable(path, 'OpenCV reads its header alone') from error
+            raise unreadable(path, 'one of which OpenCV reads the header alone') from error
 
     def new_report(self) -> AnnotationReport:
         """For the annotations of this split."""
@@ -86,17 +78,11 @@ class CheckedAnnotations:
         report.close(num_images, self.skip_bad_images, self.ignore_other_classes)
 
     def check_different(self, names: Iterable[object], what: str) -> None:
-        """See that none comes twice.
-
-        Raises:
-            DataError: One does.
-        """
+        """Raise a DataError where one comes twice."""
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice:
-            raise DataError(
-                f'{self.ann_file}: {what} {twice[0]!r} is listed more than once ({len(twice)} such '
-                'in all); accepted are different ones'
-            )
+            found = f'{twice[0]!r} more than once, and {len(twice)} such in all'
+            raise DataError.expected(self.ann_file, f'each {what} once', found)
 
     def filter_data(self) -> list[dict]:
         """mmdet's, by ``filter_cfg``.
@@ -109,20 +95,13 @@ class CheckedAnnotations:
             min_size = self.filter_cfg.get('min_size', 0)
             small = sum(min(info['width'], info['height']) < min_size for info in self.data_list)
             empty = sum(not info['instances'] for info in self.data_list)
-            raise DataError(
-                f'{self.ann_file}: dataset.filter_cfg={dict(self.filter_cfg)} leaves none of its '
-                f'{len(self.data_list)} images: {empty} have no box of '
-                f'{", ".join(map(repr, self._metainfo["classes"]))} (filter_empty_gt), {small} a '
-                f'side below min_size={min_size}'
+            raise DataError.expected(
+                f'{self.ann_file}, dataset.filter_cfg={dict(self.filter_cfg)}',
+                f'some of {len(self.data_list)} images to be left',
+                f'{empty} without a box of {", ".join(map(repr, self._metainfo["classes"]))} '
+                f'(filter_empty_gt), {small} with a side below min_size={min_size}',
             )
         return kept
-
-
-def _unreadable(path: str, reason: str) -> DataError:
-    return DataError(
-        f'{path}: cannot be decoded ({reason}); mend or remove it, or skip such images with '
-        '--skip-bad-images'
-    )
 
 
 class Folders(dict):

@@ -72,33 +72,27 @@ class CocoDataset(CheckedAnnotations, MMDetCocoDataset):
             with open(path, encoding='utf-8') as file:
                 content = json.load(file)
         except ValueError as error:  # with line and column
-            raise DataError(f'{path}: is no JSON ({error}); accepted is {self.ANN_FILE}') from error
+            raise DataError.expected(path, self.ANN_FILE, f'no JSON ({error})') from error
         for kind, keys in _KEYS.items():
             entries = content.get(kind) if isinstance(content, dict) else None
-            if not isinstance(entries, list):
-                raise DataError(f'{path}: has no list {kind!r}; accepted is {self.ANN_FILE}')
+            expected = f'a list {kind!r} of {self.ANN_FILE}'
+            DataError.check(isinstance(entries, list), path, expected, type(entries).__name__)
             for position, entry in enumerate(entries):
                 missing = keys - entry.keys() if isinstance(entry, dict) else keys
                 if missing:
-                    raise DataError(
-                        f'{path}: {kind}[{position}] lacks {", ".join(sorted(missing))}; accepted '
-                        f'has {", ".join(sorted(keys))}'
-                    )
+                    where, found = f'{path}, {kind}[{position}]', f'no {", ".join(sorted(missing))}'
+                    raise DataError.expected(where, ', '.join(sorted(keys)), found)
             self.check_different((entry['id'] for entry in entries), f'id of {kind}')
         self.check_different((entry['name'] for entry in content['categories']), 'category')
-        if not content['images']:
-            raise DataError(f'{path}: lists no image; accepted is {self.ANN_FILE}')
+        DataError.check(content['images'], path, self.ANN_FILE, 'no image')
         return content
 
     def _own_categories(self, categories: list[dict], report: AnnotationReport) -> list[dict]:
         """Those of the config, in its order; the others are reported."""
         by_name = {entry['name']: entry for entry in categories}
         missing = [name for name in report.classes if name not in by_name]
-        if missing:
-            raise DataError(
-                f'{self.ann_file}: has no category for {", ".join(map(repr, missing))} of '
-                f'metainfo.classes; accepted are {", ".join(map(repr, by_name))}'
-            )
+        expected = f'a category for each of metainfo.classes, among {", ".join(map(repr, by_name))}'
+        DataError.check(not missing, self.ann_file, expected, f'none for {missing}')
         for name in by_name:
             if name not in report.classes:
                 report.other_boxes[name] = 0
@@ -112,12 +106,10 @@ class CocoDataset(CheckedAnnotations, MMDetCocoDataset):
             folder, name = os.path.split(path)
             size = (image['width'], image['height'])
             if name not in folders[folder]:
-                report.bad_images[image['id']] = f'{path} does not exist'
+                report.bad_images[image['id']] = f'{path}: expected an image, got no file'
             elif not all(_is_finite(side) and side >= 1 for side in size):
-                report.bad_images[image['id']] = (
-                    f'{self.ann_file}: width and height of {image["file_name"]} are {size}; '
-                    'accepted are positive numbers'
-                )
+                where = f'{self.ann_file}, width and height of {image["file_name"]}'
+                report.bad_images[image['id']] = f'{where}: expected positive numbers, got {size}'
 
     def _clean(self, content: dict[str, list[dict]], report: AnnotationReport) -> list[dict]:
         """Annotations with boxes to use, of the classes of the config."""
@@ -126,21 +118,17 @@ class CocoDataset(CheckedAnnotations, MMDetCocoDataset):
         kept = []
         for entry in content['annotations']:
             image_id, category, box = entry['image_id'], entry['category_id'], entry['bbox']
-            if image_id not in images:
-                raise DataError(
-                    f'{self.ann_file}: annotation {entry["id"]!r}: image_id {image_id!r}; accepted '
-                    'are the ids of images'
-                )
-            found = ''
+            where = f'{self.ann_file}, annotation {entry["id"]!r}'
+            DataError.check(image_id in images, where, 'an image_id of images', repr(image_id))
+            wrong = ''
             if category not in names:
-                found = f'category_id {category!r} is of no category; accepted are {[*names]}'
+                wrong = f'a category_id of {[*names]}, got {category!r}'
             elif not (isinstance(box, list) and len(box) == 4 and all(map(_is_finite, box))):
-                found = f'bbox is {box!r}; accepted is [x, y, width, height] in numbers'
+                wrong = f'bbox [x, y, width, height] in numbers, got {box!r}'
             elif not _is_finite(entry['area']):
-                found = f'area is {entry["area"]!r}; accepted is a number'
-            if found:
-                reason = f'{self.ann_file}: annotation {entry["id"]!r}: {found}'
-                report.bad_images.setdefault(image_id, reason)
+                wrong = f'a number for its area, got {entry["area"]!r}'
+            if wrong:
+                report.bad_images.setdefault(image_id, f'{where}: expected {wrong}')
             # mmdet does not read those with 'ignore'.
             if image_id in report.bad_images or entry.get('ignore'):
                 continue

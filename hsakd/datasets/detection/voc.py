@@ -5,13 +5,14 @@ from xml.etree import ElementTree
 from mmdet.datasets import VOCDataset as MMDetVOCDataset
 from PIL import Image, ImageOps
 
-from hsakd.datasets.image_folder import IMAGE_EXTENSIONS
+from hsakd.datasets.base import DECODE_ERRORS, IMAGE_EXTENSIONS, read_lines
 from hsakd.registry import DATASETS
 from hsakd.utils.errors import ConfigError, DataError
 
 from .boxes import AnnotationReport, Box
 from .checked import CheckedAnnotations, Folders
 
+_OTHERS = ', '.join(IMAGE_EXTENSIONS)
 _SUFFIXES = [form for suffix in ('.jpg', *IMAGE_EXTENSIONS) for form in (suffix, suffix.upper())]
 
 
@@ -49,11 +50,15 @@ class VOCDataset(CheckedAnnotations, MMDetVOCDataset):
 
     def load_checked(self) -> list[dict]:
         """See :class:`CheckedAnnotations`."""
-        if self.test_mode and self.bbox_min_size is not None:
-            raise ConfigError(
-                f'dataset.filter_cfg.bbox_min_size={self.bbox_min_size}; accepted in training only'
-            )
-        names = self._image_names()
+        ConfigError.check(
+            not (self.test_mode and self.bbox_min_size is not None),
+            'dataset.filter_cfg.bbox_min_size',
+            'none but in training',
+            self.bbox_min_size,
+        )
+        lines = read_lines(self.ann_file, self.ANN_FILE)
+        names = [line.strip() for line in lines if line.strip()]
+        self.check_different(names, 'image')
         folders = Folders()
         report = self.new_report()
         data_list = []
@@ -65,28 +70,11 @@ class VOCDataset(CheckedAnnotations, MMDetVOCDataset):
         self.close_report(report, len(names))
         return data_list
 
-    def _image_names(self) -> list[str]:
-        try:
-            with open(self.ann_file, encoding='utf-8-sig') as file:
-                names = [line.strip() for line in file if line.strip()]
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f'{self.ann_file}: is no text ({error}); accepted is {self.ANN_FILE}'
-            ) from error
-        if not names:
-            raise DataError(f'{self.ann_file} is empty; accepted is {self.ANN_FILE}')
-        self.check_different(names, 'image')
-        return names
-
     def _read_image(self, name: str, folders: Folders, report: AnnotationReport) -> dict:
         path = os.path.join(self.sub_data_root, self.img_subdir, name)
         folder, stem = os.path.split(path)
         suffix = next((form for form in _SUFFIXES if stem + form in folders[folder]), None)
-        if suffix is None:
-            raise DataError(
-                f'{path}.jpg does not exist, nor with another suffix; accepted are '
-                f'{", ".join(IMAGE_EXTENSIONS)}'
-            )
+        DataError.check(suffix, f'{path}.jpg', f'an image (or {_OTHERS})', 'no file')
         xml_path = os.path.join(self.sub_data_root, self.ann_subdir, f'{name}.xml')
         width, height, objects = read_voc_xml(xml_path)
         if not (width and height):
@@ -124,21 +112,19 @@ def read_voc_xml(path: str) -> tuple[int, int, list[tuple[str, bool, Box]]]:
     Raises:
         DataError: It is missing, no XML, or lacks a number.
     """
+    expected = 'an annotation in XML'
     try:
         root = ElementTree.parse(path).getroot()
     except OSError as error:
-        raise DataError(
-            f'{path}: {error.strerror}; accepted is an annotation in XML for each image'
-        ) from error
+        raise DataError.expected(path, expected, error.strerror) from error
     except (ElementTree.ParseError, ValueError, LookupError) as error:  # with line and column
-        raise DataError(f'{path}: is no well-formed XML ({error})') from error
+        raise DataError.expected(path, expected, f'no well-formed one ({error})') from error
     width, height = (_number(root, f'size/{key}', path, default='0') for key in ('width', 'height'))
     objects = []
     for position, element in enumerate(root.findall('object'), 1):
         name = element.findtext('name', '').strip()
         where = f'{path}, object {position} ({name!r})'
-        if not name:
-            raise DataError(f'{where}: has no name; accepted is the name of a class')
+        DataError.check(name, where, 'the name of a class', 'none')
         difficult = _number(element, 'difficult', where, default='0')
         keys = ('xmin', 'ymin', 'xmax', 'ymax')
         box = tuple(_number(element, f'bndbox/{key}', where) - 1 for key in keys)
@@ -154,8 +140,7 @@ def _number(element: ElementTree.Element, key: str, where: str, default: str | N
             return int(number)  # as mmdet
     except (TypeError, ValueError):
         pass
-    found = 'is missing' if text is None else f'is {text.strip()!r}'
-    raise DataError(f'{where}: {key} {found}; accepted is a number')
+    raise DataError.expected(f'{where}, {key}', 'a number', 'none' if text is None else repr(text))
 
 
 def _image_size(path: str) -> tuple[int, int]:
@@ -163,5 +148,5 @@ def _image_size(path: str) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             return ImageOps.exif_transpose(image).size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f'{path}: cannot be decoded ({error})') from error
+    except (*DECODE_ERRORS, Image.DecompressionBombError) as error:
+        raise DataError.expected(path, 'an image that can be decoded', error) from error

@@ -1,7 +1,15 @@
-"""What is trained: a teacher with branches, a student from a fixed teacher, networks together."""
+"""Methods: what is trained, and by which losses."""
 
-from .offline import HSAKDOffline
-from .online import HSAKDOnline
-from .teacher import HSAKDTeacher
+from .base import Distiller, OfflineDistiller, OnlineDistiller
+from .hsakd_offline import HSAKDOffline
+from .hsakd_online import HSAKDOnline
+from .hsakd_teacher import HSAKDTeacher
 
-__all__ = ['HSAKDOffline', 'HSAKDOnline', 'HSAKDTeacher']
+__all__ = [
+    'Distiller',
+    'HSAKDOffline',
+    'HSAKDOnline',
+    'HSAKDTeacher',
+    'OfflineDistiller',
+    'OnlineDistiller',
+]

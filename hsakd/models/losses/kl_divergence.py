@@ -21,10 +21,12 @@ class KLDivergence(nn.Module):
 
     def __init__(self, temperature: float = 3.0) -> None:
         super().__init__()
-        if not is_number(temperature) or not 0 < temperature < math.inf:
-            raise ConfigError(
-                f'model.kd_loss.temperature={temperature!r}: accepted are numbers above 0'
-            )
+        ConfigError.check(
+            is_number(temperature) and 0 < temperature < math.inf,
+            'model.kd_loss.temperature',
+            'a number above 0',
+            repr(temperature),
+        )
         self.temperature = temperature
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:

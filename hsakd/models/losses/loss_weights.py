@@ -9,61 +9,78 @@ from hsakd.utils.errors import ConfigError
 
 
 class LossWeights:
-    """Factors of the terms of a loss, for ablations; 0 turns a term off.
+    """Factors of the terms of a loss; 0 turns a term off.
 
     A term that is off stays in the log and in the graph, as 0: so every parameter keeps a gradient,
     as training on several GPUs needs.
 
     Args:
-        weights: Factor by name of the term, as the log shows it (``loss_kd_aux_1``), or by the name
-            of a group without its number (``loss_kd_aux``), which the single name overrides. Terms
-            that are not named have 1.
-        terms: The names that there are.
-        idle: Those of them from which nothing learns.
+        given: Factor by name of the term, as the log shows it (``loss_kd_aux_1``), or by the name
+            of a group without its number (``loss_kd_aux``), which a single name overrides. Of
+            several networks the names are those without ``net0_``. A factor is a number or
+            ``dict(weight=..., warmup_epochs=n)``, which grows linearly: it is ``weight * e / n`` in
+            the e-th of the first n epochs.
+        defaults: The factor of every term that there is.
+        without_gradient: Terms from which nothing learns.
 
     Raises:
-        ConfigError: A name is none of them, a weight no finite number from 0, or every term off.
+        ConfigError: A name is none of the terms, a factor no finite number from 0, or all are off.
     """
 
     def __init__(
         self,
-        weights: Mapping[str, float] | None,
-        terms: Sequence[str],
-        idle: Sequence[str] = (),
+        given: Mapping[str, float | Mapping] | None,
+        defaults: Mapping[str, float | Mapping],
+        without_gradient: Sequence[str] = (),
     ) -> None:
-        if not isinstance(weights, Mapping | None):
-            raise ConfigError(
-                f'model.loss_weights={weights!r}: accepted is a dict of numbers by name, of '
-                f'{", ".join(terms)}'
+        known = ', '.join(dict.fromkeys([*defaults, *map(_group, defaults)]))
+        ConfigError.check(
+            isinstance(given, Mapping | None),
+            'model.loss_weights',
+            f'a dict of numbers by term ({known})',
+            repr(given),
+        )
+        given = dict(given or {})
+        for name in given:
+            ConfigError.check(
+                name in known.split(', '), f'model.loss_weights.{name}', f'one of {known}', name
             )
-        self.weights = dict(weights or {})
-        known = [*terms, *dict.fromkeys(_group(term) for term in terms if _group(term) != term)]
-        for name, weight in self.weights.items():
-            if name not in known:
-                raise ConfigError(
-                    f'model.loss_weights.{name}: no such term; accepted are {", ".join(known)}'
-                )
-            if not is_number(weight) or not 0 <= weight < math.inf:
-                raise ConfigError(
-                    f'model.loss_weights.{name}={weight!r}: accepted are numbers from 0 (off)'
-                )
-        learning = [term for term in terms if term not in idle]
-        if not any(self.of(term) for term in learning):
-            raise ConfigError(
-                f'model.loss_weights={self.weights}: nothing is left to learn from; accepted is a '
-                f'weight above 0 for at least one of {", ".join(learning)}'
-            )
+        self._weights: dict[str, tuple[float, int]] = {}
+        for term, default in defaults.items():
+            name = term if term in given else _group(term)
+            self._weights[term] = _parse(name, given.get(name, default))
+        learning = [term for term in defaults if term not in without_gradient]
+        ConfigError.check(
+            any(self._weights[term][0] for term in learning),
+            'model.loss_weights',
+            f'a weight above 0 for at least one of {", ".join(learning)}, to learn from',
+            given,
+        )
 
-    def of(self, term: str) -> float:
-        """The factor of one term."""
-        return self.weights.get(term, self.weights.get(_group(term), 1.0))
+    def of(self, term: str, epoch: int) -> float:
+        """The factor of one term in an epoch, from 0."""
+        weight, warmup = self._weights[re.sub(r'^net\d+_', '', term)]
+        return weight * min(1.0, (epoch + 1) / warmup) if warmup else weight
 
-    def __call__(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Losses times their weights."""
-        if not self.weights:
-            return losses
-        return {term: self.of(term) * loss for term, loss in losses.items()}
+    def __call__(self, losses: dict[str, Tensor], epoch: int = 0) -> dict[str, Tensor]:
+        """Losses times their factors in an epoch, from 0."""
+        factors = {term: self.of(term, epoch) for term in losses}
+        return {t: loss if factors[t] == 1 else factors[t] * loss for t, loss in losses.items()}
 
 
 def _group(term: str) -> str:
     return re.sub(r'_\d+$', '', term)
+
+
+def _parse(name: str, value: object) -> tuple[float, int]:
+    """Weight and warm-up epochs."""
+    weight, warmup = value, 0
+    if isinstance(value, Mapping) and set(value) <= {'weight', 'warmup_epochs'}:
+        weight, warmup = value.get('weight', 1.0), value.get('warmup_epochs', 0)
+    ConfigError.check(
+        is_number(weight) and 0 <= weight < math.inf and type(warmup) is int and warmup >= 0,
+        f'model.loss_weights.{name}',
+        'a number from 0 (off) or dict(weight=..., warmup_epochs=...)',
+        repr(value),
+    )
+    return weight, warmup

@@ -32,12 +32,18 @@ class Branches(ModuleList):
         init_cfg: list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        if not isinstance(stages, list | tuple | None):
-            raise _bad_stages(backbone, num_stages, stages)
-        self.stages = tuple(range(num_stages) if stages is None else stages)
-        once = len(set(self.stages)) == len(self.stages)
-        if not self.stages or not once or not set(self.stages) <= set(range(num_stages)):
-            raise _bad_stages(backbone, num_stages, list(self.stages))
+        chosen = range(num_stages) if stages is None else stages
+        ConfigError.check(
+            isinstance(stages, list | tuple | None)
+            and chosen
+            and len(set(chosen)) == len(chosen)
+            and set(chosen) <= set(range(num_stages)),
+            'branches.stages',
+            f'a list of one or more of 0..{num_stages - 1}, the stages of '
+            f'{type(backbone).__name__}, each once',
+            repr(stages),
+        )
+        self.stages = tuple(chosen)
         self.extend(make_branch(tap) for tap in self.stages)
         self.embedding_channels = embedding_channels
 
@@ -49,13 +55,6 @@ class Branches(ModuleList):
         """
         maps = (branch(feature_maps[tap]) for branch, tap in zip(self, self.stages, strict=True))
         return tuple(_pool(m) for m in maps)
-
-
-def _bad_stages(backbone: BaseModule, num_stages: int, found: object) -> ConfigError:
-    return ConfigError(
-        f'branches.stages={found!r}: accepted is a list of one or more of '
-        f'0..{num_stages - 1}, the stages of {type(backbone).__name__}, each once'
-    )
 
 
 def _pool(features: Tensor) -> Tensor:

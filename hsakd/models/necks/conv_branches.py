@@ -9,8 +9,8 @@ from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule, Sequential
 from torch import Tensor
 
-from hsakd.models.backbones.base import KAIMING_INIT
 from hsakd.models.backbones.stages import run_stages
+from hsakd.models.backbones.starting_weights import NORMAL
 from hsakd.registry import MODELS
 from hsakd.utils.errors import ConfigError
 
@@ -48,7 +48,7 @@ class ConvBranches(Branches):
             stages=stages,
             make_branch=partial(_make_branch, channels, strides),
             embedding_channels=channels[-1],
-            init_cfg=[dict(cfg) for cfg in KAIMING_INIT],
+            init_cfg=NORMAL,
         )
 
 
@@ -71,17 +71,15 @@ def _blank_maps(backbone: BaseModule, input_size: int) -> Sequence[Tensor]:
     backbone = copy.deepcopy(backbone)
     backbone.eval()
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        maps, _ = run_stages(backbone, torch.zeros(1, 3, input_size, input_size))
+        maps = run_stages(backbone, torch.zeros(1, 3, input_size, input_size)).stage_maps
     shapes = [tuple(m.shape) for m in maps] if isinstance(maps, list | tuple) else []
-    if (
-        len(shapes) < 2
-        or any(len(shape) != 4 for shape in shapes)
-        or any(a[2] < b[2] for a, b in pairwise(shapes))
-    ):
-        raise ConfigError(
-            f"branches.type='ConvBranches': {type(backbone).__name__} returns {shapes or maps} for "
-            f'an image of {input_size}x{input_size} pixels; accepted are the feature maps '
-            '[N, C, H, W] of two or more stages, none larger than the one before, e.g. with '
-            'backbone.out_indices=(0, 1, 2, 3)'
-        )
+    ConfigError.check(
+        len(shapes) > 1
+        and all(len(shape) == 4 for shape in shapes)
+        and all(a[2] >= b[2] for a, b in pairwise(shapes)),
+        "branches.type='ConvBranches'",
+        'feature maps [N, C, H, W] of two or more stages, none larger than the one before, e.g. '
+        'with backbone.out_indices=(0, 1, 2, 3)',
+        f'{shapes or maps} of {type(backbone).__name__} for {input_size}x{input_size} pixels',
+    )
     return maps

@@ -1,28 +1,47 @@
+import copy
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from mmengine.model import ModuleList
 from mmpretrain.models import ImageClassifier
+from mmpretrain.models.heads import LinearClsHead
 from mmpretrain.structures import DataSample
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from hsakd.models.backbones.stages import Stages, find_stages, run_stages
+from hsakd.models.backbones.starting_weights import starting_weights
 from hsakd.models.data_preprocessor import DataPreprocessor
+from hsakd.models.method import Batch, Method
 from hsakd.registry import MODELS
-from hsakd.structures import BatchedLabels
 from hsakd.utils.errors import ConfigError
 
 
-def class_labels(data_samples: list[DataSample] | BatchedLabels) -> Tensor:
-    """Ground-truth class labels [N] of a batch."""
-    if isinstance(data_samples, BatchedLabels):
-        return data_samples.gt_label
-    return torch.cat([sample.gt_label for sample in data_samples])
+class Outputs(NamedTuple):
+    """What one pass of B images through a network gives.
+
+    Attributes:
+        logits: f(x), logits [B, N] of the network's own head.
+        joint_logits: c_l(x), joint logits [B, M * N] of each branch; empty without branches.
+        maps: Feature maps f0, f1, ... of stem and stages [B, C_l, H_l, W_l]; empty unless tapped.
+        pre_activations: For each map what enters its last ReLU; empty unless tapped.
+        embedding: Pooled features [B, D] that the head takes; None unless tapped.
+    """
+
+    logits: Tensor
+    joint_logits: tuple[Tensor, ...] = ()
+    maps: tuple[Tensor, ...] = ()
+    pre_activations: tuple[Tensor, ...] = ()
+    embedding: Tensor | None = None
+
+
+#: The outputs that a network gives only where they are asked for.
+TAPS = ('maps', 'pre_activations', 'embedding')
 
 
 @MODELS.register_module()
-class BranchedClassifier(ImageClassifier):
+class BranchedClassifier(Method, ImageClassifier):
     """An mmpretrain classifier, with or without auxiliary branches.
 
     Trained by itself it is the plain baseline: its own head, on unrotated images. Without
@@ -38,9 +57,12 @@ class BranchedClassifier(ImageClassifier):
         aggregate: Branches, numbers from 0 or 'all', whose :meth:`aggregated_logits` are what the
             network predicts, instead of its head's: M passes through network and branches where
             the head takes one through the network. None of them by default, which costs nothing.
+        loss_weights: Factors of the terms, see :class:`~hsakd.models.losses.LossWeights`.
         data_preprocessor: Config of mmpretrain's ``ClsDataPreprocessor``.
-        init_cfg: Initialisation config.
+        init_cfg: Initialization config.
     """
+
+    default_weights = dict(loss_cls=1.0)
 
     def __init__(
         self,
@@ -50,6 +72,7 @@ class BranchedClassifier(ImageClassifier):
         branches: dict | None = None,
         transforms: dict | None = None,
         aggregate: Sequence[int] | Literal['all'] | None = None,
+        loss_weights: dict | None = None,
         data_preprocessor: dict | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
@@ -60,11 +83,15 @@ class BranchedClassifier(ImageClassifier):
             data_preprocessor=build_preprocessor(data_preprocessor),
             init_cfg=init_cfg,
         )
-        if not isinstance(transforms, Mapping | None):
-            raise ConfigError(
-                f'transforms={transforms!r} of the network: accepted is a dict such as '
-                "dict(type='Rotation')"
-            )
+        start = starting_weights(self.backbone)
+        if type(self.head) is LinearClsHead and 'init_cfg' not in head:
+            self.head.init_cfg = start.head
+        ConfigError.check(
+            isinstance(transforms, Mapping | None),
+            'model.*.transforms',
+            "a dict such as dict(type='Rotation')",
+            repr(transforms),
+        )
         self.transforms = MODELS.build(transforms or dict(type='Rotation'))
         self.branches = None
         if branches is not None:
@@ -74,46 +101,77 @@ class BranchedClassifier(ImageClassifier):
                 num_classes=self.head.num_classes,
                 num_transforms=self.transforms.num_transforms,
                 in_channels=self.branches.embedding_channels,
+                init_cfg=start.joint_heads,
             )
             self.joint_heads = ModuleList(MODELS.build(joint_head) for _ in self.branches)
         self.aggregate = self._checked_aggregate(aggregate)
+        self.taps: frozenset[str] = frozenset()
         self._stages: Stages | None = None
+        self.set_loss_weights(loss_weights)
+
+    def trained_networks(self) -> dict[str, nn.Module]:
+        """The network itself."""
+        return {'model': self}
 
     @property
     def num_branches(self) -> int:
         """L, the number of auxiliary branches."""
         return 0 if self.branches is None else len(self.branches)
 
-    def trained_networks(self) -> dict[str, 'BranchedClassifier']:
-        """The networks that learn, by their keys in the config."""
-        return {'model': self}
+    def tap(self, *names: str) -> None:
+        """Make :meth:`outputs` give more than logits; to be called before the network is compiled.
 
-    def frozen_networks(self) -> dict[str, 'BranchedClassifier']:
-        """The networks that others learn from and that do not learn."""
-        return {}
+        Args:
+            *names: Of :data:`TAPS`.
+        """
+        unknown = set(names) - set(TAPS)
+        if unknown:
+            raise ValueError(f'taps: expected some of {TAPS}, got {sorted(unknown)}')
+        self.taps |= set(names)
 
-    def keep_stages(self) -> None:
+    def cache_stages(self) -> None:
         """Take the backbone apart once, instead of in every call; no module may be replaced then.
 
         A compiler cannot follow how it is taken apart.
         """
         self._stages = find_stages(self.backbone)
 
-    def logits(self, inputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """f(x) and all c_l(x) of images taken as they are.
+    def outputs(self, images: Tensor) -> Outputs:
+        """One pass through the network, of images taken as they are.
 
         Args:
-            inputs: [B, C, H, W].
-
-        Returns:
-            Logits [B, N] of the head, and joint logits [B, M * N] of each branch.
+            images: [B, C, H, W].
         """
-        if self.branches is None:
-            return self.head(self.extract_feat(inputs)), ()
-        feature_maps, outputs = run_stages(self.backbone, inputs, self._stages)
-        logits = self.head(self.neck(outputs) if self.with_neck else outputs)
-        embeddings = self.branches(feature_maps)
-        return logits, tuple(h(e) for h, e in zip(self.joint_heads, embeddings, strict=True))
+        if not (self.branches or self.taps):
+            return Outputs(self.head(self.extract_feat(images)))
+        features = run_stages(self.backbone, images, self._stages, 'pre_activations' in self.taps)
+        pooled = self.neck(features.outputs) if self.with_neck else features.outputs
+        joint_logits = ()
+        if self.branches is not None:
+            embeddings = self.branches(features.stage_maps)
+            joint_logits = (h(e) for h, e in zip(self.joint_heads, embeddings, strict=True))
+        return Outputs(
+            self.head(pooled),
+            tuple(joint_logits),
+            features.maps if 'maps' in self.taps else (),
+            features.pre_activations,
+            self.head.pre_logits(pooled) if 'embedding' in self.taps else None,
+        )
+
+    @torch.no_grad()
+    def output_shapes(self, image_size: int) -> Outputs:
+        """Shapes of the outputs without the batch, e.g. [C, H, W] of a map.
+
+        Args:
+            image_size: Height and width of the images, in pixels.
+        """
+        network = copy.deepcopy(self).to('meta').eval()  # where shapes alone are computed
+        outputs = network.outputs(torch.empty(1, 3, image_size, image_size, device='meta'))
+        return tree_map_only(Tensor, lambda output: output.shape[1:], outputs)
+
+    def logits(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """f(x) and all c_l(x), see :meth:`outputs`."""
+        return self.outputs(images)[:2]
 
     def forward(
         self, inputs: Tensor, data_samples: list[DataSample] | None = None, mode: str = 'tensor'
@@ -123,15 +181,9 @@ class BranchedClassifier(ImageClassifier):
             return self.logits(inputs)
         return super().forward(inputs, data_samples, mode)
 
-    def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
-        """CE(f(x_0), y) alone: the plain baseline.
-
-        Args:
-            inputs: [N, C, H, W], not rotated.
-            data_samples: With ``gt_label``.
-        """
-        logits, _ = self.logits(inputs)
-        return dict(loss_cls=self.head.loss_module(logits, class_labels(data_samples)))
+    def losses(self, x: Tensor, y: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """CE(f(x), y): the plain baseline."""
+        return dict(loss_cls=self.head.loss_module(self.outputs(x).logits, y))
 
     def predict(
         self, inputs: Tensor, data_samples: list[DataSample] | None = None, **kwargs
@@ -145,7 +197,7 @@ class BranchedClassifier(ImageClassifier):
         """
         if self.aggregate is None:
             return super().predict(inputs, data_samples, **kwargs)
-        _, joint_logits = self.logits(self.transforms(inputs))
+        joint_logits = self.outputs(self.transforms(inputs)).joint_logits
         return self.head._get_predictions(self.aggregated_logits(joint_logits), data_samples)
 
     def aggregated_logits(self, joint_logits: Sequence[Tensor]) -> Tensor:
@@ -169,17 +221,15 @@ class BranchedClassifier(ImageClassifier):
             return None
         branches = list(range(self.num_branches))
         chosen = branches if aggregate == 'all' else aggregate
-        if (
-            not isinstance(chosen, list | tuple)
-            or not chosen
-            or not all(isinstance(index, int) for index in chosen)
-            or not set(chosen) <= set(branches)
-            or len(set(chosen)) < len(chosen)
-        ):
-            raise ConfigError(
-                f"aggregate={aggregate!r} of the network: accepted are 'all' and lists of branches "
-                f'from {branches}, which it has'
-            )
+        ConfigError.check(
+            isinstance(chosen, list | tuple)
+            and chosen
+            and all(index in branches for index in chosen)
+            and len(set(chosen)) == len(chosen),
+            'model.*.aggregate',
+            f"'all' or a list of branches from {branches}",
+            repr(aggregate),
+        )
         return list(chosen)
 
     def val_step(self, data: dict) -> list[DataSample]:
@@ -205,7 +255,7 @@ class BranchedClassifier(ImageClassifier):
         if self.branches is None:
             return self.predict(inputs, data_samples)
         m = self.transforms.num_transforms
-        _, joint_logits = self.logits(self.transforms(inputs))
+        joint_logits = self.outputs(self.transforms(inputs)).joint_logits
         if self.aggregate is None:
             data_samples = self.predict(inputs, data_samples)
         else:
@@ -220,6 +270,6 @@ class BranchedClassifier(ImageClassifier):
         return data_samples
 
 
-def build_preprocessor(cfg: dict | None) -> torch.nn.Module:
+def build_preprocessor(cfg: dict | None) -> nn.Module:
     """:class:`~hsakd.models.DataPreprocessor`, unless ``cfg`` names another."""
     return MODELS.build(dict(dict(type=DataPreprocessor), **(cfg or {})))

@@ -21,10 +21,11 @@ class Rotation(TransformSet):
             ConfigError: The images are not square, so that rotations would have other shapes.
         """
         height, width = images.shape[2:]
-        if height != width:
-            raise ConfigError(
-                f'the pipelines of the data sets give images of {height}x{width}, and Rotation '
-                'turns them by 90 degrees: accepted are square ones, e.g. by a step '
-                "dict(type='mmpretrain.Resize', scale=(32, 32))"
-            )
+        ConfigError.check(
+            height == width,
+            'pipeline of the data sets',
+            'square images with Rotation, which turns them by 90 degrees, e.g. by '
+            "dict(type='mmpretrain.Resize', scale=(32, 32))",
+            f'{height}x{width}',
+        )
         return torch.rot90(images, j, (2, 3))

@@ -21,20 +21,24 @@ from . import (  # noqa: F401  each registers its families
     vgg,
 )
 from .interface import (
+    Features,
     Stages,
     find_stages,
     fresh_copy,
     repeat_last_stage,
+    run_before_relu,
     run_stages,
     settings_of,
     split_stages,
 )
 
 __all__ = [
+    'Features',
     'Stages',
     'find_stages',
     'fresh_copy',
     'repeat_last_stage',
+    'run_before_relu',
     'run_stages',
     'settings_of',
     'split_stages',

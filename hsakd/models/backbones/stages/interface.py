@@ -2,7 +2,9 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import singledispatch
+from typing import NamedTuple
 
+import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -22,20 +24,48 @@ class Stages:
         channels: C_L, of the last stage.
         tail: What the backbone does after its last stage: that stage's map to the map or embedding
             that it returns.
+        taps_stem: Whether the stem's map is one of those that methods tap.
+        pieces: The layers of each stage, in groups after each of which methods tap; by default
+            one group a stage.
+        following_norms: Where maps are raw, as in pre-activation networks, the norm that follows
+            each stage.
     """
 
     stem: Callable[[Tensor], Tensor]
     stages: Sequence[nn.Module]
     channels: int
     tail: nn.Module = field(default_factory=nn.Identity)
+    taps_stem: bool = True
+    pieces: Sequence[Sequence[nn.Module]] = ()
+    following_norms: Sequence[nn.Module] = ()
+
+
+class Features(NamedTuple):
+    """What a pass through a backbone gives.
+
+    Attributes:
+        stage_maps: The map of every stage, from which branches start.
+        maps: The maps that methods tap (f0, f1, ... in the literature): of the stem, the stages,
+            and within stages where the family says so.
+        pre_activations: For each of ``maps`` what enters its last ReLU. Of f0, and where there is
+            none, it is the map itself; of pre-activation networks the output of the norm that
+            follows.
+        outputs: What ``backbone(images)`` returns.
+    """
+
+    stage_maps: Sequence[Tensor]
+    maps: tuple[Tensor, ...]
+    pre_activations: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
 
 
 def _unknown(backbone: nn.Module) -> ConfigError:
-    return ConfigError(
-        f"branches.type='AuxiliaryBranches': the stages of a {type(backbone).__name__} are not "
-        'known; accepted are subclasses of hsakd.models.backbones.StagedBackbone, the families of '
-        'mmpretrain that docs/extending.md lists, and those registered with the functions of '
-        "hsakd.models.backbones.stages; for any other backbone use type='ConvBranches'"
+    return ConfigError.expected(
+        "branches.type='AuxiliaryBranches'",
+        'a backbone whose stages are known: a subclass of hsakd.models.backbones.StagedBackbone, a '
+        'family of mmpretrain in docs/extending.md, or one registered with the functions of '
+        "hsakd.models.backbones.stages; for any other type='ConvBranches'",
+        f'a {type(backbone).__name__}',
     )
 
 
@@ -67,9 +97,12 @@ def find_stages(backbone: BaseModule) -> Stages | None:
 
 
 def run_stages(
-    backbone: BaseModule, images: Tensor, parts: Stages | None = None
-) -> tuple[Sequence[Tensor], tuple[Tensor, ...]]:
-    """The feature map of every stage, and what ``backbone(images)`` returns.
+    backbone: BaseModule,
+    images: Tensor,
+    parts: Stages | None = None,
+    pre_activations: bool = False,
+) -> Features:
+    """Run a backbone stage by stage.
 
     The stages of an unknown family are those whose maps it returns.
 
@@ -77,17 +110,74 @@ def run_stages(
         backbone: Of any family.
         images: [N, 3, H, W].
         parts: Of :func:`find_stages`, where they are known already.
+        pre_activations: Whether these are asked for.
+
+    Raises:
+        ConfigError: Pre-activations are asked for, of an unknown family.
     """
     parts = parts or find_stages(backbone)
     if parts is None:
+        ConfigError.check(
+            not pre_activations,
+            'model.*.backbone.type',
+            'a backbone of a family whose stages are known (docs/extending.md), since the method '
+            'taps what enters their last ReLU',
+            type(backbone).__name__,
+        )
         maps = backbone(images)
-        return maps, maps
+        return Features(maps, tuple(maps), (), maps)
+    run = run_before_relu if pre_activations else _run_plain
     x = parts.stem(images)
-    maps = []
-    for stage in parts.stages:
-        x = stage(x)
-        maps.append(x)
-    return maps, (parts.tail(x),)
+    tapped = [(x, x)] if parts.taps_stem else []
+    stage_maps = []
+    for pieces in parts.pieces or zip(parts.stages):
+        for layers in pieces:
+            x, pre = run(layers, x)
+            tapped.append((x, pre))
+        stage_maps.append(x)
+    maps, before = zip(*tapped, strict=True)
+    if parts.following_norms and pre_activations:
+        pairs = zip(parts.following_norms, maps[1:], strict=True)
+        before = (maps[0], *(norm(m) for norm, m in pairs))
+    before = (maps[0], *before[1:])  # f0 is tapped in one form alone
+    return Features(stage_maps, maps, before if pre_activations else (), (parts.tail(x),))
+
+
+def _run_plain(module: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    out = module(x)
+    return out, out
+
+
+@singledispatch
+def run_before_relu(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The output of layers, and what enters the ReLU that they end with (else the output again).
+
+    Blocks that end with a ReLU register themselves here.
+    """
+    return _run_plain(module, x)
+
+
+@run_before_relu.register
+def _(module: nn.Sequential, x: Tensor) -> tuple[Tensor, Tensor]:
+    if not len(module):
+        return x, x
+    *first, last = module
+    for layer in first:
+        x = layer(x)
+    return run_before_relu(last, x)
+
+
+@run_before_relu.register
+def _(module: nn.ReLU, x: Tensor) -> tuple[Tensor, Tensor]:
+    return F.relu(x), x  # not in place, since x is asked for
+
+
+@run_before_relu.register
+def _(module: ConvModule, x: Tensor) -> tuple[Tensor, Tensor]:
+    if not (module.with_activation and isinstance(module.activate, nn.ReLU)):
+        return _run_plain(module, x)
+    x = module(x, activate=False)
+    return F.relu(x), x
 
 
 def fresh_copy(module: nn.Module) -> nn.Module:
@@ -123,12 +213,12 @@ def check_outputs(backbone: BaseModule, last: int) -> None:
     Raises:
         ConfigError: It does not, and so the head would take something else than the tail gives.
     """
-    if backbone.out_indices[-1] % (last + 1) != last:
-        raise ConfigError(
-            f'backbone.out_indices={tuple(backbone.out_indices)} of {type(backbone).__name__}: '
-            f'accepted with branches are those that end with {last}, its last output, as they do '
-            'by default'
-        )
+    ConfigError.check(
+        backbone.out_indices[-1] % (last + 1) == last,
+        f'backbone.out_indices of {type(backbone).__name__}',
+        f'with branches that they end with {last}, its last output, as by default',
+        tuple(backbone.out_indices),
+    )
 
 
 def repeat_blocks(stage: nn.Sequential) -> nn.Module:
@@ -140,11 +230,11 @@ def repeat_blocks(stage: nn.Sequential) -> nn.Module:
     Raises:
         ConfigError: There is no second block.
     """
-    if len(stage) == 1:
-        raise ConfigError(
-            f"branches.type='AuxiliaryBranches': the last stage has one {type(stage[0]).__name__} "
-            'only, which changes width and resolution; accepted are backbones of this family with '
-            "two or more there, or type='ConvBranches'"
-        )
+    ConfigError.check(
+        len(stage) > 1,
+        "branches.type='AuxiliaryBranches'",
+        "two or more blocks in the last stage of this family, or type='ConvBranches'",
+        f'one {type(stage[0]).__name__}, which changes width and resolution',
+    )
     _, second, *others = stage
     return fresh_copy(nn.Sequential(copy.deepcopy(second), second, *others))

@@ -6,10 +6,19 @@ no tail.
 
 from itertools import takewhile
 
+import torch.nn.functional as F
 from mmpretrain.models.backbones import RegNet, ResNet
-from torch import nn
+from mmpretrain.models.backbones.resnet import BasicBlock, Bottleneck
+from torch import Tensor, nn
 
-from .interface import Stages, check_outputs, repeat_blocks, repeat_last_stage, split_stages
+from .interface import (
+    Stages,
+    check_outputs,
+    repeat_blocks,
+    repeat_last_stage,
+    run_before_relu,
+    split_stages,
+)
 
 
 @split_stages.register
@@ -46,3 +55,15 @@ def _(backbone: ResNet) -> nn.Module:
 @repeat_last_stage.register
 def _(backbone: RegNet) -> nn.Module:
     return repeat_blocks(getattr(backbone, backbone.res_layers[-1]))
+
+
+@run_before_relu.register(BasicBlock)
+@run_before_relu.register(Bottleneck)
+def _(block: BasicBlock | Bottleneck, x: Tensor) -> tuple[Tensor, Tensor]:
+    out = block.relu(block.norm1(block.conv1(x)))
+    out = block.norm2(block.conv2(out))
+    if isinstance(block, Bottleneck):
+        out = block.norm3(block.conv3(block.relu(out)))
+    identity = x if block.downsample is None else block.downsample(x)
+    out = block.drop_path(out) + identity
+    return F.relu(out), out

@@ -4,10 +4,22 @@ The tail of V2 is its last 1x1 convolution, ``layers[3]``; V1 has none. A last s
 the units that both families have at stride 1 throughout.
 """
 
+import torch
+import torch.nn.functional as F
 from mmpretrain.models.backbones import ShuffleNetV1, ShuffleNetV2
-from torch import nn
+from mmpretrain.models.utils import channel_shuffle
+from torch import Tensor, nn
 
-from .interface import Stages, check_outputs, repeat_blocks, repeat_last_stage, split_stages
+from ..shufflenet_v1 import ShuffleUnit
+from ..shufflenet_v2 import ShuffleUnitV2
+from .interface import (
+    Stages,
+    check_outputs,
+    repeat_blocks,
+    repeat_last_stage,
+    run_before_relu,
+    split_stages,
+)
 
 
 @split_stages.register(ShuffleNetV1)
@@ -26,3 +38,18 @@ def _(backbone: ShuffleNetV1 | ShuffleNetV2) -> Stages:
 @repeat_last_stage.register(ShuffleNetV2)
 def _(backbone: ShuffleNetV1 | ShuffleNetV2) -> nn.Module:
     return repeat_blocks(backbone.layers[2])
+
+
+@run_before_relu.register
+def _(unit: ShuffleUnit, x: Tensor) -> tuple[Tensor, Tensor]:
+    out = unit.before_relu(x)
+    return F.relu(out), out
+
+
+@run_before_relu.register
+def _(unit: ShuffleUnitV2, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Only the new half ends with a ReLU."""
+    passed, filtered = (unit.shortcut(x), x) if unit.first else x.chunk(2, dim=1)
+    halves = run_before_relu(unit.main, filtered)
+    out, before = (channel_shuffle(torch.cat([passed, half], 1), 2) for half in halves)
+    return out, before

@@ -9,7 +9,15 @@ from .interface import Stages, check_outputs, repeat_last_stage, split_stages
 @split_stages.register
 def _(backbone: StagedBackbone) -> Stages:
     check_outputs(backbone, len(backbone.stages))
-    return Stages(backbone.stem, backbone.stages, backbone.stage_channels[-1], backbone.tail)
+    return Stages(
+        backbone.stem,
+        backbone.stages,
+        backbone.stage_channels[-1],
+        backbone.tail,
+        taps_stem=backbone.taps_stem,
+        pieces=backbone.tapped_pieces(),
+        following_norms=backbone.following_norms(),
+    )
 
 
 @repeat_last_stage.register

@@ -14,11 +14,12 @@ from .interface import Stages, check_outputs, fresh_copy, repeat_last_stage, spl
 
 @split_stages.register
 def _(backbone: VGG) -> Stages:
-    if backbone.num_classes > 0:
-        raise ConfigError(
-            f'backbone.num_classes={backbone.num_classes} of VGG: accepted with branches is -1 '
-            '(the default), which leaves out its fully connected layers; the head has the classes'
-        )
+    ConfigError.check(
+        backbone.num_classes <= 0,
+        'backbone.num_classes of VGG',
+        '-1 (the default) with branches, without fully connected layers; the head has the classes',
+        backbone.num_classes,
+    )
     check_outputs(backbone, len(backbone.stage_blocks) - 1)
     ranges = backbone.range_sub_modules
     return Stages(

@@ -1,3 +1,0 @@
-_base_ = ['baseline.py']
-
-model = dict(type='LinearEvaluation')

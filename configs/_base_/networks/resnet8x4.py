@@ -1,0 +1,6 @@
+_base_ = ['classifier.py']
+
+model = dict(
+    backbone=dict(type='CIFARResNet', depth=8, stem_channels=32, base_channels=64),
+    head=dict(in_channels=256),
+)

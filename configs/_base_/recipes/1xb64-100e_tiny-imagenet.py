@@ -1,0 +1,1 @@
+_base_ = ['../datasets/tiny_imagenet_32.py', '../schedules/linear_100e.py', '../default_runtime.py']

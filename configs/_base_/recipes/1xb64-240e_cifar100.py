@@ -1,0 +1,1 @@
+_base_ = ['../datasets/cifar100.py', '../schedules/cifar_240e.py', '../default_runtime.py']

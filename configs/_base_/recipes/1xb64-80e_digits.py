@@ -1,0 +1,1 @@
+_base_ = ['../datasets/digits.py', '../schedules/digits_80e.py', '../default_runtime.py']

@@ -1,0 +1,1 @@
+_base_ = ['../datasets/imagenet.py', '../schedules/imagenet_100e.py', '../default_runtime.py']

@@ -1,0 +1,3 @@
+_base_ = ['../networks/resnet20.py']
+
+teacher = _base_.pop('model')

@@ -1,0 +1,3 @@
+_base_ = ['../networks/resnet32x4.py']
+
+teacher = _base_.pop('model')

@@ -1,0 +1,3 @@
+_base_ = ['../networks/resnet56.py']
+
+teacher = _base_.pop('model')

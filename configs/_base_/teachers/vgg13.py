@@ -1,0 +1,3 @@
+_base_ = ['../networks/vgg13.py']
+
+teacher = _base_.pop('model')

@@ -1,0 +1,3 @@
+_base_ = ['../networks/wrn-16-2.py']
+
+teacher = _base_.pop('model')

@@ -1,0 +1,223 @@
+from collections.abc import Sequence
+
+import torch
+from mmengine.model import BaseModel, ModuleList
+from mmpretrain.structures import DataSample
+from torch import Tensor, nn
+
+from hsakd.models.method import FrozenPart, Method
+from hsakd.models.networks.branched_classifier import Outputs, build_preprocessor
+from hsakd.registry import MODELS
+from hsakd.utils.errors import ConfigError
+
+
+class Distiller(Method, BaseModel):
+    """A method of several networks, built on :class:`OfflineDistiller` or :class:`OnlineDistiller`.
+
+    A subclass writes ``default_weights`` and ``losses``. Helper layers that learn (regressors,
+    projections, memories) are ordinary modules of it, made for the shapes that the networks'
+    ``output_shapes`` tells: they are trained by the same optimizer, are in checkpoints, and are no
+    part of a published student. It predicts with its first network.
+
+    Args:
+        image_size: Height and width of the images in pixels, for helper layers.
+        data_preprocessor: Config of mmpretrain's ``ClsDataPreprocessor``.
+        init_cfg: Initialization config.
+    """
+
+    #: What the networks' ``outputs`` give beside logits, see ``BranchedClassifier.tap``.
+    taps: Sequence[str] = ()
+
+    def __init__(
+        self,
+        image_size: int = 32,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(build_preprocessor(data_preprocessor), init_cfg)
+        self.image_size = image_size
+
+    @property
+    def predictor(self) -> nn.Module:
+        """The network whose predictions are the distiller's."""
+        return next(iter(self.trained_networks().values()))
+
+    def forward(
+        self, inputs: Tensor, data_samples: list[DataSample] | None = None, mode: str = 'tensor'
+    ) -> tuple[Tensor, tuple[Tensor, ...]] | list[DataSample] | dict[str, Tensor]:
+        """'loss' is the distiller's; 'tensor' and 'predict' are those of its first network."""
+        if mode == 'loss':
+            return self.loss(inputs, data_samples)
+        return self.predictor(inputs, data_samples, mode)
+
+    def val_step(self, data: dict) -> list[DataSample]:
+        """Predictions of the first network, with those of its branches."""
+        return self.predictor.predict_with_branches(**self.data_preprocessor(data, False))
+
+    def test_step(self, data: dict) -> list[DataSample]:
+        """As :meth:`val_step`."""
+        return self.val_step(data)
+
+
+class OfflineDistiller(Distiller):
+    """A student learns from a frozen teacher, which checkpoints leave out.
+
+    Args:
+        student: Config of the network that learns.
+        teacher: Config of the network it learns from, with the same classes.
+        teacher_ckpt: The teacher's checkpoint: of ours or a converted one. None builds, for
+            callers that load weights themselves; training with it is an error.
+        loss_weights: Factors of the terms, see :class:`~hsakd.models.losses.LossWeights`.
+        **kwargs: Of :class:`Distiller`.
+
+    Raises:
+        ConfigError: The networks have other numbers of classes.
+    """
+
+    #: As ``taps``, of the teacher alone; by default the same.
+    teacher_taps: Sequence[str] | None = None
+
+    def __init__(
+        self,
+        student: dict,
+        teacher: dict,
+        teacher_ckpt: str | None = None,
+        loss_weights: dict | None = None,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.student = MODELS.build(student)
+        self.teacher = MODELS.build(teacher)
+        self.student.tap(*self.taps)
+        self.teacher.tap(*(self.taps if self.teacher_taps is None else self.teacher_taps))
+        self.frozen_parts = [FrozenPart(self.teacher, [], teacher_ckpt, 'model.teacher_ckpt')]
+        check_compatible(self, 'classes')
+        self.set_loss_weights(loss_weights)
+        self.register_state_dict_post_hook(_drop_teacher)
+        self.register_load_state_dict_post_hook(_expect_no_teacher)
+
+    def trained_networks(self) -> dict[str, nn.Module]:
+        """The student."""
+        return {'model.student': self.student}
+
+    def frozen_networks(self) -> dict[str, nn.Module]:
+        """The teacher."""
+        return {'model.teacher': self.teacher}
+
+    def teacher_outputs(self, x: Tensor) -> Outputs:
+        """What the teacher gives for images [B, C, H, W], without a gradient."""
+        with torch.no_grad():
+            return self.teacher.outputs(x)
+
+    def init_weights(self) -> None:
+        """Initialize all but the teacher, which is loaded."""
+        for child in self.children():
+            if child is not self.teacher and hasattr(child, 'init_weights'):
+                child.init_weights()
+        self.frozen_parts[0].load()
+
+
+class OnlineDistiller(Distiller):
+    """Two or more networks learn together and teach each other, without a teacher.
+
+    Args:
+        networks: Configs of the networks, alike or not, with the same classes.
+        loss_weights: Factors of the terms, of every network alike; see
+            :class:`~hsakd.models.losses.LossWeights`.
+        **kwargs: Of :class:`Distiller`.
+
+    Raises:
+        ConfigError: There are fewer than two, or they have other numbers of classes.
+    """
+
+    def __init__(
+        self, networks: Sequence[dict], loss_weights: dict | None = None, **kwargs
+    ) -> None:
+        super().__init__(**kwargs)
+        several = isinstance(networks, list | tuple)
+        ConfigError.check(
+            several and len(networks) > 1,
+            'model.networks',
+            'a list of the configs of two or more networks',
+            f'{len(networks)} network(s)' if several else repr(networks),
+        )
+        self.networks = ModuleList(MODELS.build(network) for network in networks)
+        for network in self.networks:
+            network.tap(*self.taps)
+        check_compatible(self, 'classes')
+        self.set_loss_weights(loss_weights)
+
+    def trained_networks(self) -> dict[str, nn.Module]:
+        """All of them."""
+        return {f'model.networks.{i}': network for i, network in enumerate(self.networks)}
+
+    def val_step(self, data: dict) -> list[DataSample]:
+        """Predictions of the first network, with those of all in the field ``networks``."""
+        data = self.data_preprocessor(data, False)
+        inputs, data_samples = data['inputs'], data['data_samples']
+        per_network = [
+            network.predict_with_branches(inputs, [sample.clone() for sample in data_samples])
+            for network in self.networks
+        ]
+        for sample, predicted in zip(per_network[0], zip(*per_network, strict=True), strict=True):
+            sample.set_field([one.to_dict() for one in predicted], 'networks')
+        return per_network[0]
+
+
+_COUNTS = dict(
+    classes=lambda network: network.head.num_classes,
+    branches=lambda network: network.num_branches,
+    transforms=lambda network: network.transforms,
+)
+
+
+def check_compatible(distiller: Distiller, *what: str) -> None:
+    """Check that the networks of a distiller can learn from each other.
+
+    Args:
+        distiller: With its networks.
+        *what: What has to be the same in all: 'classes', 'branches', 'transforms'; of branches
+            there has to be one at least.
+
+    Raises:
+        ConfigError: They differ.
+    """
+    networks = {**distiller.trained_networks(), **distiller.frozen_networks()}
+    (first_key, first), *others = networks.items()
+    for name in what:
+        of = _COUNTS[name]
+        for key, other in others:
+            ConfigError.check(
+                repr(of(first)) == repr(of(other)),
+                key,
+                f'the same {name} as {first_key} ({of(first)})',
+                of(other),
+            )
+    if 'branches' in what:
+        check_branches(networks)
+
+
+def check_branches(networks: dict[str, nn.Module]) -> None:
+    """Check that every network has branches.
+
+    Raises:
+        ConfigError: One has none.
+    """
+    for key, network in networks.items():
+        ConfigError.check(
+            network.num_branches,
+            f'{key}.branches',
+            "auxiliary branches, e.g. dict(type='AuxiliaryBranches')",
+            None,
+        )
+
+
+def _drop_teacher(module: OfflineDistiller, state_dict: dict, prefix: str, local_metadata) -> None:
+    for key in [key for key in state_dict if key.startswith(f'{prefix}teacher.')]:
+        del state_dict[key]
+
+
+def _expect_no_teacher(module: OfflineDistiller, incompatible_keys) -> None:
+    incompatible_keys.missing_keys[:] = [
+        key for key in incompatible_keys.missing_keys if not key.startswith('teacher.')
+    ]

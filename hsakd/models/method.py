@@ -1,0 +1,179 @@
+"""What trainings have in common: named losses, the networks that learn, and what stays frozen."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mmengine.logging import MessageHub
+from mmengine.optim import OptimWrapper
+from mmpretrain.structures import DataSample
+from torch import Tensor, nn
+
+from hsakd.models.losses import LossWeights
+from hsakd.structures import BatchedLabels, class_labels, sample_indices
+from hsakd.utils.checkpoint import load_network
+from hsakd.utils.errors import ConfigError
+
+#: A mini-batch's samples, from either loader.
+Samples = Sequence[DataSample] | BatchedLabels
+
+
+@dataclass
+class Batch:
+    """What a method may want to know of a mini-batch beside images and labels.
+
+    Attributes:
+        samples: The data samples of the images.
+        epoch: The epoch of training, from 0.
+    """
+
+    samples: Samples
+    epoch: int = 0
+
+    @property
+    def indices(self) -> Tensor:
+        """Index [N] of each image in its data set, as memory banks need it."""
+        return sample_indices(self.samples)
+
+
+class FrozenPart:
+    """Trained modules that come from a checkpoint and do not learn.
+
+    Their parameters get no gradient, and :class:`Method` keeps them in eval mode.
+
+    Args:
+        owner: The network that is frozen, whole or in part.
+        names: Names of the frozen children of ``owner``; none for the whole of it.
+        checkpoint: Path of the checkpoint; None for callers that load weights themselves.
+        key: Config key of ``checkpoint``, for messages.
+    """
+
+    def __init__(
+        self, owner: nn.Module, names: Sequence[str], checkpoint: str | None, key: str
+    ) -> None:
+        self.owner = owner
+        self.names = tuple(names)
+        self.checkpoint = checkpoint
+        self.key = key
+        self.loaded = False
+        for module in self.modules:
+            module.requires_grad_(False).eval()
+        owner.register_load_state_dict_post_hook(self._note_loaded)
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """The modules that are frozen."""
+        return [getattr(self.owner, name) for name in self.names] or [self.owner]
+
+    def load(self) -> None:
+        """Load the checkpoint, if one is named.
+
+        Raises:
+            CheckpointError: It cannot be read or does not fit.
+        """
+        if self.checkpoint is not None:
+            load_network(self.owner, self.checkpoint, self.key, self.names)
+
+    def check_loaded(self) -> None:
+        """Check that the modules have got trained weights.
+
+        Raises:
+            ConfigError: They never got any, so they would stay as they were initialized.
+        """
+        ConfigError.check(
+            self.loaded,
+            self.key,
+            'the path of a trained network, whose weights stay as they are (e.g. --cfg-options '
+            f'{self.key}=work_dirs/CONFIG/epoch_240.pth)',
+            self.checkpoint,
+        )
+
+    def _note_loaded(self, owner: nn.Module, incompatible_keys) -> None:
+        prefixes = tuple(f'{name}.' for name in self.names) or ''
+        self.loaded |= not any(key.startswith(prefixes) for key in incompatible_keys.missing_keys)
+
+
+class Method:
+    """A way of training, to be mixed in before one of mmengine's or mmpretrain's models.
+
+    A method says which networks learn and which are frozen, and gives named losses, of which
+    ``loss_weights`` makes the total.
+    """
+
+    #: Every term of :meth:`losses` with its factor; ``*`` in a name stands for the number of a
+    #: branch, as in ``loss_aux_*``.
+    default_weights: Mapping[str, float] = {}
+
+    loss_weights: LossWeights
+    frozen_parts: Sequence[FrozenPart] = ()
+
+    def losses(self, x: Tensor, y: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """The terms of the loss, unweighted: all that a method has to write.
+
+        Args:
+            x: Normalized images [N, C, H, W], not rotated.
+            y: Class labels [N].
+            batch: What else is known of these images.
+        """
+        raise NotImplementedError
+
+    def trained_networks(self) -> dict[str, nn.Module]:
+        """The networks that learn, by their keys in the config."""
+        raise NotImplementedError
+
+    def frozen_networks(self) -> dict[str, nn.Module]:
+        """The networks that others learn from and that do not learn, by their config keys."""
+        return {}
+
+    def set_loss_weights(self, given: Mapping | None, without_gradient: Sequence[str] = ()) -> None:
+        """Check the config's ``loss_weights``; to be called once the networks are built.
+
+        Args:
+            given: See :class:`LossWeights`.
+            without_gradient: Terms that are logged, and from which nothing learns.
+        """
+        branches = range(next(iter(self.trained_networks().values())).num_branches)
+        terms = {
+            term.replace('*', str(index)): weight
+            for term, weight in self.default_weights.items()
+            for index in (branches if '*' in term else [0])
+        }
+        self.loss_weights = LossWeights(given, terms, without_gradient)
+
+    def loss(self, inputs: Tensor, data_samples: Samples) -> dict[str, Tensor]:
+        """Weighted terms of the loss, whose sum is minimized.
+
+        Args:
+            inputs: Normalized images [N, C, H, W], not rotated.
+            data_samples: Their samples, with ``gt_label``.
+        """
+        epoch = MessageHub.get_current_instance().runtime_info.get('epoch', 0)
+        batch = Batch(data_samples, epoch)
+        return self.loss_weights(self.losses(inputs, class_labels(data_samples), batch), epoch)
+
+    def check_weights(self) -> None:
+        """Check that what is frozen was trained before.
+
+        Raises:
+            ConfigError: A frozen part never got weights.
+        """
+        for part in self.frozen_parts:
+            part.check_loaded()
+
+    def train_step(self, data: dict, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
+        """One step of training, after :meth:`check_weights`."""
+        self.check_weights()
+        return super().train_step(data, optim_wrapper)
+
+    def init_weights(self) -> None:
+        """Initialize what learns, and load what is frozen."""
+        super().init_weights()
+        for part in self.frozen_parts:
+            part.load()
+
+    def train(self, mode: bool = True) -> nn.Module:
+        """Set the mode of what learns; what is frozen stays in eval mode."""
+        super().train(mode)
+        for part in self.frozen_parts:
+            for module in part.modules:
+                module.eval()
+        return self
