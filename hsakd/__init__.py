@@ -1,11 +1,18 @@
 """hsakd: hierarchical self-supervision augmented knowledge distillation on the OpenMMLab stack."""
 
 from . import registry
-from .utils import checkpoint_schemes, mmcv_ext, yapf_cache
 from .version import __version__
 
-mmcv_ext.install()
-checkpoint_schemes.install()
-yapf_cache.install()
 
-__all__ = ['__version__', 'registry']
+def setup() -> None:
+    """Read checkpoints safely from here on, and do what else this process needs.
+
+    Tools and ``hsakd.apis`` call it; see :mod:`hsakd.utils.setup`. ``import hsakd`` alone only
+    registers types.
+    """
+    from .utils.setup import setup
+
+    setup()
+
+
+__all__ = ['__version__', 'registry', 'setup']

@@ -1,6 +1,7 @@
 """What several test files use: running tools as a user does, small networks, small data."""
 
 import functools
+import gc
 import os
 import subprocess
 import sys
@@ -16,9 +17,11 @@ from mmpretrain.structures import DataSample
 from mmpretrain.visualization import UniversalVisualizer
 from PIL import Image
 
+import hsakd
 from tests.fork_server import ForkServer
 
 ROOT = Path(__file__).resolve().parents[1]
+hsakd.setup()
 
 
 @pytest.fixture(autouse=True, scope='module')
@@ -73,6 +76,11 @@ def _packages() -> ForkServer:
 def in_process(monkeypatch, capfd):
     """Run a tool in this process, for cases where only its messages matter: (status, stderr)."""
     import runpy
+
+    gc.freeze()  # mmengine collects garbage for each data set, and modules are none
+    # It formats the config for each checkpoint.
+    monkeypatch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **_: (text, True))
+    monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
 
     def run(*args: object) -> tuple[int, str]:
         # mmengine names them by the second, in which two runs may start here.

@@ -10,6 +10,7 @@ checkpoint. WORK_DIR gets comparison.md and .json, precision_recall.png and pred
 import argparse
 import hashlib
 import json
+import pickle
 import re
 import sys
 from collections.abc import Sequence
@@ -26,12 +27,12 @@ from hsakd.utils.cli import (  # noqa: E402
     positive_number,
     run_tool,
 )
-from hsakd.utils.errors import ConfigError, UserError  # noqa: E402
+from hsakd.utils.errors import ConfigError, DataError, UserError  # noqa: E402
 
 if TYPE_CHECKING:
     from hsakd.apis.training_runs import TrainingRun
 
-_PREDICTIONS = 'predictions.pth'
+_PREDICTIONS = 'predictions.pkl'
 #: Options that the tool gives itself.
 _OWN_OPTIONS = ('work_dir', 'pretrained_backbone', 'pretrained_sha256', 'randomness.seed')
 
@@ -239,6 +240,7 @@ def draw(runs: Sequence[FineTuning], args: argparse.Namespace) -> None:
     from hsakd.apis.training_runs import load_with_options
     from hsakd.utils.checkpoint import read_checkpoint
     from hsakd.utils.files import write_files
+    from hsakd.utils.unpickling import load_pickle
     from hsakd.visualization.detection import (
         draw_precision_recall,
         draw_predictions,
@@ -248,9 +250,15 @@ def draw(runs: Sequence[FineTuning], args: argparse.Namespace) -> None:
     firsts = [run for run in runs if run.seed == args.seeds[0]]
     checkpoint = read_checkpoint(firsts[0].run.checkpoint, 'checkpoint')
     classes = checkpoint['meta']['dataset_meta']['classes']
-    predictions = {
-        run.name: read_checkpoint(run.test_dir / _PREDICTIONS, 'predictions') for run in firsts
-    }
+    predictions = {}
+    for run in firsts:
+        path = run.test_dir / _PREDICTIONS
+        try:
+            with path.open('rb') as file:
+                predictions[run.name] = load_pickle(file)
+        except (OSError, EOFError, pickle.UnpicklingError) as error:
+            again = 'what tools/test.py wrote (delete it to test again)'
+            raise DataError.expected(str(path), again, error) from error
     evaluator = load_with_options(args.config, args.cfg_options).test_evaluator
     legacy = 'VOCMetric' in str(evaluator)
     curves = {n: precision_recall(found, len(classes), legacy) for n, found in predictions.items()}

@@ -18,7 +18,7 @@ need_number() { # MINIMUM NAME=VALUE...
     shift
     for pair in "$@"; do
         if ! [[ ${pair#*=} =~ ^[0-9]+$ ]] || [ "${pair#*=}" -lt "$minimum" ]; then
-            echo "error: $pair: accepted are whole numbers from $minimum" >&2
+            echo "error: ${pair%%=*}: expected a whole number from $minimum, got ${pair#*=}" >&2
             exit 2
         fi
     done
@@ -32,11 +32,11 @@ set_torchrun() { # GPUS
     need_number 0 "NODE_RANK=$node" "MAX_RESTARTS=${MAX_RESTARTS:-0}" "PORT=${PORT:-0}"
     own=$address
     if [ "$nodes" -gt 1 ] && [ -z "${MASTER_ADDR:-}" ]; then
-        echo "error: NNODES=$nodes needs MASTER_ADDR, the address of the machine with NODE_RANK=0" >&2
+        echo "error: MASTER_ADDR: expected the address of the machine with NODE_RANK=0, got none" >&2
         exit 2
     fi
     if [ "$node" -ge "$nodes" ]; then
-        echo "error: NODE_RANK=$node: accepted are 0..$((nodes - 1)) with NNODES=$nodes" >&2
+        echo "error: NODE_RANK: expected 0..$((nodes - 1)) with NNODES=$nodes, got $node" >&2
         exit 2
     fi
     if [ "$node" -gt 0 ]; then # the address by which the first machine sees this one

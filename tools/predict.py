@@ -2,6 +2,7 @@
 """Classify images, or find objects in them: a table of what is there, and pictures with it."""
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 
@@ -17,47 +18,44 @@ from hsakd.utils.cli import (  # noqa: E402
 
 def fraction(text: str) -> float:
     """An ``argparse`` type: 0..1."""
-    try:
+    with contextlib.suppress(ValueError):
         if 0 <= float(text) <= 1:
             return float(text)
-    except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(f'{text!r} is not in 0..1')
+    raise argparse.ArgumentTypeError(f'expected a number in 0..1, got {text!r}')
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Images, a model, and where to draw."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        'images', metavar='IMAGE_OR_FOLDER', help='an image, or a folder (with its subfolders)'
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add('images', metavar='IMAGE_OR_FOLDER', help='an image, or a folder (with its subfolders)')
+    add(
         '--model',
         required=True,
         metavar='FILE',
         help='published student (.pth), or checkpoint of tools/train.py: of a classifier or a '
         'detector',
     )
-    parser.add_argument(
+    add(
         '--topk',
         type=positive_number,
         help='classes or objects to show of each image, best first (default: 5 classes; all objects'
         ' above --score-thr)',
     )
-    parser.add_argument(
+    add(
         '--score-thr',
         type=fraction,
         help='show objects with a higher score, 0..1; for detectors (default: 0.3)',
     )
-    parser.add_argument(
+    add(
         '--out',
         type=Path,
         default=Path('work_dirs/predict'),
         help='folder for the pictures, IMAGE.png each; earlier ones are replaced '
         '(default: work_dirs/predict)',
     )
-    parser.add_argument('--device', help="'cpu', 'cuda', 'cuda:1', ...; a GPU if there is one")
-    parser.add_argument(
+    add('--device', help="'cpu', 'cuda', 'cuda:1', ...; a GPU if there is one")
+    add(
         '--skip-bad-images',
         action='store_true',
         help='leave out and count images that cannot be decoded',
@@ -73,42 +71,34 @@ def main(argv: list[str] | None = None) -> None:
     from rich.progress import track
     from rich.table import Table
 
-    from hsakd.apis import (
-        detect,
-        find_images,
-        holds_detector,
-        load_classifier,
-        load_detector,
-        predict,
-        readable_images,
-    )
+    from hsakd import apis
     from hsakd.utils.device import find_device
     from hsakd.utils.errors import DataError, UserError
 
-    check_out_folder(args.out, f'--out={str(args.out)!r}')
+    out = f'--out={str(args.out)!r}'
+    check_out_folder(args.out, out)
     root = Path(args.images).expanduser()
-    images = find_images(root)
-    if root.is_dir() and args.out.resolve().is_relative_to(root.resolve()):
-        raise DataError(
-            f'--out={str(args.out)!r} is inside {args.images!r}, and its pictures would be taken '
-            'for images next time; accepted is a folder elsewhere'
-        )
+    images = apis.find_images(root)
+    # Its pictures would be taken for images next time.
+    inside = root.is_dir() and args.out.resolve().is_relative_to(root.resolve())
+    DataError.check(not inside, out, 'a folder elsewhere', f'one inside {args.images!r}')
     device = find_device(args.device)
-    is_detector = holds_detector(args.model, key='--model')
-    if not is_detector and args.score_thr is not None:
-        raise UserError(
-            f'--score-thr={args.score_thr:g}: --model={args.model!r} is a classifier; accepted is '
-            '--topk, and --score-thr for detectors'
-        )
-    images, bad = readable_images(images)
+    is_detector = apis.holds_detector(args.model, key='--model')
+    UserError.check(
+        is_detector or args.score_thr is None,
+        f'--score-thr={args.score_thr}',
+        'a detector, or --topk alone',
+        f'a classifier, --model={args.model!r}',
+    )
+    images, bad = apis.readable_images(images)
     if bad and not args.skip_bad_images:
         more = f' ({len(bad)} images in all)' if len(bad) > 1 else ''
         raise DataError(f'{next(iter(bad.values()))}{more}')
     for image in bad:
         print(f'skipped, cannot be decoded: {image}', file=sys.stderr)
-    if not images:
-        raise DataError(f'{args.images!r}: none of {len(bad)} images can be decoded')
-    load = load_detector if is_detector else load_classifier
+    expected, found = 'an image that can be decoded', f'none of {len(bad)}'
+    DataError.check(images, repr(args.images), expected, found)
+    load = apis.load_detector if is_detector else apis.load_classifier
     model = load(args.model, key='--model').to(device)
 
     folder = root if root.is_dir() else root.parent
@@ -119,9 +109,9 @@ def main(argv: list[str] | None = None) -> None:
     if is_detector:
         table.add_column('box (x1 y1 x2 y2)', justify='right', no_wrap=True)
         threshold = 0.3 if args.score_thr is None else args.score_thr
-        predictions = detect(model, images, threshold, args.topk, pictures)
+        predictions = apis.detect(model, images, threshold, args.topk, pictures)
     else:
-        predictions = predict(model, images, args.topk or 5, pictures)
+        predictions = apis.predict(model, images, args.topk or 5, pictures)
     progress = track(
         predictions, 'predicting', len(images), console=Console(stderr=True), transient=True
     )

@@ -41,9 +41,9 @@ def parse_args() -> argparse.Namespace:
     suffixes = _SUFFIXES[args.out_item or 'pred']
     if args.out and not args.out.endswith(suffixes):
         item = args.out_item or 'pred, the default'
-        parser.error(f'--out={args.out!r}: for --out-item {item}, accepted are {suffixes}')
+        parser.error(f'--out: expected one of {suffixes} for --out-item {item}, got {args.out!r}')
     if args.out and Path(args.out).is_dir():
-        parser.error(f'--out={args.out!r} is a folder; accepted is a file')
+        parser.error(f'--out: expected a file, got {args.out!r}, a folder')
     return args
 
 
@@ -53,7 +53,7 @@ def main() -> None:
     import mmengine
 
     from hsakd.apis.running import build_runner, is_detection, load_for_test, prepare_config
-    from hsakd.engine.distributed import leave_processes
+    from hsakd.engine.distributed import shutdown_processes
     from hsakd.engine.pretrained_backbone import prepare_trained_detector
     from hsakd.evaluation.dump_predictions import DumpPredictions
     from hsakd.utils.checkpoint import read_checkpoint
@@ -64,13 +64,13 @@ def main() -> None:
             folder = path.parent if option == 'out' else path
             check_out_folder(folder, f'--{option.replace("_", "-")}={str(path)!r}')
     config = prepare_config(args)
-    read_checkpoint(args.checkpoint, 'checkpoint')  # before the data set is built
+    checkpoint = read_checkpoint(args.checkpoint, 'checkpoint')  # before the data set is built
     config.load_from, config.resume = None, False
     if args.amp:
         config.test_cfg.fp16 = True
     notice = None
     if is_detection(config):
-        notice = prepare_trained_detector(config, args.checkpoint, 'checkpoint')
+        notice = prepare_trained_detector(config, args.checkpoint, 'checkpoint', checkpoint)
     if args.show or args.show_dir:
         folder = str(Path(args.show_dir).absolute()) if args.show_dir else None
         options = dict(enable=True, out_dir=folder)
@@ -83,13 +83,13 @@ def main() -> None:
     runner = build_runner(config)
     if notice:
         runner.logger.log(*notice)
-    load_for_test(runner, args.checkpoint)
+    load_for_test(runner, args.checkpoint, checkpoint)
     if args.out and args.out_item != 'metrics':
         runner.test_evaluator.metrics.append(DumpPredictions(args.out))
     metrics = runner.test()
     if args.out and args.out_item == 'metrics':
         mmengine.dump(metrics, args.out)
-    leave_processes()
+    shutdown_processes()
 
 
 if __name__ == '__main__':

@@ -10,15 +10,7 @@ default_hooks = dict(
 )
 # Steps wait for a GPU where there is a line of the log, so that their time is a mean between two.
 log_processor = dict(custom_cfg=[dict(data_src='time', method_name='mean', window_size=50)])
-custom_hooks = [
-    dict(type='SetupCheckHook'),
-    dict(type='FewShotRecordHook'),
-    dict(type='RunRecordHook'),
-    dict(type='MissedValidationHook'),
-    dict(type='NonFiniteLossHook'),
-    dict(type='ProgressHook'),
-    dict(type='PreemptionHook'),
-]
+custom_hooks = []  # besides those that every run has
 
 env_cfg = dict(
     cudnn_benchmark=True,

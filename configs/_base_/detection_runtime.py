@@ -9,13 +9,6 @@ pretrained_network = None
 default_hooks = dict(
     checkpoint=dict(type='hsakd.CheckpointHook', max_keep_ckpts=1, save_best='auto'),
 )
-custom_hooks = [
-    dict(type='hsakd.SetupCheckHook'),
-    dict(type='hsakd.RunRecordHook'),
-    dict(type='hsakd.MissedValidationHook'),
-    dict(type='hsakd.NonFiniteLossHook'),
-    dict(type='hsakd.ProgressHook'),
-    dict(type='hsakd.PreemptionHook'),
-]
+custom_hooks = []  # besides those that every run has
 randomness = dict(seed=0)
 max_bad_images = 0  # in training data: so many, in each process, are replaced by others

@@ -1,8 +1,10 @@
 """What the tools do, for notebooks and other programs."""
 
 # ruff: noqa: E402
+from hsakd import setup
 from hsakd.utils.third_party import import_quietly
 
+setup()  # before anything is read
 import_quietly('mmpretrain.models')
 
 from .classifier import load_classifier

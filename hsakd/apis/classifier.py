@@ -1,6 +1,6 @@
 """From a checkpoint of training to a plain mmpretrain classifier."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +16,12 @@ from hsakd.registry import DATASETS, MODELS, TRANSFORMS
 from hsakd.utils.checkpoint import describe_mismatch, network_state_dict, read_checkpoint
 from hsakd.utils.config_text import checkpoint_config, find_class
 from hsakd.utils.errors import CheckpointError, ConfigError, UserError
-from hsakd.utils.normalisation import classifier_normalisation, network_config
+from hsakd.utils.normalization import classifier_normalization, network_config
 
 from .running import load_config
 
-#: Height and width of the images of data sets that need no resizing in their pipelines.
-_IMAGE_SIZES = {'CIFAR10': 32, 'CIFAR100': 32, 'Digits': 8}
+#: Keys of a config that only say where initial weights come from.
+_INITIAL_WEIGHTS = ('init_cfg', 'pretrained')
 
 
 def load_classifier(
@@ -33,7 +33,7 @@ def load_classifier(
     """The network of a checkpoint as mmpretrain's ``get_model`` gives it, a plain classifier.
 
     Teacher, branches and joint heads are left out, and its logits are compared with those of the
-    network as it was trained. Its data preprocessor normalises, and the test pipeline in its config
+    network as it was trained. Its data preprocessor normalizes, and the test pipeline in its config
     (``_config``) fits images of any size from files.
 
     Args:
@@ -47,39 +47,45 @@ def load_classifier(
         CheckpointError: The file is missing or broken, or does not fit its config.
         ConfigError: The config describes no such network.
     """
-    checkpoint = read_checkpoint(path, key)
+    checkpoint, where = read_checkpoint(path, key), f'{key}={str(path)!r}'
     if config is None:
         config = checkpoint_config(checkpoint, path, key)
     elif not isinstance(config, Config):
         config = load_config(config)
     trained_config = network_config(config, network)
-    trained = build_network(_Exporter(config)(MODELS, trained_config, 'model'))
-    weights = network_state_dict(checkpoint, path, key, network)
-    mismatch = describe_mismatch(trained.state_dict(), weights)
-    if mismatch:
-        raise CheckpointError(
-            f'{key}={str(path)!r} does not fit its config, with a '
-            f'{type(trained.backbone).__name__}: {mismatch}'
-        )
-    trained.load_state_dict(weights)
-    trained.eval()
+    trained = build_network(_export(MODELS, trained_config, 'model', config, set()))
+    load_exactly(trained, network_state_dict(checkpoint, path, key, network), where)
 
     classifier = get_model(_classifier_config(config, trained_config))
+    weights = trained.state_dict()
     classifier.load_state_dict({key: weights[key] for key in classifier.state_dict()})
     images = torch.randn(2, 3, *input_size(classifier))
     with torch.no_grad():
         logits = classifier(images)
-        trained_logits = trained.head(trained.extract_feat(images))
-    if not torch.allclose(logits, trained_logits, rtol=1e-5, atol=1e-5, equal_nan=True):
-        difference = (logits - trained_logits).abs().max()
-        raise CheckpointError(
-            f'{key}={str(path)!r}: without its branches the network gives other logits, off '
-            f'by {difference:.3g}; accepted are networks whose head sees the last feature map'
-        )
-    classifier._dataset_meta = dataset_meta(
-        checkpoint, f'{key}={str(path)!r}', config, classifier.head.num_classes
+        trained_logits = trained.eval().head(trained.extract_feat(images))
+    CheckpointError.check(
+        torch.allclose(logits, trained_logits, rtol=1e-5, atol=1e-5, equal_nan=True),
+        where,
+        'a network whose head sees the last feature map, so that it gives the same logits without '
+        'its branches',
+        f'logits off by {(logits - trained_logits).abs().max():.3g}',
     )
+    num_classes = classifier.head.num_classes
+    classifier._dataset_meta = dataset_meta(checkpoint, where, config, num_classes)
     return classifier
+
+
+def load_exactly(model: nn.Module, weights: dict[str, torch.Tensor], where: str) -> None:
+    """Load the weights of the checkpoint ``where`` into the model of its config.
+
+    Raises:
+        CheckpointError: They do not fit exactly.
+    """
+    mismatch = describe_mismatch(model.state_dict(), weights)
+    kind = type(getattr(model, 'backbone', model)).__name__
+    expected = f'the weights of its config, with a {kind}'
+    CheckpointError.check(not mismatch, where, expected, mismatch)
+    model.load_state_dict(weights)
 
 
 def input_size(classifier: ImageClassifier) -> tuple[int, int]:
@@ -90,36 +96,51 @@ def input_size(classifier: ImageClassifier) -> tuple[int, int]:
     return tuple(packed['inputs'].shape[1:])
 
 
-class _Exporter:
-    """Copies parts of a config so that they can be built elsewhere.
+def copy_config(
+    value: object, key: str, scope: str, visit: Callable[[object, str, str], object]
+) -> object:
+    """Copy part of a config, without the files that initial weights come from.
 
-    Types without a scope get theirs; ``init_cfg``, which may name files, is left out; ``imports``
-    collects the modules that somebody who builds the copy has to import.
+    Args:
+        value: What is at ``key`` of the config.
+        key: Where it is, for messages.
+        scope: Of types without one.
+        visit: Takes each ``type``, where it is and its scope, and gives what stands in the copy.
+    """
+    if isinstance(value, list | tuple):
+        copies = (copy_config(v, f'{key}.{i}', scope, visit) for i, v in enumerate(value))
+        return type(value)(copies)
+    if not isinstance(value, dict):
+        return value
+    scope = value.get('_scope_', scope)
+    copied = {
+        name: copy_config(v, f'{key}.{name}', scope, visit)
+        for name, v in value.items()
+        if name not in _INITIAL_WEIGHTS
+    }
+    if 'type' in copied:
+        copied['type'] = visit(copied['type'], key, scope)
+    return ConfigDict(copied)
+
+
+def _export(
+    registry: Registry, value: object, key: str, config: Config, imports: set[str]
+) -> object:
+    """Copy part of a config so that it can be built elsewhere: types without a scope get theirs.
+
+    ``imports`` gets the modules that somebody who builds the copy has to import.
     """
 
-    def __init__(self, config: Config) -> None:
-        self.scope = config.get('default_scope') or 'hsakd'
-        self.imports: set[str] = set()
-
-    def __call__(self, registry: Registry, value: object, key: str) -> object:
-        """Copy ``value``, found at ``key`` of the config, whose types are in ``registry``."""
-        if isinstance(value, list | tuple):
-            return type(value)(self(registry, v, f'{key}.{i}') for i, v in enumerate(value))
-        if not isinstance(value, dict):
-            return value
-        copied = {k: self(registry, v, f'{key}.{k}') for k, v in value.items() if k != 'init_cfg'}
-        if isinstance(copied.get('type'), str):
-            copied['type'] = self._type(registry, copied['type'], key)
-        return copied
-
-    def _type(self, registry: Registry, name: str, key: str) -> str:
-        module = find_class(registry, name, self.scope, key).__module__
+    def visit(name: str, key: str, scope: str) -> str:
+        module = find_class(registry, name, scope, key).__module__
         package = module.split('.')[0]
         if package in ('mmcv', 'mmengine', 'torch'):
             return name
         if package != 'mmpretrain':
-            self.imports.add('hsakd' if package == 'hsakd' else module)
-        return name if '.' in name else f'{self.scope}.{name}'
+            imports.add('hsakd' if package == 'hsakd' else module)
+        return name if '.' in name else f'{scope}.{name}'
+
+    return copy_config(value, key, _scope(config), visit)
 
 
 def build_network(config: dict) -> nn.Module:
@@ -129,59 +150,53 @@ def build_network(config: dict) -> nn.Module:
     except UserError:
         raise
     except Exception as error:  # whatever a constructor makes of wrong arguments
-        raise ConfigError(f'the network of the config cannot be built: {error}') from error
+        raise ConfigError.expected('model', 'a network that can be built', error) from error
 
 
 def _classifier_config(config: Config, network: ConfigDict) -> Config:
     """Config of the plain classifier, for ``mmpretrain.get_model`` and its inferencer."""
-    exporter = _Exporter(config)
-    pipeline = _test_pipeline(config, exporter)
-    normalisation = classifier_normalisation(config, network)
+    imports: set[str] = set()
+    normalization = classifier_normalization(config, network)
     model = dict(
         type='mmpretrain.ImageClassifier',
         **{
-            part: exporter(MODELS, network[part], f'model.{part}')
+            part: _export(MODELS, network[part], f'model.{part}', config, imports)
             for part in ('backbone', 'neck', 'head')
             if network.get(part)
         },
         data_preprocessor=dict(
             type='mmpretrain.ClsDataPreprocessor',
-            mean=list(normalisation.mean) or None,
-            std=list(normalisation.std) or None,
-            to_rgb=normalisation.rgb,
+            mean=list(normalization.mean) or None,
+            std=list(normalization.std) or None,
+            to_rgb=normalization.rgb,
         ),
     )
+    pipeline = _test_pipeline(config, imports)
     dataset = dict(type='mmpretrain.CustomDataset', pipeline=pipeline)
-    imports = dict(imports=sorted(exporter.imports), allow_failed_imports=False)
-    return Config(
-        dict(
-            **(dict(custom_imports=imports) if exporter.imports else {}),
-            model=model,
-            test_dataloader=dict(dataset=dataset),
-        )
-    )
+    exported = Config(dict(model=model, test_dataloader=dict(dataset=dataset)))
+    if imports:
+        exported.custom_imports = dict(imports=sorted(imports), allow_failed_imports=False)
+    return exported
 
 
-def _test_pipeline(config: Config, exporter: _Exporter) -> list[dict]:
+def _test_pipeline(config: Config, imports: set[str]) -> list[dict]:
     """The test pipeline for files."""
-    dataset = _test_dataset(config)
-    key = 'test_dataloader.dataset.pipeline'
-    if 'pipeline' not in dataset:
-        raise ConfigError(f'{key} is missing; accepted is the pipeline that images are tested with')
-    steps = [
-        step
-        for step in dataset.pipeline
-        if not issubclass(find_class(TRANSFORMS, step.type, exporter.scope, key), LoadImageFromFile)
+    dataset, key = _test_dataset(config), 'test_dataloader.dataset.pipeline'
+    steps = dataset.get('pipeline')
+    ConfigError.check(steps is not None, key, 'the pipeline that images are tested with', steps)
+    kinds = [find_class(TRANSFORMS, step.type, _scope(config), key) for step in steps]
+    kept = [
+        s for s, kind in zip(steps, kinds, strict=True) if not issubclass(kind, LoadImageFromFile)
     ]
-    pipeline = exporter(TRANSFORMS, steps, key)
+    pipeline = _export(TRANSFORMS, kept, key, config, imports)
     if not any('Resize' in step['type'] or 'Crop' in step['type'] for step in pipeline):
-        name = str(dataset.get('type')).split('.')[-1]
-        size = _IMAGE_SIZES.get(name)
-        if size is None:
-            raise ConfigError(
-                f'{key} resizes nothing, and the size of the images of {name} is not known; '
-                "accepted is a pipeline with e.g. dict(type='mmpretrain.Resize', scale=(32, 32))"
-            )
+        size = getattr(_dataset_class(config), 'image_size', None)
+        ConfigError.check(
+            size,
+            key,
+            "a step that resizes, e.g. dict(type='mmpretrain.Resize', scale=(32, 32))",
+            f'none, and a data set {dataset.get("type")} without image_size',
+        )
         # Pillow's bilinear filter averages where an image becomes smaller, OpenCV's does not.
         pipeline[:0] = [
             dict(type='mmpretrain.ResizeEdge', scale=size, backend='pillow'),
@@ -191,24 +206,31 @@ def _test_pipeline(config: Config, exporter: _Exporter) -> list[dict]:
     return [dict(type='LoadImageFromFile'), *pipeline]
 
 
-def dataset_meta(checkpoint: dict, source: str, config: Config, num_classes: int) -> dict:
+def dataset_meta(checkpoint: dict, where: str, config: Config, num_classes: int) -> dict:
     """``classes``, of the training data or else of the kind of data set, where they are known."""
     meta = checkpoint.get('meta')
     saved = meta.get('dataset_meta') if isinstance(meta, Mapping) else None
     classes = saved.get('classes') if isinstance(saved, Mapping) else None
     if not isinstance(classes, list | tuple):
-        dataset = _test_dataset(config)
-        scope = config.get('default_scope') or 'hsakd'
-        kind = find_class(DATASETS, dataset.get('type'), scope, 'test_dataloader.dataset')
-        classes = getattr(kind, 'METAINFO', {}).get('classes') or ()
+        classes = getattr(_dataset_class(config), 'METAINFO', {}).get('classes') or ()
         return dict(classes=list(classes)) if len(classes) == num_classes else {}
-    if len(classes) != num_classes:
-        raise CheckpointError(
-            f'{source}: {len(classes)} names of classes (meta.dataset_meta.classes) and a head of '
-            f'{num_classes} classes; accepted are as many names as classes'
-        )
+    CheckpointError.check(
+        len(classes) == num_classes,
+        f'{where}: meta.dataset_meta.classes',
+        f'{num_classes} names, as many as the head has classes',
+        len(classes),
+    )
     return dict(classes=[str(name) for name in classes])
 
 
 def _test_dataset(config: Config) -> dict:
     return (config.get('test_dataloader') or {}).get('dataset') or {}
+
+
+def _dataset_class(config: Config) -> type:
+    kind = _test_dataset(config).get('type')
+    return find_class(DATASETS, kind, _scope(config), 'test_dataloader.dataset')
+
+
+def _scope(config: Config) -> str:
+    return config.get('default_scope') or 'hsakd'

@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 
 from hsakd.utils.checkpoint import read_checkpoint
-from hsakd.utils.errors import CheckpointError
 from hsakd.utils.files import write_files
 from hsakd.utils.official import convert_official
 
@@ -27,11 +26,7 @@ def convert_checkpoint(src: str | Path, dst: str | Path, force: bool = False) ->
         CheckpointError: ``src`` is missing, broken, or none of their networks.
         UserError: ``dst`` exists or cannot be written.
     """
-    checkpoint = read_checkpoint(src, 'SRC')
-    try:
-        converted = convert_official(checkpoint)
-    except CheckpointError as error:
-        raise CheckpointError(f'SRC={str(src)!r}: {error}') from error
+    converted = convert_official(read_checkpoint(src, 'SRC'), f'SRC={str(src)!r}')
     write_files({dst: checkpoint_bytes(converted)}, force)
     return converted
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,18 +14,18 @@ import mmcv
 import numpy as np
 import torch
 from mmcv.transforms import LoadAnnotations, LoadImageFromFile
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.registry import DefaultScope, Registry
 from mmengine.structures import InstanceData
 from torch import nn
 
 from hsakd.registry import MODELS, TASK_UTILS, TRANSFORMS
-from hsakd.utils.checkpoint import checkpoint_weights, describe_mismatch, read_checkpoint
+from hsakd.utils.checkpoint import checkpoint_weights, read_checkpoint
 from hsakd.utils.config_text import checkpoint_config, find_class
-from hsakd.utils.errors import CheckpointError, ConfigError, DataError
+from hsakd.utils.errors import ConfigError, DataError
 from hsakd.utils.third_party import import_mmdet, import_quietly
 
-from .classifier import build_network, dataset_meta
+from .classifier import build_network, copy_config, dataset_meta, load_exactly
 from .inference import Prediction, enlargement, read_image
 from .running import is_detection
 
@@ -32,8 +33,6 @@ if TYPE_CHECKING:  # mmdet is imported when a detector is met, since classifiers
     from mmdet.models import BaseDetector
     from mmdet.visualization import DetLocalVisualizer
 
-#: Keys of a config that only say where initial weights come from.
-_INITIAL_WEIGHTS = ('init_cfg', 'pretrained')
 #: Parts of mmdet that are registered and yet load other files, or evaluate text of the config.
 _UNSAFE_MODULES = (
     'mmdet.datasets.transforms.text_transformers',
@@ -82,34 +81,25 @@ def load_detector(path: str | Path, key: str = 'checkpoint') -> BaseDetector:
         CheckpointError: The file is missing or broken, or does not fit its config.
         ConfigError: The config describes no detector, or mmdet is not installed.
     """
-    checkpoint = read_checkpoint(path, key)
+    checkpoint, where = read_checkpoint(path, key), f'{key}={str(path)!r}'
     config = checkpoint_config(checkpoint, path, key)
-    if not is_detection(config):
-        raise ConfigError(
-            f'{key}={str(path)!r}: default_scope={config.get("default_scope")!r} in its config; '
-            "accepted are detectors, with 'mmdet'"
-        )
+    scope = config.get('default_scope')
+    ConfigError.check(
+        is_detection(config), where, "a detector, with default_scope='mmdet'", repr(scope)
+    )
     import_mmdet()
     import_quietly('mmdet.apis')
     from mmdet.models import BaseDetector
 
-    scope = config.default_scope
-    model = _checked(config.get('model'), (MODELS, TASK_UTILS), scope, 'model')
+    model = copy_config(config.get('model'), 'model', scope, partial(_check, (MODELS, TASK_UTILS)))
     pipeline = _test_pipeline(config)
     with DefaultScope.overwrite_default_scope(scope):
         detector = build_network(model)
-    if not isinstance(detector, BaseDetector):
-        raise ConfigError(f'model.type={config.model.type!r}: accepted are detectors of mmdet')
-    weights = checkpoint_weights(checkpoint)
-    mismatch = describe_mismatch(detector.state_dict(), weights)
-    if mismatch:
-        raise CheckpointError(
-            f'{key}={str(path)!r} does not fit its config, a {type(detector).__name__}: {mismatch}'
-        )
-    detector.load_state_dict(weights)
-    detector.dataset_meta = dataset_meta(
-        checkpoint, f'{key}={str(path)!r}', config, _num_classes(detector)
+    ConfigError.check(
+        isinstance(detector, BaseDetector), 'model.type', "one of mmdet's detectors", model.type
     )
+    load_exactly(detector, checkpoint_weights(checkpoint), where)
+    detector.dataset_meta = dataset_meta(checkpoint, where, config, _num_classes(detector))
     detector.cfg = Config(dict(test_dataloader=dict(dataset=dict(pipeline=pipeline))))
     return detector.eval()
 
@@ -148,9 +138,11 @@ def detect(
             with DefaultScope.overwrite_default_scope('mmdet'):
                 found = inference_detector(detector, image).pred_instances.cpu()
         except cv2.error as error:
-            raise DataError(
-                f'{path}: {image.shape[1]}x{image.shape[0]} pixels are too narrow for the test '
-                'pipeline of the detector; leave this image out'
+            height, width = image.shape[:2]
+            raise DataError.expected(
+                str(path),
+                'an image wide and high enough for the test pipeline of the detector',
+                f'{width}x{height} pixels; leave it out',
             ) from error
         found = found[found.scores > score_thr]
         found = found[found.scores.argsort(descending=True)[:topk]]
@@ -162,55 +154,27 @@ def detect(
         yield Detections(path, classes, found.scores.tolist(), boxes)
 
 
-def _checked(value: object, registries: Sequence[Registry], scope: str, key: str) -> object:
-    """Copy part of a config without initial weights.
-
-    Args:
-        value: What is at ``key`` of the config.
-        registries: One of them has to know each ``type`` in it.
-        scope: Of types without one.
-        key: Where it is, for messages.
-
-    Raises:
-        ConfigError: A type is not registered, or its class is one that is not safe to build.
-    """
-    if isinstance(value, list | tuple):
-        return type(value)(
-            _checked(v, registries, scope, f'{key}.{i}') for i, v in enumerate(value)
-        )
-    if not isinstance(value, dict):
-        return value
-    scope = value.get('_scope_', scope)
-    if 'type' in value:
-        _check_type(value['type'], registries, scope, key)
-    return ConfigDict(
-        {
-            k: _checked(v, registries, scope, f'{key}.{k}')
-            for k, v in value.items()
-            if k not in _INITIAL_WEIGHTS
-        }
-    )
-
-
-def _check_type(name: str, registries: Sequence[Registry], scope: str, key: str) -> None:
+def _check(registries: Sequence[Registry], name: str, key: str, scope: str) -> str:
+    """See that one of the registries knows a type and that its class is safe to build."""
     from mmcv import ops
 
     # NMS and RoIAlign are not registered: mmdet takes the latter from this module by name, and
     # mmcv evaluates the name of the former as Python.
     if MODELS in registries and name in ops.__all__:
-        return
+        return name
     for registry in registries:
         try:
             found = find_class(registry, name, scope, key)
         except ConfigError as error:
             refused = error
             continue
-        if found.__module__.startswith(_UNSAFE_MODULES):
-            raise ConfigError(
-                f'{key}.type={name!r} is refused, since it loads other files or evaluates text '
-                'when it is built; accepted are detectors that need nothing but their own weights'
-            )
-        return
+        ConfigError.check(
+            not found.__module__.startswith(_UNSAFE_MODULES),
+            f'{key}.type',
+            'a class that neither loads other files nor evaluates text when it is built',
+            repr(name),
+        )
+        return name
     raise refused
 
 
@@ -218,22 +182,20 @@ def _test_pipeline(config: Config) -> list[dict]:
     """The test pipeline after loading, without annotations."""
     from mmdet.utils import get_test_pipeline_cfg
 
-    key = 'test_dataloader.dataset.pipeline'
+    key, scope = 'test_dataloader.dataset.pipeline', config.default_scope
     try:
-        pipeline = get_test_pipeline_cfg(config)
+        steps = get_test_pipeline_cfg(config)
     except (AttributeError, TypeError, IndexError, RuntimeError) as error:
-        raise ConfigError(
-            f'{key} is missing; accepted is the pipeline that images are tested with'
-        ) from error
-    pipeline = _checked(pipeline, (TRANSFORMS,), config.default_scope, key)
+        expected = 'the pipeline that images are tested with'
+        raise ConfigError.expected(key, expected, 'none') from error
     loading = LoadImageFromFile, LoadAnnotations
     # mmdet's ``inference_detector`` replaces the first step by its own loading.
     return [
         dict(type='LoadImageFromFile'),
         *(
             step
-            for step in pipeline
-            if not issubclass(find_class(TRANSFORMS, step.type, config.default_scope, key), loading)
+            for step in copy_config(steps, key, scope, partial(_check, (TRANSFORMS,)))
+            if not issubclass(find_class(TRANSFORMS, step.type, scope, key), loading)
         ),
     ]
 
@@ -241,11 +203,12 @@ def _test_pipeline(config: Config) -> list[dict]:
 def _num_classes(detector: BaseDetector) -> int:
     head = getattr(getattr(detector, 'roi_head', detector), 'bbox_head', None)
     head = head[-1] if isinstance(head, nn.ModuleList) else head  # of a cascade
-    if not hasattr(head, 'num_classes'):
-        raise ConfigError(
-            f'model: a {type(detector).__name__} without bbox_head; accepted are detectors that '
-            'give boxes'
-        )
+    ConfigError.check(
+        hasattr(head, 'num_classes'),
+        'model',
+        'a detector that gives boxes, with bbox_head',
+        type(detector).__name__,
+    )
     return head.num_classes
 
 
@@ -281,4 +244,4 @@ def _draw(
                 out_file=str(file),
             )
     except OSError as error:
-        raise DataError(f'{str(file)!r} cannot be written: {error.strerror}') from error
+        raise DataError.expected(str(file), 'a file that can be written', error.strerror) from error

@@ -36,13 +36,10 @@ def find_images(path: str | Path) -> list[Path]:
     path = Path(path).expanduser()
     if path.is_file():
         return [path]
-    if not path.is_dir():
-        raise DataError(f'{str(path)!r}: no such file or folder; accepted is an image or a folder')
+    DataError.check(path.is_dir(), repr(str(path)), 'an image or a folder', 'no such file')
     images = sorted(p for p in path.rglob('*') if p.suffix.lower() in IMAGE_EXTENSIONS)
-    if not images:
-        raise DataError(
-            f'{str(path)!r}: no image in this folder; accepted are {", ".join(IMAGE_EXTENSIONS)}'
-        )
+    wanted = f'images ({", ".join(IMAGE_EXTENSIONS)}) in the folder'
+    DataError.check(images, repr(str(path)), wanted, 'none')
     return images
 
 
@@ -133,4 +130,4 @@ def _draw(
             out_file=str(file),
         )
     except OSError as error:
-        raise DataError(f'{str(file)!r} cannot be written: {error.strerror}') from error
+        raise DataError.expected(str(file), 'a file that can be written', error.strerror) from error

@@ -82,7 +82,7 @@ def experiment_name(checkpoint: str | Path) -> str:
 
 
 class _Deployed(nn.Module):
-    """Raw RGB images to logits: normalisation, and the classifier."""
+    """Raw RGB images to logits: normalization, and the classifier."""
 
     def __init__(self, classifier: ImageClassifier) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class _Deployed(nn.Module):
         """Logits [N, K] of images [N, 3, H, W], RGB, 0..255."""
         if not self.preprocessor.to_rgb:  # the network was trained on BGR
             images = images.flip(1)
-        if self.preprocessor._enable_normalize:
+        if hasattr(self.preprocessor, 'mean'):
             images = (images - self.preprocessor.mean) / self.preprocessor.std
         return self.classifier(images)
 
@@ -102,7 +102,7 @@ def export_onnx(classifier: ImageClassifier) -> tuple[bytes, float]:
     """A classifier as an ONNX model, compared with PyTorch on a batch.
 
     Input ``images``: float32 [N, 3, H, W], RGB, 0..255, N any, H and W those of the test pipeline;
-    normalisation is inside. Output ``logits`` [N, K]. The metadata say so, and hold the names of
+    normalization is inside. Output ``logits`` [N, K]. The metadata say so, and hold the names of
     the classes.
 
     Args:
@@ -140,8 +140,8 @@ def export_onnx(classifier: ImageClassifier) -> tuple[bytes, float]:
     onnx.helper.set_model_props(
         model,
         {
-            'input': f'images: float32 [N, 3, {height}, {width}], RGB, 0..255, not normalised '
-            '(normalisation is inside the model)',
+            'input': f'images: float32 [N, 3, {height}, {width}], RGB, 0..255, not normalized '
+            '(normalization is inside the model)',
             'output': 'logits: float32 [N, K], before softmax',
             'classes': json.dumps(list(classifier._dataset_meta.get('classes', []))),
             'hsakd_version': __version__,
@@ -155,9 +155,11 @@ def export_onnx(classifier: ImageClassifier) -> tuple[bytes, float]:
     with torch.no_grad():
         wanted = deployed(checked).numpy()
     difference = float(np.abs(found - wanted).max())
-    if not difference <= ONNX_TOLERANCE * max(1.0, float(np.abs(wanted).max())):
-        raise UserError(
-            f'the ONNX model gives other logits than PyTorch, off by {difference:.3g}; accepted is '
-            f'{ONNX_TOLERANCE:g} of the largest logit. Nothing was written'
-        )
+    tolerance = ONNX_TOLERANCE * max(1.0, float(np.abs(wanted).max()))
+    UserError.check(
+        difference <= tolerance,
+        'ONNX model, not written',
+        f'the logits of PyTorch within {tolerance:.3g}',
+        f'logits off by {difference:.3g}',
+    )
     return content, difference

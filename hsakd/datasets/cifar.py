@@ -1,5 +1,4 @@
 import io
-import pickle
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,28 +7,9 @@ from mmpretrain.datasets import CIFAR100 as MMPretrainCIFAR100
 
 from hsakd.registry import DATASETS
 from hsakd.utils.errors import DataError
+from hsakd.utils.unpickling import load_pickle
 
 from .base import check_split, read_files
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Reads arrays and plain Python, and calls nothing else."""
-
-    _ALLOWED = {
-        ('_codecs', 'encode'),
-        ('numpy', 'ndarray'),
-        ('numpy', 'dtype'),
-        *(
-            (f'numpy.{core}.multiarray', name)
-            for core in ('core', '_core')
-            for name in ('_reconstruct', 'scalar')
-        ),
-    }
-
-    def find_class(self, module: str, name: str) -> object:
-        if (module, name) in self._ALLOWED:
-            return super().find_class(module, name)
-        raise pickle.UnpicklingError(f'it would call {module}.{name}')
 
 
 class _CIFARArchive:
@@ -82,7 +62,7 @@ class _CIFARArchive:
 def _unpickle(content: bytes, path: str) -> dict:
     expected = 'a batch of CIFAR'
     try:
-        batch = _ArrayUnpickler(io.BytesIO(content), encoding='latin1').load()
+        batch = load_pickle(io.BytesIO(content), encoding='latin1')
     except Exception as error:  # broken pickles raise of any kind
         raise DataError.expected(path, expected, error) from error
     DataError.check(isinstance(batch, dict), path, expected, type(batch).__name__)

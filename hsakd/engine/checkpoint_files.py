@@ -7,8 +7,8 @@ from pathlib import Path
 
 from mmengine.fileio import LocalBackend, register_backend
 
-from hsakd.utils.checkpoint import checkpoint_damage
-from hsakd.utils.errors import CheckpointError
+from hsakd.utils.checkpoint import read_checkpoint
+from hsakd.utils.errors import CheckpointError, DamagedCheckpointError
 
 #: The file in a work dir that names the checkpoint to resume from.
 POINTER = 'last_checkpoint'
@@ -47,10 +47,10 @@ class AtomicBackend(LocalBackend):
         except OSError as error:
             temporary.unlink(missing_ok=True)
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            accepted = 'free some space' if full else 'see that the folder can be written to'
-            raise CheckpointError(
-                f'{str(path)!r} cannot be saved ({len(obj):,} bytes): {error.strerror}; earlier '
-                f'checkpoints are as they were; {accepted}, and go on with --resume'
+            raise CheckpointError.expected(
+                str(path),
+                f'{len(obj):,} free bytes' if full else 'a folder that can be written to',
+                f'{error.strerror}; earlier checkpoints are as they were: go on with --resume',
             ) from error
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
@@ -75,35 +75,39 @@ def point_to(checkpoint: str | Path, work_dir: str | Path) -> None:
         left.unlink(missing_ok=True)
 
 
-def last_whole_checkpoint(work_dir: str | Path) -> tuple[Path | None, str]:
+def last_whole_checkpoint(work_dir: str | Path) -> tuple[Path | None, dict | None, str]:
     """The checkpoint of a work dir to resume from; None if training there never saved one.
 
     It is the one that ``last_checkpoint`` names or, where that is not whole, the newest whole one
     of fewer epochs or iterations. A work dir may have been moved or copied with its checkpoints.
 
     Returns:
-        The file, and why it is not the last one, if so.
+        The file, its content, and why it is not the last one, if so.
 
     Raises:
         CheckpointError: None of them is whole.
     """
     pointer = Path(work_dir) / POINTER
     if not pointer.is_file():
-        return None, ''
+        return None, None, ''
     named = Path(pointer.read_text(errors='replace').strip())
     if (Path(work_dir) / named.name).is_file() or not named.is_file():
         named = Path(work_dir) / named.name
     others = _earlier(named, {Path(work_dir), named.parent})
     faults = []
     for path in (named, *others):
-        fault = checkpoint_damage(path) if path.is_file() else 'no such file'
-        if not fault:
+        try:
+            content = read_checkpoint(path, '--resume')
+        except DamagedCheckpointError as error:
+            faults.append(str(error))
+        else:
             instead = f'resuming from {str(path)!r} instead of {"; ".join(faults)}'
-            return path, instead if faults else ''
-        faults.append(f'{str(path)!r}: {fault}')
-    raise CheckpointError(
-        f'--resume: no whole checkpoint in {str(work_dir)!r} ({"; ".join(faults)}); accepted is '
-        'training from the start without --resume, or --resume CHECKPOINT'
+            return path, content, instead if faults else ''
+    raise CheckpointError.expected(
+        '--resume',
+        f'a whole checkpoint in {str(work_dir)!r}, --resume CHECKPOINT, or training from the start '
+        'without --resume',
+        '; '.join(faults),
     )
 
 

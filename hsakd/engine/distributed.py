@@ -2,14 +2,13 @@
 
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import torch
 from mmengine.dist import all_reduce, barrier, broadcast, is_distributed
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import MODEL_WRAPPERS
 from mmengine.runner import Runner
 from torch import Tensor, nn
@@ -17,25 +16,26 @@ from torch.nn.parallel import DistributedDataParallel
 
 from hsakd.utils.cli import STOP_DIR
 from hsakd.utils.errors import ConfigError
+from hsakd.utils.networks import unwrap
 
 
 class SharedStatisticsHook(Hook):
     """Gives every process the statistics of the first one before they validate.
 
-    Normalisation that is not synchronised collects running statistics of its own in each process,
+    Normalization that is not synchronized collects running statistics of its own in each process,
     while checkpoints hold those of the first. So what is validated is what is saved. They are taken
     from one process and not averaged, as mmengine's ``SyncBuffersHook`` does, so that a resumed run
-    ends with the same numbers as one that was not interrupted.
+    ends with the same numbers as one that was not interrupted. Other buffers stay as they are.
     """
 
     priority = 'VERY_LOW'  # after an EMAHook put its model in place
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Broadcast them."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        fixed = set(fixed_names(model))
+        model = unwrap(runner.model)
+        frozen = set(frozen_names(model))
         for name, buffer in model.named_buffers():
-            if name not in fixed and buffer.is_floating_point():
+            if name.endswith(('running_mean', 'running_var')) and name not in frozen:
                 broadcast(buffer)
 
 
@@ -66,10 +66,10 @@ def anywhere(flag: bool) -> bool:
     return bool(value.item())
 
 
-def leave_processes() -> None:
+def shutdown_processes() -> None:
     """End the connections of a run that came to its end, when all processes have.
 
-    Without it a process may abort when another one left before it.
+    Without it a process may abort when another one ended before it.
     """
     if is_distributed():
         barrier()
@@ -107,33 +107,11 @@ def _first_host(nodes: str) -> str:
         command = ['scontrol', 'show', 'hostnames', nodes]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0]
     except (OSError, subprocess.CalledProcessError, IndexError) as error:
-        raise ConfigError(
-            f'--launcher slurm: scontrol does not name the first of SLURM_NODELIST={nodes!r} '
-            f'({error}); accepted is MASTER_ADDR, its address, in the environment'
+        raise ConfigError.expected(
+            '--launcher slurm',
+            'scontrol to name the first machine, or MASTER_ADDR, its address, in the environment',
+            f'SLURM_NODELIST={nodes!r} and {error}',
         ) from error
-
-
-def check_settings(config: Mapping) -> None:
-    """See that several processes can train as a config says.
-
-    Raises:
-        ConfigError: Normalisation is to be synchronised without an accelerator, or parameters are
-            to be spread over processes.
-    """
-    sync_bn = config.get('sync_bn')
-    if sync_bn is not None and not torch.accelerator.is_available():
-        raise ConfigError(
-            f'sync_bn={sync_bn!r}: synchronised batch norm needs GPUs, and none was found; '
-            'accepted without them is sync_bn=None, statistics of each process'
-        )
-    kind = (config.get('model_wrapper_cfg') or {}).get('type')
-    if 'strategy' in config or 'FullyShardedDataParallel' in str(kind):
-        # They have shards where mmengine's runner initialises weights, after wrapping.
-        key = 'strategy' if 'strategy' in config else f'model_wrapper_cfg.type={kind!r}'
-        raise ConfigError(
-            f'{key}: FSDP and DeepSpeed do not work with this runner; accepted are wrappers that '
-            "keep the model whole, as dict(type='MMDistributedDataParallel'), the default"
-        )
 
 
 def on_cpu(wrapper_cfg: dict | None, find_unused_parameters: bool) -> dict:
@@ -148,29 +126,29 @@ def on_cpu(wrapper_cfg: dict | None, find_unused_parameters: bool) -> dict:
     return wrapper_cfg
 
 
-def leave_out_fixed_parts(model: nn.Module) -> None:
+def leave_out_frozen_parts(model: nn.Module) -> None:
     """Keep what never changes out of the traffic of ``DistributedDataParallel``.
 
-    That is a fixed teacher, or the backbone and head below a frozen teacher's branches: every
+    That is a frozen teacher, or the backbone and head below a frozen teacher's branches: every
     process reads them from their file. Otherwise they are broadcast when the model is wrapped.
     """
-    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, fixed_names(model))
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, frozen_names(model))
 
 
-def fixed_names(model: nn.Module) -> list[str]:
+def frozen_names(model: nn.Module) -> list[str]:
     """Names of the parameters and buffers of parts in which no parameter learns."""
     names = []
-    for prefix, part in _fixed_parts(model):
+    for prefix, part in _frozen_parts(model):
         named: list[tuple[str, Tensor]] = [*part.named_parameters(), *part.named_buffers()]
         names += [f'{prefix}.{name}' if prefix else name for name, _ in named]
     return names
 
 
-def _fixed_parts(module: nn.Module, prefix: str = '') -> Iterator[tuple[str, nn.Module]]:
+def _frozen_parts(module: nn.Module, prefix: str = '') -> Iterator[tuple[str, nn.Module]]:
     """The outermost modules that have parameters, and none that learns."""
     learns = [parameter.requires_grad for parameter in module.parameters()]
     if learns and not any(learns):
         yield prefix, module
     elif learns:
         for name, child in module.named_children():
-            yield from _fixed_parts(child, f'{prefix}.{name}' if prefix else name)
+            yield from _frozen_parts(child, f'{prefix}.{name}' if prefix else name)

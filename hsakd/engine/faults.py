@@ -19,19 +19,19 @@ from hsakd.utils.errors import DataError, ProcessError, UserError
 #: What torch says of its loader's workers, and what there is to do.
 _LOADER = {
     r'DataLoader timed out after ([\d.]+) seconds': (
-        'no batch came for {} s: the disk or a transform hangs, or takes longer; accepted are '
-        'a larger LOADER.timeout (0 waits for ever) and LOADER.num_workers=0 to see where'
+        'a batch in time, got none in {} s: the disk or a transform hangs, or takes longer; try '
+        'a larger LOADER.timeout (0 waits for ever), or LOADER.num_workers=0 to see where'
     ),
     r'DataLoader worker \(pid \d+\) is killed by signal: (Killed)': (
-        'a worker of the loader was killed, by the kernel for want of memory perhaps; accepted '
-        'are a smaller LOADER.num_workers or LOADER.batch_size, and more memory'
+        'workers that live, got one that was killed, by the kernel for want of memory perhaps; '
+        'try a smaller LOADER.num_workers or LOADER.batch_size, or more memory'
     ),
     r'DataLoader worker \(pid \d+\) is killed by signal: (Bus error)': (
-        'a worker of the loader got a bus error: the shared memory (/dev/shm) is full perhaps; '
-        'accepted are a larger one, and LOADER.num_workers=0'
+        'enough shared memory (/dev/shm), got a bus error in a worker; try a larger one, or '
+        'LOADER.num_workers=0'
     ),
     r'DataLoader worker \(pid\(?s?\)? [\d, ]+\) (exited unexpectedly|is killed by signal: .*)': (
-        'a worker of the loader ended ({}); accepted is LOADER.num_workers=0 to see why'
+        'workers that live, got one that ended ({}); try LOADER.num_workers=0 to see why'
     ),
 }
 #: What torch says where another process of the training is gone.
@@ -61,7 +61,7 @@ def described(loader: str) -> Iterator[None]:
                     _kill_workers()
                     used = _loader_in_use(error) or loader
                     said = advice.format(found[1]).replace('LOADER', used)
-                    raise DataError(f'{used}: {said}') from error
+                    raise DataError(f'{used}: expected {said}') from error
             if _PEER.search(str(error)):
                 raise ProcessError(
                     'another process of this training ended; its own message tells why'

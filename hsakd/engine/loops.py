@@ -21,6 +21,10 @@ class ResumableEpochs(EpochBasedTrainLoop):
     :class:`~hsakd.engine.training_data.ResumableBatchSampler`.
     """
 
+    def start_at(self, iteration: int) -> None:
+        """Set the iteration that :meth:`run_epoch` goes on with, in the epoch at hand."""
+        self._iter = iteration
+
     def run_epoch(self) -> None:
         """Run an epoch, or what is left of it."""
         done = self._iter - self._epoch * len(self.dataloader)
@@ -74,6 +78,6 @@ class _Batches:
 TRAIN_LOOPS = {
     'EpochBasedTrainLoop': ResumableEpochs,
     'IterBasedTrainLoop': ResumableIterations,
-    True: ResumableEpochs,
-    False: ResumableIterations,
+    'True': ResumableEpochs,
+    'False': ResumableIterations,
 }

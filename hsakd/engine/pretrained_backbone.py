@@ -17,10 +17,10 @@ from hsakd.utils.checkpoint import (
 )
 from hsakd.utils.config_text import parse_config
 from hsakd.utils.errors import CheckpointError, ConfigError
-from hsakd.utils.normalisation import (
-    Normalisation,
-    checkpoint_normalisation,
-    detector_normalisation,
+from hsakd.utils.normalization import (
+    Normalization,
+    checkpoint_normalization,
+    detector_normalization,
     is_detector_preprocessor,
     network_config,
 )
@@ -39,83 +39,83 @@ _NO_CONFIG = (
     ValueError,
 )
 _DETECTOR_HEADS = ('rpn_head.', 'roi_head.', 'bbox_head.')
-_ACCEPTED = (
-    'accepted are a checkpoint of tools/train.py, a published student, a classifier of mmpretrain '
-    f"and a ResNet of torchvision, or '{RANDOM}' for training from scratch, as in --cfg-options "
-    f'{KEY}=FILE'
+_EXPECTED = (
+    'a checkpoint of tools/train.py, a published student, a classifier of mmpretrain or a ResNet '
+    f"of torchvision to start from, or '{RANDOM}', as in --cfg-options {KEY}=FILE"
 )
 
 
 def prepare_pretrained_backbone(config: Config) -> tuple[int, str]:
     """Check the key and set up the detector for what it names.
 
-    The detector gets the normalisation that the backbone was trained with, where the checkpoint
+    The detector gets the normalization that the backbone was trained with, where the checkpoint
     tells, and no other initial weights of the backbone.
 
     Args:
         config: With the key ``pretrained_backbone``. Changed in place.
 
     Returns:
-        A logging level and what to say of the normalisation.
+        A logging level and what to say of the normalization.
 
     Raises:
         CheckpointError: The file is missing or broken, or of other settings than shapes can tell.
-        ConfigError: The value of the key is none of those accepted.
+        ConfigError: The value of the key is none of those expected.
     """
     source, preprocessor = config[KEY], config.model.data_preprocessor
-    if source is None:
-        raise ConfigError(f'{KEY}=None: training needs to know what to start from; {_ACCEPTED}')
-    if not isinstance(source, str):
-        raise ConfigError(f'{KEY}={source!r}: {_ACCEPTED}')
+    ConfigError.check(isinstance(source, str), KEY, _EXPECTED, repr(source))
     network = config.get('pretrained_network')
     _drop_initial_weights(config)
     if source == RANDOM:
         _check_all_learns(config, network)
-        return logging.INFO, f'normalisation: {detector_normalisation(preprocessor)}'
-    if not Path(source).expanduser().is_file():
-        raise CheckpointError(f'{KEY}={source!r}: no such file; {_ACCEPTED}')
+        return logging.INFO, f'normalisation: {detector_normalization(preprocessor)}'
+    is_file = Path(source).expanduser().is_file()
+    CheckpointError.check(is_file, KEY, _EXPECTED, f'{source!r}, which is no such file')
     checkpoint = read_checkpoint(source, KEY)
     network_state_dict(checkpoint, source, KEY, network)  # there is one
     _check_style(config.model.backbone, checkpoint, source, network)
-    trained = checkpoint_normalisation(checkpoint, network)
-    return _normalise(preprocessor, trained, f'{KEY}={source!r}')
+    trained = checkpoint_normalization(checkpoint, network)
+    return _normalize(preprocessor, trained, f'{KEY}={source!r}')
 
 
-def prepare_trained_detector(config: Config, path: str, key: str) -> tuple[int, str] | None:
+def prepare_trained_detector(
+    config: Config, path: str, key: str, checkpoint: Mapping | None = None
+) -> tuple[int, str] | None:
     """Set up a detector for a whole checkpoint, with which ``pretrained_backbone`` has no effect.
 
-    It gets the normalisation that the detector of the checkpoint was trained with.
+    It gets the normalization that the detector of the checkpoint was trained with.
 
     Args:
         config: Of a detector. Changed in place.
         path: A checkpoint of tools/train.py.
         key: The config key or option that named it, for messages.
+        checkpoint: Its content, where it was read already.
 
     Returns:
-        A logging level and what to say of the normalisation; None for a model of mmdet's that
+        A logging level and what to say of the normalization; None for a model of mmdet's that
         normalises in another way, such as those of semi-supervised training.
 
     Raises:
         CheckpointError: The file is missing or broken, or not a detector's.
     """
-    checkpoint = read_checkpoint(path, key)
+    checkpoint = checkpoint or read_checkpoint(path, key)
     weights = checkpoint_weights(checkpoint)
-    if KEY in config and not any(name.startswith(_DETECTOR_HEADS) for name in weights):
-        raise CheckpointError(
-            f'{key}={str(path)!r} is no detector (no {", ".join(_DETECTOR_HEADS)} in it); accepted '
-            f'is a checkpoint of a detector; backbones of classifiers are what {KEY} takes'
-        )
+    CheckpointError.check(
+        KEY not in config or any(name.startswith(_DETECTOR_HEADS) for name in weights),
+        f'{key}={str(path)!r}',
+        f'a checkpoint of a detector; backbones of classifiers are what {KEY} takes',
+        f'no {", ".join(_DETECTOR_HEADS)} in it',
+    )
     if not is_detector_preprocessor(config.model.get('data_preprocessor')):
         return None
     if KEY in config:
         _drop_initial_weights(config)
-    trained = checkpoint_normalisation(checkpoint, None)
-    return _normalise(config.model.data_preprocessor, trained, f'{key}={str(path)!r}')
+    trained = checkpoint_normalization(checkpoint, None)
+    return _normalize(config.model.data_preprocessor, trained, f'{key}={str(path)!r}')
 
 
-def _normalise(preprocessor: dict, trained: Normalisation | None, source: str) -> tuple[int, str]:
+def _normalize(preprocessor: dict, trained: Normalization | None, source: str) -> tuple[int, str]:
     """Set a detector's normalisation; the logging level and the text of what to say of it."""
-    found = detector_normalisation(preprocessor)
+    found = detector_normalization(preprocessor)
     if trained is None:
         return logging.WARNING, (
             f'{source} does not say which normalisation it was trained with; see that it is that '
@@ -144,21 +144,22 @@ def _backbone_parts(config: Config) -> dict[str, dict]:
 
 def _check_all_learns(config: Config, network: int | None) -> None:
     """See that no random weight or statistic would stay as it is."""
-    if network is not None:
-        raise ConfigError(f"pretrained_network={network} with {KEY}='{RANDOM}'; accepted is None")
-    accepted = []
+    expected = f"None with {KEY}='{RANDOM}'"
+    ConfigError.check(network is None, 'pretrained_network', expected, network)
+    needed = []
     for key, part in _backbone_parts(config).items():
         if part.get('frozen_stages', -1) >= 0:
-            accepted.append(f'{key}.frozen_stages=-1')
+            needed.append(f'{key}.frozen_stages=-1')
         if _setting(part, 'norm_eval'):
-            accepted.append(f'{key}.norm_eval=False')
+            needed.append(f'{key}.norm_eval=False')
         if not (part.get('norm_cfg') or {}).get('requires_grad', True):
-            accepted.append(f'{key}.norm_cfg.requires_grad=True')
-    if accepted:
-        raise ConfigError(
-            f"{KEY}='{RANDOM}': parts of the backbone are frozen, and random weights would stay "
-            f'as they are; accepted is, for all that are compared, {" ".join(accepted)}'
-        )
+            needed.append(f'{key}.norm_cfg.requires_grad=True')
+    ConfigError.check(
+        not needed,
+        f"{KEY}='{RANDOM}'",
+        f'{" ".join(needed)}, for all that are compared',
+        'a backbone of which parts are frozen, whose random weights would stay as they are',
+    )
 
 
 def _setting(part: Mapping, name: str) -> object:
@@ -217,12 +218,12 @@ def load_pretrained_backbone(model: nn.Module, source: str, network: int | None)
         # A deeper network has all the weights of a shallower one, and more in the same stages.
         stages = {key.split('.')[0] for key in wanted}
         more = [key for key in weights if key not in wanted and key.split('.')[0] in stages]
-        if more:
-            raise CheckpointError(
-                f'{KEY}={source!r}: model.{name} of the config, a {type(part).__name__}, is only a '
-                f'part of its backbone: {_names(more)} would be left out; accepted is a '
-                'checkpoint of the same depth, or another depth in the config'
-            )
+        CheckpointError.check(
+            not more,
+            f'{KEY}={source!r}',
+            f'a backbone of the depth of model.{name} of the config, a {type(part).__name__}',
+            f'a deeper one: {_names(more)} would be left out',
+        )
         taken |= found.keys()
     for part in parts.values():
         part.load_state_dict({k: weights[k] for k in part.state_dict()})
@@ -234,9 +235,7 @@ def load_pretrained_backbone(model: nn.Module, source: str, network: int | None)
     )
 
 
-def _check_style(
-    backbone: Mapping, checkpoint: Mapping, source: str, network: int | None
-) -> None:
+def _check_style(backbone: Mapping, checkpoint: Mapping, source: str, network: int | None) -> None:
     """Compare where the bottlenecks of ResNets stride, which no shape of a weight tells."""
     if backbone.get('depth') is None or 'ResNe' not in backbone.type or backbone.depth < 50:
         return
@@ -247,12 +246,12 @@ def _check_style(
     except _NO_CONFIG:  # as in torchvision's
         trained = {}
     styles = trained.get('style', 'pytorch'), backbone.get('style', 'pytorch')
-    if styles[0] != styles[1]:
-        raise CheckpointError(
-            f'{KEY}={source!r}: its backbone is of style {styles[0]!r}, that of the config of '
-            f'{styles[1]!r}, whose bottlenecks stride in another convolution; accepted is '
-            f'model.backbone.style={styles[0]} (and the same in model.roi_head.shared_head)'
-        )
+    CheckpointError.check(
+        styles[0] == styles[1],
+        'model.backbone.style (and that of model.roi_head.shared_head)',
+        f'{styles[0]!r}, as the bottlenecks of {KEY}={source!r} stride',
+        repr(styles[1]),
+    )
 
 
 def _names(names: list[str]) -> str:

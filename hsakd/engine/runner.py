@@ -1,78 +1,105 @@
+import contextlib
 import logging
-import re
-from collections.abc import Mapping
+import traceback
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 from mmengine.device import get_device
-from mmengine.dist import all_reduce, broadcast_object_list
+from mmengine.dist import broadcast_object_list
+from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
+from mmengine.hooks import Hook
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import BaseLoop, Runner
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
-from hsakd.utils.checkpoint import (
-    checkpoint_weights,
-    describe_mismatch,
-    network_state_dict,
-    read_checkpoint,
-)
-from hsakd.utils.errors import CheckpointError, ConfigError
+import hsakd
+from hsakd.utils.checkpoint import checkpoint_meta, read_checkpoint
+from hsakd.utils.errors import CheckpointError, ConfigError, UserError
+from hsakd.utils.networks import unwrap
 
+from . import checks, hooks
 from .acceleration import accelerate, use_channels_last
 from .checkpoint_files import BACKEND
-from .distributed import (
-    SharedStatisticsHook,
-    check_settings,
-    init_gloo,
-    leave_out_fixed_parts,
-    on_cpu,
-)
+from .distributed import SharedStatisticsHook, init_gloo, leave_out_frozen_parts, on_cpu
 from .faults import described
+from .loading import load_what_fits, starting_weights
+from .logs import console_handlers, for_terminal
 from .loops import TRAIN_LOOPS, ResumableEpochs, ResumableIterations
 from .message_hub import DeferredMessageHub
 from .pretrained_backbone import KEY, RANDOM, load_pretrained_backbone
+from .resuming import check_resumable, place_in_training, restore_gradients, waiting_gradients
 from .tensor_loader import TensorLoader
 from .training_data import SeededItems, init_worker, training_loader
-
-# What mmengine says of its own internals.
-_NOISE = (
-    '"FileClient" will be deprecated',
-    '"HardDiskBackend" is the alias',
-    'Distributed training is not used',
-    'Resumed iteration number is not divisible by',  # gradients are in our checkpoints
-)
 
 #: Steps that are kept of each loss and time, for hooks of anybody's.
 _HISTORY = 1000
 #: What torch and mmengine take for a loader's workers.
 _OF_WORKERS = ('num_workers', 'persistent_workers', 'prefetch_factor', 'timeout')
+#: What keeps a run safe. Each is there with its defaults, unless the config lists it.
+_SAFETY_HOOKS = (
+    hooks.SetupCheckHook,
+    hooks.FewShotRecordHook,
+    hooks.RunRecordHook,
+    hooks.MissedValidationHook,
+    hooks.NonFiniteLossHook,
+    hooks.ProgressHook,
+    hooks.PreemptionHook,
+)
 
-_in_backbone = re.compile(r'(?:^|\.)(backbone\.)').search  # by the name of a weight
+
+@contextlib.contextmanager
+def building(key: str) -> Iterator[None]:
+    """Report as one message of ``key`` what constructors of anybody's classes raise.
+
+    Raises:
+        ConfigError: They raise something. A traceback goes to the log file.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        logger = MMLogger.get_current_instance()
+        if any(isinstance(handler, logging.FileHandler) for handler in logger.handlers):
+            logger.info(traceback.format_exc())  # which the terminal does not show
+        raise ConfigError(f'{key} cannot be used: {in_one_line(error)}') from error
 
 
-def _for_terminal(record: logging.LogRecord) -> bool:
-    message = record.getMessage()
-    if message.startswith(_NOISE):
-        return False
-    table = '+---' in message or 'Average Precision' in message  # of a metric of mmdet
-    return record.levelno >= logging.WARNING or message.count('\n') < 3 or table
+def in_one_line(error: Exception) -> str:
+    """The type and message of an error."""
+    # The text of a KeyError is its argument in quotes.
+    message = error.args[0] if isinstance(error, KeyError) and error.args else error
+    return f'{type(error).__name__}: {" ".join(str(message).split())}'
 
 
 class DistillationRunner(Runner):
-    """mmengine's runner, with a terminal that can be read and checkpoints that are checked.
+    """mmengine's runner, which keeps a run safe whatever its config says.
 
-    The config, the environment and the list of hooks go to the log file alone. A checkpoint is
-    first read without executing what is in it; one to resume from has to fit whole.
+    The terminal shows what a user needs; the config, the environment and the list of hooks go to
+    the log file alone. Checkpoints are read without executing what is in them, written whole, and
+    gone on from exactly. Model, data and losses are checked.
+
+    Attributes:
+        checkpoint: Path and content of the checkpoint to start or go on from, where it was read
+            before; dropped once it is loaded.
     """
 
+    def __init__(self, *args, **kwargs) -> None:
+        hsakd.setup()
+        self.checkpoint: tuple[str, Mapping] | None = None
+        super().__init__(*args, **kwargs)
+
+    # Set-up.
+
     def build_logger(self, *args, **kwargs) -> MMLogger:
-        """Mmengine's logger, with a filter on its console handler."""
+        """The logger of mmengine, with a filter on its console handler."""
         logger = super().build_logger(*args, **kwargs)
         for handler in console_handlers(logger):
-            handler.addFilter(_for_terminal)
+            handler.addFilter(for_terminal)
         return logger
 
     def build_message_hub(self, message_hub: dict | None = None) -> MessageHub:
@@ -92,68 +119,76 @@ class DistillationRunner(Runner):
         super().setup_env(env_cfg)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        """mmengine's, without a GPU too, and with fixed parts left out of the traffic."""
+        """mmengine's, without a GPU too, and with frozen parts left out of the traffic."""
         if not is_model_wrapper(model):
             # Before DDP copies the layout; the model is moved to its device by mmengine's.
             use_channels_last(model, torch.device(get_device()), self.cfg.get('fast', False))
-        if self.distributed and not is_model_wrapper(model):
-            check_settings(self.cfg)
-            leave_out_fixed_parts(model)
-            if not torch.accelerator.is_available():
-                unused = self.cfg.get('find_unused_parameters', False)
-                model_wrapper_cfg = on_cpu(model_wrapper_cfg, unused)
+            if self.distributed:
+                checks.check_processes(self.cfg)
+                leave_out_frozen_parts(model)
+                if not torch.accelerator.is_available():
+                    unused = self.cfg.get('find_unused_parameters', False)
+                    model_wrapper_cfg = on_cpu(model_wrapper_cfg, unused)
         return super().wrap_model(model_wrapper_cfg, model)
 
-    def register_custom_hooks(self, hooks: list) -> None:
-        """mmengine's, and what any run of several processes needs."""
-        super().register_custom_hooks(hooks)
-        if self.distributed:
-            self.register_hook(SharedStatisticsHook())
+    def register_default_hooks(self, hooks: dict[str, Hook | dict] | None = None) -> None:
+        """mmengine's, and checkpoints by our hook where the config names that of mmengine."""
+        hooks = dict(hooks or {})
+        hook = hooks.get('checkpoint', dict(type='CheckpointHook', interval=1))
+        mmengines = ('CheckpointHook', 'mmengine.CheckpointHook', MMEngineCheckpointHook)
+        if isinstance(hook, dict) and hook.get('type') in mmengines:
+            hooks['checkpoint'] = dict(hook, type='hsakd.CheckpointHook')
+        super().register_default_hooks(hooks)
 
-    def _init_model_weights(self) -> None:
-        """mmengine's, and then the backbone that ``pretrained_backbone`` names.
+    def register_hooks(
+        self,
+        default_hooks: dict[str, Hook | dict] | None = None,
+        custom_hooks: list[Hook | dict] | None = None,
+    ) -> None:
+        """mmengine's, and what keeps a run safe, whatever hooks the config lists."""
+        super().register_hooks(default_hooks, custom_hooks)
+        needed = [*_SAFETY_HOOKS, SharedStatisticsHook] if self.distributed else _SAFETY_HOOKS
+        for kind in needed:
+            if not any(isinstance(hook, kind) for hook in self.hooks):
+                self.register_hook(kind())
+        checks.check_intervals(self.hooks)
 
-        That is not needed where a whole checkpoint follows.
-        """
-        super()._init_model_weights()
-        source = self.cfg.get(KEY)
-        last = Path(self.work_dir) / 'last_checkpoint'
-        follows = self._load_from or (self._resume and last.is_file())
-        if source and source != RANDOM and not follows:
-            model = self.model.module if is_model_wrapper(self.model) else self.model
-            network = self.cfg.get('pretrained_network')
-            self.logger.info(load_pretrained_backbone(model, source, network))
+    # Data, loops, optimizer: what mmengine builds when training or testing starts.
 
     @staticmethod
     def build_dataloader(
         dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
     ) -> DataLoader:
-        """mmengine's, with our initialiser of workers.
+        """mmengine's, with our initializer of workers.
 
         Raises:
             ConfigError: It is to hold its data in memory, which is for training alone.
         """
         if isinstance(dataloader, dict):
             dataloader = {'worker_init_fn': dict(type=init_worker), **dataloader}
-            dataloader.pop('disable_subprocess_warning', None)  # of mmengine's initialiser
-            if dataloader.pop('in_memory', False):
-                raise ConfigError(
-                    'in_memory=True is for train_dataloader alone, with EpochBasedTrainLoop or '
-                    'IterBasedTrainLoop in train_cfg; accepted here is in_memory=False'
-                )
+            dataloader.pop('disable_subprocess_warning', None)  # of mmengine's initializer
+            ConfigError.check(
+                not dataloader.pop('in_memory', False),
+                'in_memory',
+                'False, except in train_dataloader with EpochBasedTrainLoop or IterBasedTrainLoop',
+                True,
+            )
         return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build mmengine's two loops as ours, which can start anywhere; others as they are."""
-        known = isinstance(loop, dict) and isinstance(self._train_dataloader, dict)
-        name = loop.get('type', loop.get('by_epoch')) if known else None
-        name = getattr(name, '__name__', name)
-        kind = TRAIN_LOOPS.get(name.split('.')[-1] if isinstance(name, str) else name)
-        if kind is None:
-            return super().build_train_loop(loop)
-        settings = {key: loop[key] for key in loop if key not in ('type', 'by_epoch', '_scope_')}
-        dataloader = self._build_train_dataloader(endless=kind is ResumableIterations)
-        return kind(self, dataloader, **settings)
+        if isinstance(loop, BaseLoop):
+            return loop
+        with building('train_dataloader or train_cfg'):
+            kind = loop.get('type', loop.get('by_epoch'))
+            kind = TRAIN_LOOPS.get(getattr(kind, '__name__', str(kind).split('.')[-1]))
+            if kind is None or not isinstance(self._train_dataloader, dict):
+                return super().build_train_loop(loop)
+            settings = {k: v for k, v in loop.items() if k not in ('type', 'by_epoch', '_scope_')}
+            dataloader = self._build_train_dataloader(endless=kind is ResumableIterations)
+            built = kind(self, dataloader, **settings)
+        checks.check_train_loop(built, loop)
+        return built
 
     def _build_train_dataloader(self, endless: bool) -> DataLoader | TensorLoader:
         config = training_loader(self._train_dataloader, endless)
@@ -170,20 +205,41 @@ class DistillationRunner(Runner):
             # torch's is None with batch samplers
             vars(dataloader)['batch_size'] = config['batch_size']
             return dataloader
-        if max_bad_images:
-            raise ConfigError(
-                f'max_bad_images={max_bad_images!r} with train_dataloader.in_memory=True, which '
-                'reads every image before training: accepted are 0, with --skip-bad-images to '
-                'leave bad ones out, and train_dataloader.in_memory=False'
-            )
+        ConfigError.check(
+            not max_bad_images,
+            'max_bad_images',
+            '0 (with --skip-bad-images, to leave bad ones out) where train_dataloader.in_memory='
+            'True reads every image before training',
+            repr(max_bad_images),
+        )
         device = next(self.model.parameters()).device
         return TensorLoader(dataset, dataloader.batch_sampler, self.seed, device)
 
-    def _maybe_compile(self, target: str) -> None:
-        """mmengine's, which is the last step before the loop of training, and our acceleration."""
-        model = self.model.module if is_model_wrapper(self.model) else self.model
-        accelerate(model, self.cfg.get('fast', False))
-        super()._maybe_compile(target)
+    def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """The loop of mmengine, with faults in one message, as in what follows."""
+        with building('val_dataloader, val_cfg or val_evaluator'):
+            return super().build_val_loop(loop)
+
+    def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:  # noqa: D102
+        with building('test_dataloader, test_cfg or test_evaluator'):
+            return super().build_test_loop(loop)
+
+    def build_optim_wrapper(self, optim_wrapper: dict | OptimWrapper) -> OptimWrapper:  # noqa: D102
+        with building(f'optim_wrapper={self.cfg.get("optim_wrapper")}'):
+            checks.check_optimizer(optim_wrapper)
+            return super().build_optim_wrapper(optim_wrapper)
+
+    def scale_lr(self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None) -> None:  # noqa: D102
+        with building(f'auto_scale_lr={auto_scale_lr}'):
+            super().scale_lr(optim_wrapper, auto_scale_lr)
+
+    def build_param_scheduler(self, scheduler: object) -> list | dict[str, list]:  # noqa: D102
+        with building(f'param_scheduler={self.cfg.get("param_scheduler")}'):
+            schedules = super().build_param_scheduler(scheduler)
+        checks.check_schedules(schedules)
+        return schedules
+
+    # Running.
 
     def train(self) -> nn.Module:
         """mmengine's, with faults of loaders and other processes in one line."""
@@ -194,6 +250,26 @@ class DistillationRunner(Runner):
         """As :meth:`train`."""
         with described('test_dataloader'):
             return super().test()
+
+    def _init_model_weights(self) -> None:
+        """mmengine's, and then the backbone that ``pretrained_backbone`` names.
+
+        That is not needed where a whole checkpoint follows.
+        """
+        super()._init_model_weights()
+        source = self.cfg.get(KEY)
+        last = Path(self.work_dir) / 'last_checkpoint'
+        follows = self._load_from or (self._resume and last.is_file())
+        if source and source != RANDOM and not follows:
+            network = self.cfg.get('pretrained_network')
+            self.logger.info(load_pretrained_backbone(unwrap(self.model), source, network))
+
+    def _maybe_compile(self, target: str) -> None:
+        """mmengine's, which is the last step before the loop of training, and our acceleration."""
+        accelerate(unwrap(self.model), self.cfg.get('fast', False))
+        super()._maybe_compile(target)
+
+    # Checkpoints.
 
     def save_checkpoint(
         self,
@@ -207,21 +283,15 @@ class DistillationRunner(Runner):
     ) -> None:
         """mmengine's, to be called in all processes; a local file is written whole or not at all.
 
-        Args:
-            out_dir: The folder.
-            filename: Its name in it.
-            *args: Of mmengine's.
-            save_optimizer: Whether to save the optimiser, and gradients that wait for its step.
-            meta: What is noted; added are the batches of an epoch.
-            backend_args: Of mmengine's, for other than local files.
-            **kwargs: Of mmengine's.
+        With the optimizer go gradients that wait for its step, and with ``meta`` the batches of an
+        epoch.
 
         Raises:
             CheckpointError: It cannot be saved; in all processes.
         """
         meta = dict(meta or {}, batches_per_epoch=len(self.train_dataloader))
         if save_optimizer:
-            meta['gradients'] = _waiting_gradients(self.optim_wrapper, self.model)
+            meta['gradients'] = waiting_gradients(self.optim_wrapper, self.model)
         failure = [None]
         try:
             super().save_checkpoint(
@@ -245,47 +315,17 @@ class DistillationRunner(Runner):
         Raises:
             CheckpointError: It holds weights alone, or others than exactly those of the model.
         """
-        checkpoint = read_checkpoint(filename, 'resume')
-        missing = _missing_to_resume(checkpoint)
-        if missing:
-            raise CheckpointError(
-                f'resume={str(filename)!r} has no {", ".join(missing)}: accepted are checkpoints '
-                'that tools/train.py saves at the end of an epoch or interval; weights alone are '
-                f'what --cfg-options load_from={filename} takes'
-            )
-        found = checkpoint_weights(checkpoint)
-        model = self.model.module if is_model_wrapper(self.model) else self.model
-        mismatch = describe_mismatch(model.state_dict(), found)
-        if mismatch:
-            raise CheckpointError(
-                f'resume={str(filename)!r} does not fit the model of the config, a '
-                f'{type(model).__name__}: {mismatch}'
-            )
+        checkpoint = self._read(filename, 'resume')
+        check_resumable(checkpoint, self.model, str(filename))
+        self.checkpoint = str(filename), checkpoint  # for load_checkpoint
         super().resume(filename, *args, **kwargs)
         meta = checkpoint['meta']
-        gradients = meta.get('gradients') or {}
-        for name, parameter in model.named_parameters():
-            if name in gradients:
-                parameter.grad = torch.empty_like(parameter).copy_(gradients[name])
+        restore_gradients(meta.get('gradients') or {}, self.model)
         if isinstance(self.train_loop, ResumableEpochs):
-            self._resume_within_epoch(meta)
-
-    def _resume_within_epoch(self, meta: Mapping) -> None:
-        """Set the iteration by the share of the epoch that is done.
-
-        With other batches, or another number of processes, it is another one than in the
-        checkpoint.
-        """
-        loop, now = self.train_loop, len(self.train_dataloader)
-        then = meta.get('batches_per_epoch') or now
-        done = meta['iter'] - meta['epoch'] * then
-        if then != now:
-            self.logger.warning(
-                f'the checkpoint is of a training with {then} iterations an epoch, this one has '
-                f'{now}: it goes on, and not exactly as with the same batches and processes'
-            )
-            done = done * now // then
-        loop._iter = loop._epoch * now + min(max(done, 0), now)
+            iteration, notice = place_in_training(meta, len(self.train_dataloader))
+            if notice:
+                self.logger.warning(notice)
+            self.train_loop.start_at(iteration)
 
     def load_checkpoint(self, filename: str, *args, **kwargs) -> dict:
         """Load the weights to start or go on from.
@@ -295,85 +335,22 @@ class DistillationRunner(Runner):
         training. The backbone has to fit whole; of the rest what fits is loaded and what does not
         is reported, such as the head where the classes are others.
 
-        Args:
-            filename: The checkpoint.
-            *args: Of mmengine's, without effect; the file is read to the CPU.
-            **kwargs: As ``args``.
-
-        Returns:
-            What is in the file.
+        Other arguments of mmengine's have no effect; the file is read to the CPU.
 
         Raises:
             CheckpointError: The file is missing or broken, would execute code, or does not fit.
         """
-        checkpoint = dict(read_checkpoint(filename, 'load_from'))
-        if isinstance(checkpoint.get('meta'), Mapping):  # mmengine's resume runs meta.config
-            meta = checkpoint['meta'].items()
-            checkpoint['meta'] = {key: value for key, value in meta if key != 'config'}
-        model = self.model.module if is_model_wrapper(self.model) else self.model
-        wanted = model.state_dict()
-        weights = checkpoint_weights(checkpoint)
-        if not wanted.keys() & weights.keys():
-            network = network_state_dict(checkpoint, filename, 'load_from')
-            prefixes = {name[: found.start(1)] for name in wanted if (found := _in_backbone(name))}
-            weights = {p + name: value for p in prefixes for name, value in network.items()}
-        checkpoint = {**checkpoint, 'state_dict': weights}
+        checkpoint = dict(self._read(filename, 'load_from'))
+        meta = checkpoint_meta(checkpoint)  # mmengine's resume runs meta.config
+        checkpoint['meta'] = {key: value for key, value in meta.items() if key != 'config'}
+        model = unwrap(self.model)
+        checkpoint['state_dict'] = starting_weights(model, checkpoint, str(filename))
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
-
-        weights = checkpoint['state_dict']
-        mismatch = describe_mismatch(
-            {name: value for name, value in wanted.items() if _in_backbone(name)},
-            {name: value for name, value in weights.items() if _in_backbone(name)},
-        )
-        fitting = {
-            name: weights[name]
-            for name, value in wanted.items()
-            if name in weights and weights[name].shape == value.shape
-        }
-        if mismatch or not fitting:
-            raise CheckpointError(
-                f'load_from={str(filename)!r} does not fit the backbone of the config: '
-                f'{mismatch or "the model has none"}'
-            )
-        model.load_state_dict(fitting, strict=False)
+        load_what_fits(model, checkpoint['state_dict'], str(filename), self.logger)
         self._has_loaded = True
-        self.logger.info(f'{len(fitting)} of {len(wanted)} weights loaded from {filename}')
-        mismatch = describe_mismatch(wanted, weights)
-        if mismatch:
-            self.logger.warning(f'load_from={str(filename)!r}: the rest starts afresh: {mismatch}')
         return checkpoint
 
-
-def _waiting_gradients(optim_wrapper: OptimWrapper, model: nn.Module) -> dict[str, Tensor]:
-    """Gradients that were accumulated and wait for a step, as means over all processes."""
-    if not isinstance(optim_wrapper, OptimWrapper) or optim_wrapper.should_update():
-        return {}
-    model = model.module if is_model_wrapper(model) else model
-    gradients = {}
-    for name, parameter in model.named_parameters():
-        if parameter.grad is not None:
-            gradient = parameter.grad.detach().clone()
-            all_reduce(gradient, 'mean')
-            gradients[name] = gradient.cpu()
-    return gradients
-
-
-def _missing_to_resume(checkpoint: object) -> list[str]:
-    """What the state of a training run has, and a file of weights lacks."""
-    checkpoint = checkpoint if isinstance(checkpoint, Mapping) else {}
-    meta = checkpoint.get('meta')
-    meta = meta if isinstance(meta, Mapping) else {}
-    return [
-        *(f'meta.{key}' for key in ('epoch', 'iter') if not isinstance(meta.get(key), int)),
-        *(key for key in ('optimizer', 'message_hub') if key not in checkpoint),
-    ]
-
-
-def console_handlers(logger: logging.Logger) -> list[logging.Handler]:
-    """The handlers of a logger that write to the terminal."""
-    return [
-        handler
-        for handler in logger.handlers
-        if isinstance(handler, logging.StreamHandler)
-        and not isinstance(handler, logging.FileHandler)
-    ]
+    def _read(self, path: str, key: str) -> Mapping:
+        """The content of a checkpoint, unless it was read before."""
+        before, self.checkpoint = self.checkpoint, None
+        return before[1] if before and before[0] == str(path) else read_checkpoint(path, key)

@@ -50,7 +50,7 @@ def comparable_settings(config: Mapping, follow: bool = True) -> dict[str, objec
     settings.pop('randomness.seed', None)
     if 'pretrained_backbone' in config:  # it decides these
         settings = {k: v for k, v in settings.items() if not re.match(_OF_PRETRAINED_BACKBONE, k)}
-    settings = {k: v for k, v in settings.items() if v is not None and v is not False}
+    settings = {k: v for k, v in settings.items() if v is not None and v is not False and v != []}
     return json.loads(json.dumps(settings, default=str))  # tuples are lists in a file
 
 

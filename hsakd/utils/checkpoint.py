@@ -13,8 +13,8 @@ import torch
 from mmengine.logging import HistoryBuffer, MMLogger
 from torch import Tensor, nn
 
-from .config_text import parse_config
-from .errors import CheckpointError
+from .config_text import checkpoint_meta, parse_config
+from .errors import CheckpointError, DamagedCheckpointError
 
 
 def _history_method(owner: type, name: str) -> object:
@@ -33,13 +33,10 @@ _SAFE_GLOBALS = [
     HistoryBuffer,
     np.ndarray,
     np.dtype,
-    np._core.multiarray._reconstruct,
-    np._core.multiarray.scalar,
-    *(
-        getattr(np.dtypes, f'{name}DType')
-        for name in ('Bool', 'Float16', 'Float32', 'Float64', 'Int8', 'Int16', 'Int32', 'Int64')
-    ),
-    *(getattr(np.dtypes, f'UInt{bits}DType') for bits in (8, 16, 32, 64)),
+    np.array(0).__reduce__()[0],  # what rebuilds arrays, and numbers
+    np.float64(0).__reduce__()[0],
+    *(type(np.dtype(name)) for name in ('bool', 'f2', 'f4', 'f8', 'i1', 'i2', 'i4', 'i8')),
+    *(type(np.dtype(name)) for name in ('u1', 'u2', 'u4', 'u8')),
     argparse.Namespace,  # options of a command line, which other projects keep with their weights
 ]
 
@@ -77,15 +74,13 @@ def read_checkpoint(path: str | Path, key: str, map_location: object = 'cpu') ->
         CheckpointError: The file is missing or damaged; or it holds more than tensors and plain
             data, outside of :func:`trust_checkpoints`.
     """
-    if not isinstance(path, str | Path):
-        raise CheckpointError(f'{key}={path!r}: accepted is the path of a checkpoint (.pth) file')
+    CheckpointError.check(
+        isinstance(path, str | Path), key, 'the path of a checkpoint (.pth) file', repr(path)
+    )
     path = Path(path).expanduser()
-    if not path.is_file():
-        found = 'a folder' if path.is_dir() else 'no such file'
-        raise CheckpointError(f'{key}={str(path)!r}: {found}; accepted is a checkpoint (.pth) file')
     damage = checkpoint_damage(path)
     if damage:
-        raise CheckpointError(_broken(key, path, damage))
+        raise _broken(key, path, damage)
     try:
         with torch.serialization.safe_globals(_SAFE_GLOBALS):
             return torch.load(path, map_location=map_location, weights_only=True)
@@ -96,12 +91,12 @@ def read_checkpoint(path: str | Path, key: str, map_location: object = 'cpu') ->
         if called or zipfile.is_zipfile(path):
             raise CheckpointError(
                 f'{key}={str(path)!r}: refused, since reading it would execute code'
-                f'{f" ({called[1]})" if called else ""}; accepted are files that hold tensors and '
-                'plain data, and with --trust-checkpoint any file of someone you trust'
+                f'{f" ({called[1]})" if called else ""}: expected a file that holds tensors and '
+                'plain data, or with --trust-checkpoint any file of someone you trust'
             ) from error
-        raise CheckpointError(_broken(key, path)) from error
+        raise _broken(key, path) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
-        raise CheckpointError(_broken(key, path)) from error
+        raise _broken(key, path) from error
 
 
 def _unpickle(path: Path, key: str, map_location: object) -> dict:
@@ -111,9 +106,10 @@ def _unpickle(path: Path, key: str, map_location: object) -> dict:
     try:
         return torch.load(path, map_location=map_location, weights_only=False)
     except Exception as error:  # whatever the code in it raises
-        raise CheckpointError(
-            f'{key}={str(path)!r}: cannot be unpickled ({type(error).__name__}: {error}); accepted '
-            'is a whole file written by torch.save, with the modules of its classes installed'
+        raise CheckpointError.expected(
+            f'{key}={str(path)!r}',
+            'a whole file of torch.save, with the modules of its classes installed',
+            f'{type(error).__name__}: {error}',
         ) from error
 
 
@@ -123,6 +119,8 @@ def checkpoint_damage(path: str | Path) -> str:
     torch.save stores a CRC-32 of each record, which torch.load does not compare. Files from before
     PyTorch 1.6 have none; of these only the first byte is looked at.
     """
+    if Path(path).is_dir():
+        return 'a folder'
     try:
         with open(path, 'rb') as file:
             start = file.read(4)
@@ -164,11 +162,13 @@ def network_state_dict(
         CheckpointError: There is none.
     """
     weights = checkpoint_weights(checkpoint)
-    if network is not None and not any(n.startswith(f'networks.{network}.') for n in weights):
+    if network is not None:
         found = sorted({name.split('.')[1] for name in weights if name.startswith('networks.')})
-        raise CheckpointError(
-            f'{key}={str(path)!r}: no network {network} in it; accepted are '
-            f'{", ".join(found) or "checkpoints of several networks that learned online"}'
+        CheckpointError.check(
+            str(network) in found,
+            f'{key}={str(path)!r}',
+            f'network {network} in it',
+            f'networks {", ".join(found)}' if found else 'no checkpoint of an online distiller',
         )
     for prefix in _PREFIXES if network is None else (f'networks.{network}.',):
         if any(name.startswith(f'{prefix}backbone.') for name in weights):
@@ -181,11 +181,12 @@ def network_state_dict(
     if is_torchvision_resnet(weights):
         return _from_torchvision(weights)
     found = ', '.join(map(str, list(checkpoint)[:4])) if isinstance(checkpoint, Mapping) else ''
-    raise CheckpointError(
-        f'{key}={str(path)!r}: no network in it (found: {found or type(checkpoint).__name__}, ...);'
-        ' accepted are checkpoints of tools/train.py, ResNets of torchvision and classifiers of '
-        'mmpretrain, and what tools/model_converters/convert_official.py makes of those of the '
-        "paper's authors"
+    raise CheckpointError.expected(
+        f'{key}={str(path)!r}',
+        'a network: a checkpoint of tools/train.py, a ResNet of torchvision, a classifier of '
+        'mmpretrain, or what tools/model_converters/convert_official.py makes of those of the '
+        "paper's authors",
+        f'{found or type(checkpoint).__name__}, ...',
     )
 
 
@@ -214,7 +215,13 @@ def _from_torchvision(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def load_network(network: nn.Module, path: str | Path, key: str, parts: Sequence[str] = ()) -> None:
+def load_network(
+    network: nn.Module,
+    path: str | Path,
+    key: str,
+    parts: Sequence[str] = (),
+    checkpoint: Mapping | None = None,
+) -> None:
     """Load every weight of ``network``, or of parts of it, from a checkpoint, or none.
 
     Args:
@@ -222,11 +229,12 @@ def load_network(network: nn.Module, path: str | Path, key: str, parts: Sequence
         path: The checkpoint.
         key: The config key that named it, for messages.
         parts: Load these alone, e.g. ``('backbone', 'head')``, and leave the others as they are.
+        checkpoint: Its content, where it was read already.
 
     Raises:
         CheckpointError: The checkpoint does not fit; the message names what differs.
     """
-    checkpoint = read_checkpoint(path, key)
+    checkpoint = checkpoint or read_checkpoint(path, key)
     state_dict = network_state_dict(checkpoint, path, key)
     wanted = network.state_dict()
     if parts:
@@ -240,23 +248,21 @@ def load_network(network: nn.Module, path: str | Path, key: str, parts: Sequence
             f'{network.num_branches} branches and {network.head.num_classes} classes: {mismatch}'
         )
     transforms = _logged_transforms(checkpoint)
-    if not parts and network.num_branches and transforms not in (
-        None,
-        type(network.transforms).__name__,
-    ):
-        raise CheckpointError(
-            f'{key}={str(path)!r}: its network was trained with the transforms {transforms}, the '
-            f'config has {network.transforms}; accepted are the same ones'
+    if transforms and network.num_branches and not parts:
+        ours = type(network.transforms).__name__
+        CheckpointError.check(
+            transforms == ours,
+            f'{key}={str(path)!r}',
+            f'a network trained with the transforms {ours}',
+            transforms,
         )
     network.load_state_dict(state_dict, strict=not parts)
 
 
 def _logged_transforms(checkpoint: Mapping) -> str | None:
     """The type of the transforms of the network of a checkpoint, where its config tells."""
-    meta = checkpoint.get('meta')
-    text = meta.get('cfg') if isinstance(meta, Mapping) else None
     try:
-        model = parse_config(text).get('model')
+        model = parse_config(checkpoint_meta(checkpoint).get('cfg')).get('model')
         network = model.get('student') or (model.get('networks') or [model])[0]
         return (network.get('transforms') or dict(type='Rotation'))['type'].split('.')[-1]
     except (SyntaxError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
@@ -310,8 +316,6 @@ def _counts(weights: Mapping[str, Tensor]) -> dict[str, int | None]:
     )
 
 
-def _broken(key: str, path: Path, damage: str = 'truncated perhaps') -> str:
-    return (
-        f'{key}={str(path)!r}: not a readable checkpoint ({path.stat().st_size} bytes), '
-        f'{damage}; accepted is a whole file written by torch.save'
-    )
+def _broken(key: str, path: Path, damage: str = 'truncated perhaps') -> CheckpointError:
+    where, expected = f'{key}={str(path)!r}', 'a whole checkpoint (.pth), as torch.save writes'
+    return DamagedCheckpointError.expected(where, expected, damage)

@@ -6,29 +6,22 @@ that read by :func:`hsakd.utils.checkpoint.read_checkpoint`, so that ``init_cfg`
 ``Pretrained``, ``mmengine.runner.load_checkpoint`` and what else goes through it are as careful.
 """
 
-from __future__ import annotations
-
-import sys
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
+import os
 from pathlib import Path
-from types import ModuleType
 from urllib.parse import urlparse
 
-from .errors import CheckpointError
+from mmengine.dist import barrier, is_main_process
+from mmengine.runner import checkpoint as mmengines
+from torch import hub
 
-NAME = 'mmengine.runner.checkpoint'
+from .checkpoint import checkpoint_weights, read_checkpoint
+from .errors import CheckpointError
 
 
 def install() -> None:
-    """Register the loaders, as soon as mmengine's are imported.
-
-    They import torch, and ``import hsakd`` does not.
-    """
-    if NAME in sys.modules:
-        _register(sys.modules[NAME])
-    elif not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Finder())
+    """Register the loaders with mmengine, in the place of its own."""
+    for loader, prefixes in _LOADERS.items():
+        mmengines.CheckpointLoader.register_scheme(prefixes, loader, force=True)
 
 
 def load_from_local(filename: str, map_location: object = None) -> dict:
@@ -37,8 +30,6 @@ def load_from_local(filename: str, map_location: object = None) -> dict:
     Raises:
         CheckpointError: As :func:`~hsakd.utils.checkpoint.read_checkpoint`.
     """
-    from .checkpoint import read_checkpoint
-
     return read_checkpoint(filename, 'checkpoint', map_location)
 
 
@@ -48,9 +39,6 @@ def load_from_http(filename: str, map_location: object = None) -> dict:
     Raises:
         CheckpointError: It cannot be downloaded, or as :func:`load_from_local`.
     """
-    from mmengine.dist import barrier, is_main_process
-    from torch import hub
-
     folder = Path(hub.get_dir()) / 'checkpoints'
     file = folder / Path(urlparse(filename).path).name
 
@@ -65,9 +53,8 @@ def load_from_http(filename: str, map_location: object = None) -> dict:
         barrier()
         download()  # where other processes have another disk
     except OSError as error:
-        raise CheckpointError(
-            f'checkpoint={filename!r}: cannot be downloaded to {folder} ({error}); accepted is '
-            'also a file'
+        raise CheckpointError.expected(
+            f'checkpoint={filename!r}', 'a file, or an address to download from', f'{error}'
         ) from error
     return load_from_local(str(file), map_location)
 
@@ -78,8 +65,6 @@ def load_from_hub(filename: str, map_location: object = None) -> dict:
     Raises:
         CheckpointError: There is no such name, or as :func:`load_from_http`.
     """
-    from mmengine.runner import checkpoint as mmengines
-
     scheme, name = filename.split('://', 1)
     if scheme in ('torchvision', 'modelzoo'):
         addresses = mmengines.get_torchvision_models()
@@ -88,17 +73,22 @@ def load_from_hub(filename: str, map_location: object = None) -> dict:
     else:
         addresses = mmengines.get_external_models()
         name = mmengines.get_deprecated_model_names().get(name, name)
-    if name not in addresses:
-        raise CheckpointError(
-            f'checkpoint={filename!r}: mmengine knows no such checkpoint; accepted are a file and, '
-            f'e.g., {scheme}://{next(iter(addresses))}'
-        )
+    expected = f'a file or a name in the lists of mmengine, as {scheme}://{next(iter(addresses))}'
+    CheckpointError.check(name in addresses, 'checkpoint', expected, repr(filename))
     address = addresses[name]
     if address.startswith(('http://', 'https://')):
         content = load_from_http(address, map_location)
     else:
-        content = load_from_local(Path(mmengines._get_mmengine_home()) / address, map_location)
-    return mmengines._process_mmcls_checkpoint(content) if scheme == 'mmcls' else content
+        cache = Path(os.getenv('XDG_CACHE_HOME', '~/.cache'))
+        home = Path(os.getenv('MMENGINE_HOME', cache / 'mmengine'))
+        content = load_from_local(home / address, map_location)
+    if scheme != 'mmcls':
+        return content
+    weights = checkpoint_weights(content)  # of classifiers, whose backbones alone are wanted
+    prefix = 'backbone.'
+    return dict(
+        state_dict={k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+    )
 
 
 def load_from_elsewhere(filename: str, map_location: object = None) -> dict:
@@ -107,7 +97,7 @@ def load_from_elsewhere(filename: str, map_location: object = None) -> dict:
     Raises:
         CheckpointError: Always.
     """
-    raise CheckpointError(f'checkpoint={filename!r}: accepted is a file; download it first')
+    raise CheckpointError.expected('checkpoint', 'a file (download it first)', repr(filename))
 
 
 _LOADERS = {
@@ -116,25 +106,3 @@ _LOADERS = {
     load_from_hub: ['modelzoo://', 'torchvision://', 'open-mmlab://', 'openmmlab://', 'mmcls://'],
     load_from_elsewhere: ['pavi://', r'(\S+\:)?s3://', r'(\S+\:)?petrel://'],
 }
-
-
-def _register(mmengines: ModuleType) -> None:
-    for loader, prefixes in _LOADERS.items():
-        mmengines.CheckpointLoader.register_scheme(prefixes, loader, force=True)
-
-
-class _Finder(MetaPathFinder):
-    """Finds mmengine's module as others would, and registers the loaders once it is executed."""
-
-    def find_spec(self, fullname: str, path: object, target: object = None) -> ModuleSpec | None:
-        spec = PathFinder.find_spec(fullname, path) if fullname == NAME else None
-        if spec is None:
-            return None
-        execute = spec.loader.exec_module
-
-        def execute_and_register(module: ModuleType) -> None:
-            execute(module)
-            _register(module)
-
-        spec.loader.exec_module = execute_and_register
-        return spec

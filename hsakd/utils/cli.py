@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import hsakd
+
 from .errors import Preempted, UserError
 
 # What --trust-checkpoint enters, until the tool ends.
@@ -20,14 +22,17 @@ STOP_DIR = 'HSAKD_STOP_DIR'
 
 
 def run_tool(main: Callable[[], None]) -> None:
-    """Run a tool; an error that the user can mend is one message and exit status 1.
+    """Set up this process and run a tool, unless it is only asked for help.
 
+    An error that the user can mend is one message and exit status 1.
     A worker's error arrives wrapped in the worker's traceback, of which only the message is kept.
     A training that was asked to stop, and saved its state, ends with status 75 (EX_TEMPFAIL); with
     status 0 where a script of ours started it, which torchrun and srun then take for no failure.
     """
     try:
         with _while_running:
+            if not {'-h', '--help'} & {*sys.argv[1:]}:
+                hsakd.setup()
             main()
     except UserError as error:
         message = str(error).split(f'{type(error).__name__}: ')[-1].strip()
@@ -50,9 +55,8 @@ def check_out_folder(folder: Path, option: str) -> None:
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not (there.is_dir() and os.access(there, os.W_OK)):
         found = 'cannot be written to' if there.is_dir() else 'is a file'
-        raise UserError(
-            f'{option}: {str(there)!r} {found}; accepted is a folder that can be written to'
-        )
+        expected = 'a folder that can be written to'
+        raise UserError.expected(option, expected, f'{str(there)!r}, which {found}')
 
 
 def check_out_file(path: Path | None, force: bool, option: str = '--out') -> None:
@@ -61,11 +65,9 @@ def check_out_file(path: Path | None, force: bool, option: str = '--out') -> Non
     Raises:
         UserError: It exists and is not to be replaced, or its folder cannot be written to.
     """
-    if path and path.exists() and not force:
-        raise UserError(
-            f'{option}: {str(path)!r} exists; accepted is a new name, or --force to replace it'
-        )
     if path:
+        free = force or not path.exists()
+        UserError.check(free, option, 'a new name, or --force to replace it', f'{str(path)!r}')
         check_out_folder(path.parent, option)
 
 
@@ -97,7 +99,7 @@ def add_trust_option(parser: argparse.ArgumentParser) -> None:
 def positive_number(text: str) -> int:
     """An ``argparse`` type: 1, 2, ..."""
     if not (text.isdecimal() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f'{text!r} is not 1 or more')
+        raise argparse.ArgumentTypeError(f'expected 1 or more, got {text!r}')
     return int(text)
 
 
@@ -134,6 +136,6 @@ def parse_runner_args(parser: argparse.ArgumentParser) -> argparse.Namespace:
     try:
         args = parser.parse_args()
     except ValueError:  # mmengine's, of --cfg-options
-        parser.error('--cfg-options: accepted are KEY=VALUE ...')
+        parser.error('--cfg-options: expected KEY=VALUE ...')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args

@@ -11,6 +11,12 @@ from mmengine.utils import import_modules_from_strings
 from .errors import CheckpointError, ConfigError
 
 
+def checkpoint_meta(checkpoint: object) -> Mapping:
+    """What a checkpoint says of its training (``meta``); empty where it says nothing."""
+    meta = checkpoint.get('meta') if isinstance(checkpoint, Mapping) else None
+    return meta if isinstance(meta, Mapping) else {}
+
+
 def checkpoint_config(checkpoint: Mapping, path: str | Path, key: str) -> Config:
     """The config that mmengine's runner wrote into a checkpoint.
 
@@ -25,19 +31,19 @@ def checkpoint_config(checkpoint: Mapping, path: str | Path, key: str) -> Config
         CheckpointError: There is no config, or it holds more than plain values.
         ConfigError: A module of ``custom_imports`` is not installed.
     """
-    meta = checkpoint.get('meta') if isinstance(checkpoint, Mapping) else None
-    text = meta.get('cfg') if isinstance(meta, Mapping) else None
+    text = checkpoint_meta(checkpoint).get('cfg')
     if not isinstance(text, str):
-        raise CheckpointError(
-            f'{key}={str(path)!r}: no config in it (meta.cfg); accepted are checkpoints of '
-            'tools/train.py, and files of tools/model_converters/publish_student.py, whose option '
-            '--config takes the config of other checkpoints'
+        raise CheckpointError.expected(
+            f'{key}={str(path)!r}',
+            'a checkpoint of tools/train.py, or a file of publish_student.py (whose option '
+            '--config takes the config of other checkpoints)',
+            'no config in it (meta.cfg)',
         )
     try:
         config = parse_config(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise CheckpointError(
-            f'{key}={str(path)!r}: the config in it (meta.cfg) is not one of plain values ({error})'
+        raise CheckpointError.expected(
+            f'{key}={str(path)!r}', 'plain values in its config (meta.cfg)', error
         ) from error
     imports = config.get('custom_imports')
     if imports:
@@ -90,12 +96,13 @@ def find_class(registry: Registry, name: str, scope: str, key: str) -> type:
             found = scoped.get(name)
     except (RuntimeError, TypeError):  # mmengine found nothing of that name
         pass
-    if not any(found is registered for registered in _registered(registry.parent)):
-        raise ConfigError(
-            f'{key}.type={name!r} is not registered; accepted are types of hsakd, of the OpenMMLab '
-            'packages (with prefix, as in mmpretrain.ResNet), and of modules that the config '
-            'imports (custom_imports)'
-        )
+    ConfigError.check(
+        any(found is registered for registered in _registered(registry.parent)),
+        f'{key}.type',
+        'a registered type of hsakd, of the OpenMMLab packages (with prefix, as in '
+        'mmpretrain.ResNet) or of modules that the config imports (custom_imports)',
+        repr(name),
+    )
     return found
 
 

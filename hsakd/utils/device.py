@@ -17,7 +17,6 @@ def find_device(name: str | None) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        gpus = torch.cuda.device_count()
-        accepted = "'cpu'" + (f" and 'cuda:0' to 'cuda:{gpus - 1}'" if gpus else '; no GPU is here')
-        raise UserError(f'--device={name!r} cannot be used; accepted is {accepted}') from error
+        gpus = ''.join(f", 'cuda:{i}'" for i in range(torch.cuda.device_count()))
+        raise UserError.expected('--device', f"one of 'cpu'{gpus}", repr(name)) from error
     return device

@@ -36,6 +36,10 @@ class CheckpointError(UserError):
     """A checkpoint file is missing, broken, or does not fit the model."""
 
 
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint file is missing or not as it was written."""
+
+
 class DataError(UserError):
     """A data file or folder is missing, empty or broken."""
 

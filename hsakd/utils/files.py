@@ -23,15 +23,12 @@ def write_files(files: Mapping[str | Path, bytes], force: bool = False) -> None:
     pending = {}
     for name, content in files.items():
         path = Path(name).expanduser()
-        if path.is_dir():
-            raise UserError(f'{str(path)!r} is a folder; accepted is the name of a file to write')
-        if not path.is_file():
-            pending[path] = content
-        elif path.read_bytes() != content:
-            if not force:
-                raise UserError(
-                    f'{str(path)!r} exists; accepted is a new name, or --force to replace the file'
-                )
+        UserError.check(not path.is_dir(), f'{str(path)!r}', 'the name of a file', 'a folder')
+        if not path.is_file() or path.read_bytes() != content:
+            free = force or not path.is_file()
+            UserError.check(
+                free, f'{str(path)!r}', 'a new name, or --force to replace it', 'a file'
+            )
             pending[path] = content
     for path, content in pending.items():
         try:

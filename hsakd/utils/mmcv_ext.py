@@ -6,28 +6,31 @@ has too, on CPU and CUDA, with equal results. :func:`install` offers these under
 other operator is there to be imported and raises an error when it is called.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
+from importlib.abc import Loader
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import find_spec
 from types import ModuleType
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # torch is imported when it is needed, since `import hsakd` imports this module
-    from torch import Tensor
+import torch
+from torch import Tensor
 
 NAME = 'mmcv._ext'
 
 
 def install() -> None:
-    """Make ``import mmcv._ext`` find the operators of this module where there are no compiled ones.
-
-    The finder is asked last, so compiled ones win.
-    """
-    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.append(_Finder())
+    """Put the operators of this module in the place of ``mmcv._ext`` where it is not compiled."""
+    mmcv = find_spec('mmcv')  # which does not import it
+    if NAME in sys.modules or mmcv is None:
+        return
+    if PathFinder.find_spec(NAME, mmcv.submodule_search_locations) is None:
+        operators = _Operators(NAME, __doc__)
+        operators.__spec__ = ModuleSpec(NAME, Loader())  # mmcv looks for one
+        operators.nms = nms
+        operators.roi_align_forward = roi_align_forward
+        operators.roi_align_backward = roi_align_backward
+        sys.modules[NAME] = operators
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
@@ -39,7 +42,6 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
         iou_threshold: A box that overlaps a better one by more is dropped.
         offset: 0, or 1 where x2 and y2 are the last pixels inside, so that width is x2 - x1 + 1.
     """
-    import torch
     from torchvision.ops import nms as torchvision_nms
 
     # mmcv takes equal scores as this sort leaves them; torchvision's own, of what is sorted here
@@ -55,18 +57,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
 
 
 def roi_align_forward(
-    features: Tensor,
-    rois: Tensor,
-    output: Tensor,
-    argmax_y: Tensor,
-    argmax_x: Tensor,
-    *,
-    aligned_height: int,
-    aligned_width: int,
-    spatial_scale: float,
-    sampling_ratio: int,
-    pool_mode: int,
-    aligned: bool,
+    features: Tensor, rois: Tensor, output: Tensor, *argmax: Tensor, **settings: object
 ) -> None:
     """Fill ``output`` [R, C, H', W'] with features pooled in ``rois`` [R, 5] (image, x1, ..., y2).
 
@@ -74,37 +65,33 @@ def roi_align_forward(
         features: [N, C, H, W].
         rois: [R, 5].
         output: To write to.
-        argmax_y: Of max pooling; not used.
-        argmax_x: Of max pooling; not used.
-        aligned_height: H'.
-        aligned_width: W'.
-        spatial_scale: Of ``features`` to the image.
-        sampling_ratio: Samples a bin in each direction; 0 for as many as it has pixels.
-        pool_mode: 1 for the average; 0, the maximum, is not in torchvision.
-        aligned: Shift by half a pixel, as is exact.
+        *argmax: Of max pooling; not used.
+        **settings: As mmcv names them, see :func:`_settings`.
     """
     import torchvision  # noqa: F401  registers the operators
-    from torch import ops
 
-    _check_pool_mode(pool_mode)
-    pooled = ops.torchvision.roi_align(
-        features,
-        rois.to(features.dtype),
-        spatial_scale,
-        aligned_height,
-        aligned_width,
-        sampling_ratio or -1,
-        aligned,
-    )
-    output.copy_(pooled)
+    size, sampling = _settings(**settings)
+    rois = rois.to(features.dtype)
+    output.copy_(torch.ops.torchvision.roi_align(features, rois, *size, *sampling))
 
 
 def roi_align_backward(
-    grad_output: Tensor,
-    rois: Tensor,
-    argmax_y: Tensor,
-    argmax_x: Tensor,
-    grad_features: Tensor,
+    grad_output: Tensor, rois: Tensor, *others: Tensor, **settings: object
+) -> None:
+    """Fill the last of ``others`` [N, C, H, W], the gradient of the features; see above."""
+    import torchvision  # noqa: F401  registers the operators
+
+    grad_features = others[-1]
+    size, sampling = _settings(**settings)
+    rois = rois.to(grad_output.dtype)
+    grad_features.copy_(
+        torch.ops.torchvision._roi_align_backward(
+            grad_output, rois, *size, *grad_features.shape, *sampling
+        )
+    )
+
+
+def _settings(
     *,
     aligned_height: int,
     aligned_width: int,
@@ -112,52 +99,21 @@ def roi_align_backward(
     sampling_ratio: int,
     pool_mode: int,
     aligned: bool,
-) -> None:
-    """Fill ``grad_features`` [N, C, H, W]; the arguments are those of :func:`roi_align_forward`."""
-    import torchvision  # noqa: F401  registers the operators
-    from torch import ops
-
-    _check_pool_mode(pool_mode)
-    gradient = ops.torchvision._roi_align_backward(
-        grad_output,
-        rois.to(grad_output.dtype),
-        spatial_scale,
-        aligned_height,
-        aligned_width,
-        *grad_features.shape,
-        sampling_ratio or -1,
-        aligned,
-    )
-    grad_features.copy_(gradient)
-
-
-def _check_pool_mode(pool_mode: int) -> None:
+) -> tuple[tuple, tuple]:
+    """Scale and size, and sampling, in the order of torchvision's arguments."""
     if pool_mode != 1:
         raise NotImplementedError(
-            "RoIAlign with pool_mode='max' is not in torchvision; accepted is 'avg', or mmcv with "
-            f'its compiled operators: {HOW_TO_BUILD}'
+            "RoIAlign: expected pool_mode='avg', or mmcv with its compiled operators "
+            f"({HOW_TO_BUILD}), got 'max'"
         )
+    # As many samples as a bin has pixels are 0 in mmcv and -1 here.
+    return (spatial_scale, aligned_height, aligned_width), (sampling_ratio or -1, aligned)
 
 
 HOW_TO_BUILD = (
     'MAX_JOBS=2 pip install --no-build-isolation --no-deps --force-reinstall onedl-mmcv==2.3.6 '
     '(needs a C++ compiler, ninja, wheel and packaging, and tens of minutes)'
 )
-
-
-class _Finder(MetaPathFinder, Loader):
-    """Finds ``mmcv._ext``, and no other module."""
-
-    def find_spec(self, fullname: str, path: object, target: object = None) -> ModuleSpec | None:
-        return ModuleSpec(NAME, self) if fullname == NAME else None
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
-        return _Operators(NAME, __doc__)
-
-    def exec_module(self, module: ModuleType) -> None:
-        module.nms = nms
-        module.roi_align_forward = roi_align_forward
-        module.roi_align_backward = roi_align_backward
 
 
 class _Operators(ModuleType):

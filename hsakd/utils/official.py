@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from hsakd.models.networks import BranchedClassifier
 from hsakd.registry import MODELS
 
 from .checkpoint import describe_mismatch
 from .errors import CheckpointError
 
+_WIDE = dict(type='hsakd.CIFARResNet', stem_channels=32, base_channels=64)
 #: Config of the backbone of each network, and the channels that its head takes.
 NETWORKS: dict[str, tuple[dict, int]] = {
     'wrn-40-2': (dict(type='hsakd.WideResNet', depth=40, widen_factor=2), 128),
@@ -24,11 +24,8 @@ NETWORKS: dict[str, tuple[dict, int]] = {
     'wrn-16-2': (dict(type='hsakd.WideResNet', depth=16, widen_factor=2), 128),
     'resnet20': (dict(type='hsakd.CIFARResNet', depth=20), 64),
     'resnet56': (dict(type='hsakd.CIFARResNet', depth=56), 64),
-    'resnet8x4': (dict(type='hsakd.CIFARResNet', depth=8, stem_channels=32, base_channels=64), 256),
-    'resnet32x4': (
-        dict(type='hsakd.CIFARResNet', depth=32, stem_channels=32, base_channels=64),
-        256,
-    ),
+    'resnet8x4': (dict(_WIDE, depth=8), 256),
+    'resnet32x4': (dict(_WIDE, depth=32), 256),
     'vgg13': (dict(type='hsakd.CIFARVGG'), 512),
     'mobilenet-v2': (dict(type='hsakd.CIFARMobileNetV2'), 1280),
     'shufflenet-v1': (dict(type='hsakd.CIFARShuffleNetV1'), 960),
@@ -39,11 +36,12 @@ NETWORKS: dict[str, tuple[dict, int]] = {
 }
 
 
-def convert_official(checkpoint: Mapping) -> dict:
+def convert_official(checkpoint: Mapping, where: str = 'checkpoint') -> dict:
     """A checkpoint in the authors' layout as one of ours.
 
     Args:
         checkpoint: As read from the file.
+        where: What to call it in messages.
 
     Returns:
         ``state_dict`` of a :class:`~hsakd.models.BranchedClassifier` (without branches where there
@@ -52,39 +50,29 @@ def convert_official(checkpoint: Mapping) -> dict:
     Raises:
         CheckpointError: No such layout, no such network, or keys that do not fit it exactly.
     """
-    theirs = _official_state_dict(checkpoint)
+    theirs = _official_state_dict(checkpoint, where)
     with_branches = any(key.startswith('auxiliary_classifier.') for key in theirs)
     heads = [w for key, w in theirs.items() if re.fullmatch(_HEAD + 'weight', key) and w.ndim == 2]
-    if not heads or len(heads[0]) == 0:
-        raise _unknown(theirs)
-    num_classes, in_channels = heads[0].shape
+    num_classes, in_channels = heads[0].shape if heads else (0, 0)
     mismatches = []
-    # Those whose head takes as many channels come first, since networks take a while to build.
-    for name in sorted(NETWORKS, key=lambda name: NETWORKS[name][1] != in_channels):
+    for name, (_, channels) in NETWORKS.items():
+        if channels != in_channels or not num_classes:
+            continue
         renamed = {_rename(key, name): value for key, value in theirs.items()}
         config = network_config(name, num_classes, with_branches)
-        network: BranchedClassifier = MODELS.build(config)
-        wanted = network.state_dict()
+        wanted = MODELS.build(config).state_dict()
         mismatch = describe_mismatch(wanted, renamed)
         if not mismatch:
-            return dict(
-                state_dict={key: renamed[key] for key in wanted},
-                meta=dict(network=name, model=config),
-            )
+            state_dict = {key: renamed[key] for key in wanted}
+            return dict(state_dict=state_dict, meta=dict(network=name, model=config))
         fitting = sum(k in wanted and wanted[k].shape == v.shape for k, v in renamed.items())
         if fitting:
             mismatches.append((len(wanted) + len(renamed) - 2 * fitting, name, mismatch))
-    if not mismatches:
-        raise _unknown(theirs)
-    _, name, mismatch = min(mismatches)
-    raise CheckpointError(f'closest to {name}, but {mismatch}')
-
-
-def _unknown(weights: Mapping[str, Tensor]) -> CheckpointError:
-    return CheckpointError(
-        f'none of the known networks has keys such as {", ".join(list(weights)[:3])}; accepted '
-        f'are {", ".join(NETWORKS)}'
-    )
+    found = f'keys such as {", ".join(list(theirs)[:3])}'
+    if mismatches:
+        _, name, mismatch = min(mismatches)
+        found = f'what is closest to {name}, but {mismatch}'
+    raise CheckpointError.expected(where, f'one of the networks {", ".join(NETWORKS)}', found)
 
 
 def network_config(name: str, num_classes: int, branches: bool) -> dict:
@@ -106,39 +94,29 @@ def network_config(name: str, num_classes: int, branches: bool) -> dict:
     return config
 
 
-def _official_state_dict(checkpoint: Mapping) -> dict[str, Tensor]:
+def _official_state_dict(checkpoint: Mapping, where: str) -> dict[str, Tensor]:
     """The weights, with keys ``backbone.*`` and ``auxiliary_classifier.*``."""
-    weights = next(
-        (
-            checkpoint[key]
-            for key in ('net', 'state_dict', 'model')
-            if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(key), Mapping)
-        ),
-        None,
+    parts = checkpoint if isinstance(checkpoint, Mapping) else {}
+    weights = next((parts[k] for k in ('net', 'state_dict', 'model') if k in parts), None)
+    CheckpointError.check(
+        isinstance(weights, Mapping),
+        where,
+        "{'net': weights}, or {'state_dict': weights} or {'model': weights} of a plain network",
+        ', '.join(map(str, list(parts)[:4])) or type(checkpoint).__name__,
     )
-    if weights is None:
-        found = type(checkpoint).__name__
-        if isinstance(checkpoint, Mapping):
-            found = ', '.join(map(str, list(checkpoint)[:4])) or 'nothing'
-        raise CheckpointError(
-            f"found {found}; accepted are {{'net': weights, ...}} with or without branches, and "
-            "{'state_dict': ...} or {'model': ...} of a plain network"
-        )
     # Where a network, or a part of it, was trained in several processes.
     weights = {re.sub(r'\bmodule\.', '', str(key)): value for key, value in weights.items()}
-    if not weights:
-        raise CheckpointError('found no weights in it; accepted are those of a network')
-    if not all(isinstance(value, Tensor) for value in weights.values()):
-        raise CheckpointError('not all of its weights are tensors')
-    if 'head.fc.weight' in weights:
-        raise CheckpointError('found head.fc.weight: the keys are those of hsakd already')
+    foreign = [key for key, value in weights.items() if not isinstance(value, Tensor)]
+    CheckpointError.check(weights and not foreign, where, 'tensors as its weights', foreign[:3])
+    CheckpointError.check(
+        'head.fc.weight' not in weights, where, "the authors' keys", 'head.fc.weight, a key of ours'
+    )
     if not any(key.startswith('backbone.') for key in weights):
         weights = {f'backbone.{key}': value for key, value in weights.items()}
-    # Files from before PyTorch 0.4.1 lack these; batch norm with a fixed momentum never reads them.
+    # Files from before PyTorch 0.4.1 lack these; batch norm with a constant momentum reads none.
     for name in [name for name in weights if name.endswith('.running_mean')]:
-        weights.setdefault(
-            f'{name.removesuffix("running_mean")}num_batches_tracked', torch.tensor(0)
-        )
+        batches = f'{name.removesuffix("running_mean")}num_batches_tracked'
+        weights.setdefault(batches, torch.tensor(0))
     return weights
 
 
@@ -148,66 +126,29 @@ Rule = tuple[str, str | Callable[[re.Match], str]]
 
 def _rename(key: str, network: str) -> str:
     """One of their keys as ours, as if it were of ``network``."""
-    for pattern, replacement in (*_COMMON, *_RULES[network]):
+    for pattern, replacement in (*_COMMON, *_RULES[NETWORKS[network][0]['type']]):
         key = re.sub(pattern, replacement, key)
     return key
-
-
-def _stages(number: int) -> Rule:
-    """Position i in ``block_extractor{l}`` is stage l+1+i; that of the last branch stage L."""
-    return (
-        r'^auxiliary_classifier\.block_extractor(\d)\.(\d)\.',
-        lambda m: f'branches.{int(m[1]) - 1}.stage{min(int(m[1]) + 1 + int(m[2]), number)}.',
-    )
-
-
-def _tail(name: str, ours: str) -> Rule:
-    """``auxiliary_classifier.{name}{l}`` is the tail of branch l."""
-    return (
-        rf'^auxiliary_classifier\.{name}(\d)\.',
-        lambda m: f'branches.{int(m[1]) - 1}.tail.{ours}',
-    )
-
-
-def _conv_bn(position: int | str, ours: str) -> tuple[Rule, Rule]:
-    """``conv{position}`` and ``bn{position}`` of a block are those of one of our modules."""
-    return (
-        (rf'(?<=\d)\.conv{position}\.', f'.{ours}.conv.'),
-        (rf'(?<=\d)\.bn{position}\.', f'.{ours}.bn.'),
-    )
 
 
 _HEAD = r'backbone\.(fc|linear|classifier)\.'
 _COMMON: tuple[Rule, ...] = (
     (f'^{_HEAD}', 'head.fc.'),
-    (r'^auxiliary_classifier\.fc(\d)\.', lambda m: f'joint_heads.{int(m[1]) - 1}.fc.'),
+    # NAME{l} or NAME_{l}, with l from 1
+    (r'^auxiliary_classifier\.(\w+?)_?(\d)\.', lambda m: f'branches.{int(m[2]) - 1}.{m[1]}.'),
+    (r'^branches\.(\d)\.fc\.', r'joint_heads.\1.fc.'),
 )
-_LAYER: Rule = (r'^backbone\.layer(\d)\.', lambda m: f'backbone.stages.{int(m[1]) - 1}.')
-_STEM: tuple[Rule, ...] = (
-    (r'^backbone\.conv1\.', 'backbone.stem.conv.'),
-    (r'^backbone\.bn1\.', 'backbone.stem.bn.'),
-)
+_LAYERS: Rule = (r'^backbone\.(?:layer|block)(\d)\.', lambda m: f'backbone.stages.{int(m[1]) - 1}.')
+_STEM: Rule = (r'^backbone\.(conv|bn)1\.', r'backbone.stem.\1.')
+_SHORTCUT: Rule = (r'\.shortcut\.', '.downsample.')
 
-_RESNET = ((r'\.shortcut\.', '.downsample.'),)
 
-_WIDE_RESNET = (
-    _stages(3),
-    (r'^backbone\.conv1\.', 'backbone.stem.'),
-    (r'^backbone\.bn1\.', 'backbone.tail.0.'),
-    (r'^backbone\.block(\d)\.', lambda m: f'backbone.stages.{int(m[1]) - 1}.'),
-    _tail('bn', '0.'),
-    (r'\.layer\.', '.'),
-    (r'\.convShortcut\.', '.shortcut.'),
-)
-
-_SHUFFLENET_V1 = (
-    *_STEM,
-    _LAYER,
-    _stages(3),
-    *_conv_bn(1, 'compress'),
-    *_conv_bn(2, 'depthwise'),
-    *_conv_bn(3, 'expand'),
-)
+def _stages(number: int) -> Rule:
+    """Position i in branch l is stage l+1+i; that of the last branch is stage L again."""
+    return (
+        r'^branches\.(\d)\.block_extractor\.(\d)\.',
+        lambda m: f'branches.{m[1]}.stage{min(int(m[1]) + 2 + int(m[2]), number)}.',
+    )
 
 
 def _shufflenet_v2_unit(m: re.Match) -> str:
@@ -221,24 +162,13 @@ def _shufflenet_v2_unit(m: re.Match) -> str:
 
 
 def _shufflenet_v2_tail(m: re.Match) -> str:
-    """After the 3 - l stages of branch l (one, for the last) come convolution and norm."""
-    branch, position = int(m[1]), int(m[2])
-    layer = 'conv' if position == max(3 - branch, 1) else 'bn'
-    return f'branches.{branch - 1}.tail.{layer}.'
+    """After the stages of a branch, 2, 1 and 1, come convolution and norm."""
+    layer = 'conv' if int(m[2]) == max(2 - int(m[1]), 1) else 'bn'
+    return f'branches.{m[1]}.tail.{layer}.'
 
-
-_SHUFFLENET_V2 = (
-    *_STEM,
-    (r'^backbone\.conv2\.', 'backbone.tail.conv.'),
-    (r'^backbone\.bn2\.', 'backbone.tail.bn.'),
-    _LAYER,
-    (r'^auxiliary_classifier\.block_extractor(\d)\.(\d)\.(?!\d+\.)', _shufflenet_v2_tail),
-    _stages(3),
-    (r'(?<=\.)(\d)\.(conv|bn)(\d)\.', _shufflenet_v2_unit),
-)
 
 # Convolution groups 4 and 5 are one stage of ours; 0, 1, 3, 4 in a group are conv, bn, conv, bn.
-_VGG_POSITIONS = {1: (1, 4, 7, 9), 2: (1, 4, 6), 3: (1, 3), 4: (0, 2)}
+_VGG_POSITIONS = {0: (1, 4, 7, 9), 1: (1, 4, 6), 2: (1, 3), 3: (0, 2)}
 
 
 def _vgg_layer(group: int, position: int) -> str:
@@ -251,70 +181,74 @@ def _vgg_branch(m: re.Match) -> str:
     positions = _VGG_POSITIONS.get(branch, ())
     if position not in positions:
         return m[0]
-    group = positions.index(position) + min(branch + 1, 4)
-    return f'branches.{branch - 1}.stage{min(group, 4)}.' + _vgg_layer(group, int(m[3]))
+    group = positions.index(position) + min(branch + 2, 4)
+    return f'branches.{branch}.stage{min(group, 4)}.{_vgg_layer(group, int(m[3]))}'
 
 
-_VGG = (
-    (
-        r'^backbone\.block(\d)\.(\d)\.',
-        lambda m: f'backbone.stages.{min(int(m[1]), 3)}.' + _vgg_layer(int(m[1]) + 1, int(m[2])),
-    ),
-    (r'^auxiliary_classifier\.block_extractor(\d)\.(\d)\.(\d)\.', _vgg_branch),
-)
-
-#: Our stage of each block group of MobileNetV2, and the group's first block in it.
+#: Our stage of each block group of MobileNetV2 and the group's first block in it, and the first
+#: block group in each branch.
 _MOBILENET_GROUPS = {0: (0, 0), 1: (0, 1), 2: (1, 0), 3: (2, 0), 4: (2, 4), 5: (3, 0), 6: (3, 3)}
-#: The first block group in each branch.
-_MOBILENET_BRANCHES = {1: 2, 2: 3, 3: 5, 4: 5}
-_MOBILENET_LAYERS = {
-    0: 'expand.conv', 1: 'expand.bn', 3: 'depthwise.conv', 4: 'depthwise.bn', 6: 'project.conv',
-    7: 'project.bn',
-}  # fmt: skip
+_MOBILENET_BRANCHES = {0: 2, 1: 3, 2: 5, 3: 5}
 
 
-def _mobilenet_block(group: int, block: int) -> tuple[int, int]:
+def _mobilenet_block(m: re.Match) -> str:
+    branch = None if m[1] is None else int(m[1])
+    group = int(m[2]) + _MOBILENET_BRANCHES.get(branch, 0)
     stage, first = _MOBILENET_GROUPS.get(group, (group, 0))
-    return stage, first + block
+    place = 'backbone.stages.' if branch is None else f'branches.{branch}.stage'
+    return f'{place}{stage + (branch is not None)}.{first + int(m[3])}.conv.'
 
 
-def _mobilenet_backbone(m: re.Match) -> str:
-    stage, block = _mobilenet_block(int(m[1]), int(m[2]))
-    return f'backbone.stages.{stage}.{block}.conv.'
-
-
-def _mobilenet_branch(m: re.Match) -> str:
-    first_group = _MOBILENET_BRANCHES.get(int(m[1]), 0)
-    stage, block = _mobilenet_block(first_group + int(m[2]), int(m[3]))
-    return f'branches.{int(m[1]) - 1}.stage{stage + 1}.{block}.conv.'
-
-
-_CONV_BN = {'0': 'conv', '1': 'bn'}
-_MOBILENET_V2 = (
-    (r'^backbone\.conv1\.([01])\.', lambda m: f'backbone.stem.{_CONV_BN[m[1]]}.'),
-    (r'^backbone\.conv2\.([01])\.', lambda m: f'backbone.tail.{_CONV_BN[m[1]]}.'),
-    (r'^backbone\.blocks\.(\d)\.(\d)\.conv\.', _mobilenet_backbone),
-    (
-        r'^auxiliary_classifier\.conv2_(\d)\.([01])\.',
-        lambda m: f'branches.{int(m[1]) - 1}.tail.{_CONV_BN[m[2]]}.',
-    ),
-    (r'^auxiliary_classifier\.block_extractor(\d)\.(\d)\.(\d)\.conv\.', _mobilenet_branch),
-    (r'(?<=\d)\.conv\.([013467])\.', lambda m: f'.{_MOBILENET_LAYERS[int(m[1])]}.'),
-)
-
+#: By the type of the backbone.
 _RULES: dict[str, tuple[Rule, ...]] = {
-    'wrn-40-2': _WIDE_RESNET,
-    'wrn-40-1': _WIDE_RESNET,
-    'wrn-16-2': _WIDE_RESNET,
-    'resnet20': (_stages(3), *_RESNET),
-    'resnet56': (_stages(3), *_RESNET),
-    'resnet8x4': (_stages(3), *_RESNET),
-    'resnet32x4': (_stages(3), *_RESNET),
-    'vgg13': _VGG,
-    'mobilenet-v2': _MOBILENET_V2,
-    'shufflenet-v1': _SHUFFLENET_V1,
-    'shufflenet-v2': _SHUFFLENET_V2,
-    'resnet50': (_stages(4), *_RESNET),
-    'resnet18': (_stages(4), *_RESNET),
-    'resnet34': (_stages(4), *_RESNET),
+    'hsakd.WideResNet': (
+        _stages(3),
+        (r'^backbone\.conv1\.', 'backbone.stem.'),
+        (r'^backbone\.bn1\.', 'backbone.tail.0.'),
+        (r'^(branches\.\d)\.bn\.', r'\1.tail.0.'),
+        _LAYERS,
+        (r'\.layer\.', '.'),
+        (r'\.convShortcut\.', '.shortcut.'),
+    ),
+    'hsakd.CIFARResNet': (_stages(3), _SHORTCUT),
+    'mmpretrain.ResNet_CIFAR': (_stages(4), _SHORTCUT),
+    'mmpretrain.ResNet': (_stages(4), _SHORTCUT),
+    'hsakd.CIFARVGG': (
+        (
+            r'^backbone\.block(\d)\.(\d)\.',
+            lambda m: f'backbone.stages.{min(int(m[1]), 3)}.{_vgg_layer(int(m[1]) + 1, int(m[2]))}',
+        ),
+        (r'^branches\.(\d)\.block_extractor\.(\d)\.(\d)\.', _vgg_branch),
+    ),
+    'hsakd.CIFARMobileNetV2': (
+        (r'\.conv1\.(?=[01]\.)', '.stem.'),
+        (r'\.conv2\.(?=[01]\.)', '.tail.'),
+        (r'\.(stem|tail)\.0\.', r'.\1.conv.'),
+        (r'\.(stem|tail)\.1\.', r'.\1.bn.'),
+        (
+            r'^(?:backbone\.blocks|branches\.(\d)\.block_extractor)\.(\d)\.(\d)\.conv\.',
+            _mobilenet_block,
+        ),
+        *(
+            (rf'(?<=\d)\.conv\.{position}\.', f'.{layer}.{kind}.')
+            for first, layer in ((0, 'expand'), (3, 'depthwise'), (6, 'project'))
+            for position, kind in ((first, 'conv'), (first + 1, 'bn'))
+        ),
+    ),
+    'hsakd.CIFARShuffleNetV1': (
+        _STEM,
+        _LAYERS,
+        _stages(3),
+        (r'(?<=\d)\.(conv|bn)1\.', r'.compress.\1.'),
+        (r'(?<=\d)\.(conv|bn)2\.', r'.depthwise.\1.'),
+        (r'(?<=\d)\.(conv|bn)3\.', r'.expand.\1.'),
+    ),
+    'hsakd.CIFARShuffleNetV2': (
+        _STEM,
+        (r'^backbone\.(conv|bn)2\.', r'backbone.tail.\1.'),
+        _LAYERS,
+        (r'^branches\.(\d)\.block_extractor\.(\d)\.(?!\d+\.)', _shufflenet_v2_tail),
+        _stages(3),
+        (r'(?<=\.)(\d)\.(conv|bn)(\d)\.', _shufflenet_v2_unit),
+    ),
 }

@@ -8,6 +8,7 @@ import warnings
 
 from mmengine.logging import MMLogger
 
+from . import mmcv_ext
 from .errors import ConfigError
 
 
@@ -17,8 +18,9 @@ def import_quietly(name: str) -> None:
     mmpretrain imports mmdet where that is installed, and mmdet warns that an operator for lane
     detection is not compiled, and of a faster COCO metric that is absent; mmcv warns of an operator
     for deformable attention; both print that a closed-source package is absent. Nothing here needs
-    them.
+    them. mmdet cannot be imported without operators for mmcv, so that they are put in place.
     """
+    mmcv_ext.install()
 
     def keep(record: logging.LogRecord) -> bool:
         return 'Line NMS is not compiled' not in record.getMessage()
@@ -47,7 +49,8 @@ def import_mmdet() -> None:
     except ModuleNotFoundError as error:
         if error.name != 'mmdet':
             raise
-        raise ConfigError(
-            'detection needs mmdet, which is not installed; accepted is an environment made by '
-            '`make env`, or pip install -r requirements/detection.txt'
+        raise ConfigError.expected(
+            'a config of a detector',
+            'mmdet to be installed (`make env`, or pip install -r requirements/detection.txt)',
+            'none',
         ) from error

@@ -115,7 +115,7 @@ def test_every_parameter_that_is_reduced_has_a_gradient(name, alone, tmp_path):
 
 
 @pytest.mark.parametrize(
-    'name, fixed',
+    'name, frozen',
     [
         ('teacher', ()),
         ('online', ()),
@@ -124,22 +124,23 @@ def test_every_parameter_that_is_reduced_has_a_gradient(name, alone, tmp_path):
         ('offline', ('teacher.',)),
     ],
 )
-def test_fixed_parts_are_left_out(name, fixed, alone, tmp_path):
+def test_frozen_parts_are_left_out(name, frozen, alone, tmp_path):
     model = worker.build_model(name)
     runner = worker.build_runner(model, 'pytorch', tmp_path)
     names = [name for name, _ in (*model.named_parameters(), *model.named_buffers())]
-    expected = {name for name in names if name.startswith(fixed)} if fixed else set()
+    expected = {name for name in names if name.startswith(frozen)} if frozen else set()
     assert runner.model.parameters_to_ignore == expected
-    assert bool(expected) == bool(fixed)
+    assert bool(expected) == bool(frozen)
 
 
 def test_statistics_are_those_of_the_first_process(monkeypatch):
     sent = []
     monkeypatch.setattr(distributed, 'broadcast', sent.append)
     model = worker.build_model('offline')
+    model.student.register_buffer('memory', torch.zeros(3))  # no statistics of a norm
     runner = type('Runner', (), dict(model=model))
     distributed.SharedStatisticsHook().before_val_epoch(runner)
-    wanted = [b for b in model.student.buffers() if b.is_floating_point()]
+    wanted = [b for n, b in model.student.named_buffers() if 'running_' in n]
     assert {id(buffer) for buffer in sent} == {id(buffer) for buffer in wanted} and sent
 
 
@@ -151,7 +152,7 @@ def test_sync_bn(alone, tmp_path):
     assert norms and not any(type(m) is nn.BatchNorm2d for m in converted.modules())
     assert list(converted.state_dict()) == keys
     cfg = dict(sync_bn='torch')
-    with pytest.raises(ConfigError, match="sync_bn='torch': .* needs GPUs, and none was found"):
+    with pytest.raises(ConfigError, match="sync_bn: .* got 'torch'"):
         worker.build_runner(worker.build_model('offline'), 'pytorch', tmp_path, cfg=cfg)
 
 
@@ -160,9 +161,9 @@ def test_sync_bn(alone, tmp_path):
     [
         (
             dict(model_wrapper_cfg=dict(type='MMFullyShardedDataParallel')),
-            "model_wrapper_cfg.type='MMFullyShardedDataParallel': FSDP and DeepSpeed do not work",
+            "model_wrapper_cfg.type: .* got 'MMFullyShardedDataParallel'",
         ),
-        (dict(strategy=dict(type='DeepSpeedStrategy')), 'strategy: FSDP and DeepSpeed do not work'),
+        (dict(strategy=dict(type='DeepSpeedStrategy')), 'strategy: .* got .*DeepSpeedStrategy'),
     ],
 )
 def test_sharded_parameters_are_refused(cfg, words, alone, tmp_path):

@@ -102,13 +102,13 @@ def runner(model, images=10, classes=tuple('abcde'), val_classes=None, metrics=(
 @pytest.mark.parametrize(
     'kwargs, words',
     [
-        (dict(batch_size=1), 'train_dataloader.batch_size=1'),
-        (dict(images=9), 'leaves one image of 9'),
-        (dict(images=1), 'one image in all, too few'),
-        (dict(images=3, drop_last=True), 'batch_size=4 of 3 images in all .* no batch'),
-        (dict(classes=tuple('abcd')), 'train_dataloader.dataset has 4 classes, the model 5'),
-        (dict(val_classes=tuple('abcdef')), 'val_dataloader.dataset has 6 classes, the model 5'),
-        (dict(val_classes=tuple('abdce')), "class 'd' where train_dataloader.dataset has 'c'"),
+        (dict(batch_size=1), 'train_dataloader.batch_size: .* got 1$'),
+        (dict(images=9), 'train_dataloader.batch_size: .* 9 images .* got 4'),
+        (dict(images=1), 'images of train_dataloader.dataset: .* got 1'),
+        (dict(images=3, drop_last=True), 'train_dataloader.batch_size: .* 3, .* got 4'),
+        (dict(classes=tuple('abcd')), 'train_dataloader.dataset: expected 5 .* got 4'),
+        (dict(val_classes=tuple('abcdef')), 'val_dataloader.dataset: expected 5 .* got 6'),
+        (dict(val_classes=tuple('abdce')), "val_dataloader.dataset: .* 'c', got 'd'"),
     ],
 )
 @pytest.mark.parametrize('offline', [False, True])
@@ -124,23 +124,13 @@ def test_setup_that_cannot_work(kwargs, words, offline):
 @pytest.mark.parametrize('kwargs', [dict(), dict(images=9, drop_last=True), dict(images=8)])
 def test_setup_that_works(kwargs):
     SetupCheckHook().before_train(runner(MODELS.build(network_cfg()), **kwargs))
-
-
-def test_batches_of_one_without_batch_norm():
-    SetupCheckHook().before_train(runner(nn.Linear(1, 5), batch_size=1))
-
-
-def test_more_top_k_than_classes():
-    metrics = [dict(type='mmpretrain.Accuracy', topk=(1, 5))]
-    classes = tuple('abc')
-    with pytest.raises(ConfigError, match=r'val_evaluator: topk=\(1, 5\) of 3 classes'):
-        SetupCheckHook().before_val(runner(nn.Linear(1, 3), classes=classes, metrics=metrics))
+    SetupCheckHook().before_train(runner(nn.Linear(1, 5), batch_size=1))  # without batch norm
 
 
 def test_more_top_k_than_classes_is_found_before_training():
     metrics = [dict(type='mmpretrain.Accuracy', topk=(1, 5))]
     checked = runner(nn.Linear(1, 3), classes=tuple('abc'), metrics=metrics)
-    with pytest.raises(ConfigError, match=r'val_evaluator: topk=\(1, 5\) of 3 classes'):
+    with pytest.raises(ConfigError, match=r'val_evaluator: topk: .* 3, .* got \(1, 5\)'):
         SetupCheckHook().before_train(checked)
     checked.val_loop = None
     SetupCheckHook().before_train(checked)
@@ -167,5 +157,5 @@ def test_head_for_other_features(offline):
     network = model.student if offline else model
     network.head.in_channels = 17
     key = 'model.student' if offline else 'model'
-    with pytest.raises(ConfigError, match=rf'^{key}.head.in_channels=17: .* is in_channels=16'):
+    with pytest.raises(ConfigError, match=rf'^{key}.head.in_channels: expected 16, .* got 17'):
         SetupCheckHook().before_train_iter(checked, 0, dict(inputs=inputs, data_samples=samples))

@@ -1,6 +1,7 @@
 """What a detector's backbone starts from, and on which images that was trained."""
 
 import logging
+import re
 
 import pytest
 import torch
@@ -87,8 +88,8 @@ def prepared(path, **overrides):
 
 
 @pytest.mark.parametrize(
-    'name, network', [('baseline', None), ('teacher', None), ('offline', None), ('online', None)]
-    + [('online', 1)],
+    'name, network',
+    [('baseline', None), ('teacher', None), ('offline', None), ('online', None)] + [('online', 1)],
 )
 def test_every_weight_lands(tmp_path, name, network):
     trained = save(tmp_path / 'trained.pth', models()[name])
@@ -197,7 +198,7 @@ def test_half_a_backbone_is_refused(tmp_path):
     model = build(prepared(tmp_path / 'weights.pth')[0])
     before = {k: v.clone() for k, v in model.state_dict().items()}
     path = tmp_path / 'weights.pth'
-    with pytest.raises(CheckpointError, match='part of its backbone.*layer1.2.conv1.weight'):
+    with pytest.raises(CheckpointError, match='model.backbone.*layer1.2.conv1.weight'):
         load_pretrained_backbone(model, str(path), None)
     deeper = detector(**{'model.backbone.depth': 34, 'model.backbone.init_cfg': None})
     with pytest.raises(CheckpointError, match='backbone of the config, a ResNet: .* missing'):
@@ -218,7 +219,7 @@ def test_bottlenecks_of_another_style_are_refused(tmp_path):
     save(tmp_path / 'caffe.pth', cfg)
     cfg = detector('faster-rcnn_resnet50-fpn_8xb2-4e_voc0712')
     cfg.pretrained_backbone = str(tmp_path / 'caffe.pth')
-    with pytest.raises(CheckpointError, match="style 'caffe'.*model.backbone.style=caffe"):
+    with pytest.raises(CheckpointError, match="model.backbone.style.*'caffe'.*'pytorch'"):
         prepare_pretrained_backbone(cfg)
     cfg.model.backbone.style = 'caffe'
     prepare_pretrained_backbone(cfg)
@@ -227,17 +228,17 @@ def test_bottlenecks_of_another_style_are_refused(tmp_path):
     cfg.pretrained_backbone = str(tmp_path / 'caffe_detector.pth')
     prepare_pretrained_backbone(cfg)
     cfg.model.backbone.style = 'pytorch'
-    with pytest.raises(CheckpointError, match="style 'caffe'"):
+    with pytest.raises(CheckpointError, match="model.backbone.style.*'caffe'"):
         prepare_pretrained_backbone(cfg)
 
 
 @pytest.mark.parametrize(
     'value, message',
     [
-        (None, 'pretrained_backbone=None: training needs to know'),
-        (3, 'pretrained_backbone=3: accepted'),
-        ('nowhere.pth', 'no such file.*random'),
-        ('random', 'would stay as they are.*frozen_stages=-1 model.backbone.norm_eval=False'),
+        (None, 'pretrained_backbone: .* got None'),
+        (3, 'pretrained_backbone: .* got 3'),
+        ('nowhere.pth', "pretrained_backbone: .* got 'nowhere.pth'"),
+        ('random', 'expected model.backbone.frozen_stages=-1 model.backbone.norm_eval=False'),
     ],
 )
 def test_values_that_are_refused(value, message):
@@ -247,10 +248,10 @@ def test_values_that_are_refused(value, message):
 
 def test_number_of_a_network_that_is_not_there(tmp_path):
     save(tmp_path / 'online.pth', models()['online'])
-    with pytest.raises(CheckpointError, match='no network 2 in it; accepted are 0, 1'):
+    with pytest.raises(CheckpointError, match='online.pth.* network 2 .* 0, 1'):
         prepared(tmp_path / 'online.pth', pretrained_network=2)
     save_torchvision(tmp_path / 'weights.pth')
-    with pytest.raises(CheckpointError, match='several networks'):
+    with pytest.raises(CheckpointError, match='network 0'):
         prepared(tmp_path / 'weights.pth', pretrained_network=0)
 
 
@@ -298,7 +299,7 @@ def test_random_weights_learn_everywhere(tmp_path):
     cfg = detector('faster-rcnn_resnet50-c4_8xb2-18000i_voc0712', pretrained_backbone='random')
     with pytest.raises(ConfigError) as refused:
         prepare_pretrained_backbone(cfg)
-    options = str(refused.value).split('compared, ')[1].split()
+    options = re.findall(r'\S+=\S+\b', str(refused.value).split('expected ')[1])
     for option in options:
         key, value = option.split('=')
         cfg.merge_from_dict({key: eval(value)})
@@ -330,7 +331,7 @@ def test_a_detectors_checkpoint_decides_the_normalisation(tmp_path, key):
 
 def test_classifier_is_no_detector(tmp_path):
     save_torchvision(tmp_path / 'weights.pth')
-    with pytest.raises(CheckpointError, match='load_from=.* is no detector.*pretrained_backbone'):
+    with pytest.raises(CheckpointError, match='load_from=.*pretrained_backbone.*rpn_head'):
         prepare_trained_detector(detector(), str(tmp_path / 'weights.pth'), 'load_from')
 
 
@@ -352,7 +353,7 @@ def of(tmp_path, change):
     """The normalisation that is read from a checkpoint whose config was changed."""
     from hsakd.utils.checkpoint import read_checkpoint
     from hsakd.utils.config_text import parse_config
-    from hsakd.utils.normalisation import checkpoint_normalisation
+    from hsakd.utils.normalization import checkpoint_normalization
 
     pipeline = [dict(type='mmpretrain.PackInputs')]
     save(tmp_path / 'a.pth', models()['baseline'], False, pipeline, dataset='CIFAR10')
@@ -360,7 +361,7 @@ def of(tmp_path, change):
     cfg = parse_config(checkpoint['meta']['cfg'])
     change(cfg)
     checkpoint['meta']['cfg'] = cfg.pretty_text
-    return checkpoint_normalisation(checkpoint, None)
+    return checkpoint_normalization(checkpoint, None)
 
 
 def test_wrapped_data_set_in_memory(tmp_path):

@@ -1,12 +1,15 @@
-"""Starting from weights by ``load_from``."""
+"""Starting from weights by ``load_from``, and the hooks that every run has."""
 
 import logging
 import uuid
 
 import pytest
 import torch
+from mmengine.hooks import EMAHook
 from mmengine.logging import MMLogger
+from torch import nn
 
+from hsakd.engine import CheckpointHook, NonFiniteLossHook, hooks
 from hsakd.engine.runner import DistillationRunner
 from hsakd.registry import MODELS
 from hsakd.utils.errors import CheckpointError
@@ -117,7 +120,7 @@ def test_our_checkpoints(tmp_path, start_from):
     [
         ('resnet34', 'does not fit the backbone of the config: .* have no place'),
         ('resnet50', 'does not fit the backbone of the config: .* another shape'),
-        ('mobilenet_v2', 'no network in it'),
+        ('mobilenet_v2', 'features.0.0.weight'),
     ],
 )
 def test_a_backbone_that_does_not_fit_is_refused(name, words, tmp_path, start_from):
@@ -126,3 +129,25 @@ def test_a_backbone_that_does_not_fit_is_refused(name, words, tmp_path, start_fr
         start_from(resnet(branches=False), tmp_path / 'weights.pth')
     with pytest.raises(CheckpointError, match='gone.pth.*no such file'):
         start_from(resnet(branches=False), tmp_path / 'gone.pth')
+
+
+@pytest.mark.parametrize('scope', ['hsakd', 'mmdet'])
+@pytest.mark.parametrize('kind', ['CheckpointHook', 'mmengine.CheckpointHook', None])
+def test_every_run_has_the_hooks_that_keep_it_safe(scope, kind, tmp_path):
+    """One that a config lists is the only one of its kind."""
+    listed = [dict(type='EMAHook', momentum=1e-4), dict(type='hsakd.NonFiniteLossHook', interval=7)]
+    default = dict(checkpoint=dict(type=kind, interval=3)) if kind else {}
+    runner = DistillationRunner(
+        model=nn.Linear(1, 1),
+        work_dir=str(tmp_path),
+        default_scope=scope,
+        default_hooks=default,
+        custom_hooks=listed,
+        experiment_name=str(uuid.uuid4()),
+    )
+    kinds = [type(hook) for hook in runner.hooks]
+    wanted = {getattr(hooks, name) for name in hooks.__all__} | {EMAHook}
+    assert all(kinds.count(kind) == 1 for kind in wanted)
+    by_kind = {type(hook): hook for hook in runner.hooks}
+    assert by_kind[NonFiniteLossHook].interval == 7
+    assert by_kind[CheckpointHook].interval == (3 if kind else 1)

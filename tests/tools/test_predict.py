@@ -1,6 +1,7 @@
 """tools/predict.py."""
 
 import copy
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -143,7 +144,7 @@ def test_names_an_image_that_cannot_be_decoded(
     (folder / 'text.png').write_text('no image')
     Image.fromarray(np.ones((9, 9), np.float32)).save(folder / 'float.tif')
     args = [str(folder), '--model', str(model[0]), '--out', str(tmp_path / 'out')]
-    with pytest.raises(DataError, match=r'empty.png: .*\(4 images in all\)'):
+    with pytest.raises(DataError, match=r'empty.png.*\(4 images in all\)'):
         main(args)
     assert not (tmp_path / 'out').exists()
 
@@ -155,7 +156,7 @@ def test_names_an_image_that_cannot_be_decoded(
     assert [p.name for p in (tmp_path / 'out').iterdir()] == ['good.png.png']
 
     (folder / 'good.png').unlink()
-    with pytest.raises(DataError, match='none of 4 images can be decoded'):
+    with pytest.raises(DataError, match='images.*none of 4'):
         main([*args, '--skip-bad-images'])
     good, bad = readable_images([folder / 'text.png'])
     assert good == [] and list(bad) == [folder / 'text.png']
@@ -167,29 +168,30 @@ def test_says_what_is_wrong_with_paths(
     checkpoint, image = str(model[0]), tmp_path / 'images' / 'a.png'
     save_image(image)
     (tmp_path / 'empty').mkdir()
-    for images, message in (
-        (tmp_path / 'none', "none': no such file or folder; accepted is an image or a folder"),
-        (tmp_path / 'empty', "empty': no image in this folder; accepted are .bmp, .jpeg"),
-    ):
-        with pytest.raises(DataError, match=message):
-            main([str(images), '--model', checkpoint])
-    with pytest.raises(DataError, match='is inside .*/images.*; accepted is a folder elsewhere'):
+    for name in ('none', 'empty'):
+        with pytest.raises(DataError, match=f"{name}': .*image"):
+            main([str(tmp_path / name), '--model', checkpoint])
+    with pytest.raises(DataError, match='--out=.*/images/out.* inside .*/images'):
         main([str(image.parent), '--model', checkpoint, '--out', str(image.parent / 'out')])
     for out in (checkpoint, f'{checkpoint}/out'):  # before anything is predicted
-        with pytest.raises(UserError, match="--out='.*: '.*epoch_3.pth' is a file; accepted is"):
+        with pytest.raises(UserError, match='--out=.*epoch_3.pth'):
             main([str(image), '--model', str(tmp_path / 'none.pth'), '--out', out])
-    with pytest.raises(CheckpointError, match=r"--model='.*none.pth': no such file"):
+    with pytest.raises(CheckpointError, match=r"--model='.*none.pth'"):
         main([str(image), '--model', str(tmp_path / 'none.pth')])
-    with pytest.raises(UserError, match="--device='nonsense' cannot be used; accepted is 'cpu'"):
-        main([str(image), '--model', checkpoint, '--device', 'nonsense'])
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    with pytest.raises(UserError, match="--device='cuda:9' cannot be used"):
-        main([str(image), '--model', checkpoint, '--device', 'cuda:9'])
+    for device in ('nonsense', 'cuda:9'):
+        with pytest.raises(UserError, match=f'--device.*{device}'):
+            main([str(image), '--model', checkpoint, '--device', device])
 
 
-@pytest.mark.parametrize('topk', ['0', '-1', 'x'])
-def test_topk_is_one_or_more(topk: str, main: Callable, capsys: pytest.CaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ('option', 'value'),
+    [('topk', '0'), ('topk', 'x'), ('score-thr', '-0.1'), ('score-thr', 'nan'), ('score-thr', 'x')],
+)
+def test_numbers_out_of_range(
+    option: str, value: str, main: Callable, capsys: pytest.CaptureFixture
+) -> None:
     with pytest.raises(SystemExit) as exit_:
-        main(['images', '--model', 'x.pth', '--topk', topk])
+        main(['images', '--model', 'x.pth', f'--{option}={value}'])
     assert exit_.value.code == 2
-    assert f"argument --topk: '{topk}' is not 1 or more" in capsys.readouterr().err
+    assert re.search(f"--{option}: .*'{value}'", capsys.readouterr().err)

@@ -50,22 +50,28 @@ def main(tool: Callable) -> Callable:
     return tool('predict')
 
 
-@pytest.fixture
-def save(tmp_path: Path, save_training_checkpoint: Callable) -> Callable[..., str]:
-    """``save(**options)``: a checkpoint of a small detector with random weights.
-
-    The options go to the config alone, not to the detector.
-    """
+@pytest.fixture(scope='module')
+def detector() -> nn.Module:
+    """A small detector with random weights, for all tests."""
     import_mmdet()
+    config = Config.fromfile(ROOT / CONFIG)
+    config.merge_from_dict(SMALL)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = MODELS.build(config.model)
+    for layer in (model.roi_head.bbox_head.fc_cls, model.rpn_head.rpn_cls):
+        nn.init.normal_(layer.weight)
+    return model
+
+
+@pytest.fixture
+def save(
+    detector: nn.Module, tmp_path: Path, save_training_checkpoint: Callable
+) -> Callable[..., str]:
+    """``save(options, classes)``: a checkpoint of the detector with these options in its config."""
 
     def save_(options: dict | None = None, classes: tuple[str, ...] | None = CLASSES) -> str:
         path, config = tmp_path / 'epoch_3.pth', Config.fromfile(ROOT / CONFIG)
-        config.merge_from_dict(SMALL)
-        with DefaultScope.overwrite_default_scope('mmdet'):
-            detector = MODELS.build(config.model)
-        for layer in (detector.roi_head.bbox_head.fc_cls, detector.rpn_head.rpn_cls):
-            nn.init.normal_(layer.weight)
-        config.merge_from_dict(options or {})
+        config.merge_from_dict({**SMALL, **(options or {})})
         save_training_checkpoint(path, config.to_dict(), detector, classes)
         return str(path)
 
@@ -144,12 +150,8 @@ def test_takes_images_of_any_size_and_kind(
     names = ['alpha.webp', 'b/deep.png', 'b/grey.png', 'b/wide.JPG', 'cmyk.jpeg']
     assert [row[0] for row in rows if row[0]] == names
     for name in names:
-        with Image.open(folder / name) as image, Image.open(out / f'{name}.png') as picture:
-            wanted = {'alpha.webp': 1, 'b/wide.JPG': 1600 / 300}.get(name, None)
-            if wanted is None:
-                assert 400 <= max(picture.size) <= 1600
-            else:
-                assert picture.size == pytest.approx(np.array(image.size) * wanted, abs=1)
+        with Image.open(out / f'{name}.png') as picture:
+            assert 400 <= max(picture.size) <= 1600
     image = ''
     for name, label, score, box in rows:
         image = name or image
@@ -163,26 +165,22 @@ def test_takes_images_of_any_size_and_kind(
 
 def test_draws_boxes_where_they_are(save: Callable, tmp_path: Path) -> None:
     image, picture = tmp_path / 'black.png', tmp_path / 'out' / 'black.png'
-    Image.new('RGB', (200, 160)).save(image)
-    (found,) = detect(load_detector(save()), [image], 0, 1, {image: picture})
-    assert len(found.boxes) == 1
-    with Image.open(picture) as opened:
-        drawn = np.array(opened.convert('RGB')).max(2) > 60
-    assert drawn.shape == (400, 500)  # enlarged
-    x1, y1, x2, y2 = np.array(found.boxes[0]) * 2.5
-    ys, xs = np.nonzero(drawn)
-    assert (xs.min(), ys.min(), ys.max()) == pytest.approx((x1, y1, y2), abs=4)
-
-
-def test_boxes_at_the_border_leave_the_image_as_it_is(save: Callable, tmp_path: Path) -> None:
-    image, picture = tmp_path / 'black.png', tmp_path / 'out' / 'black.png'
     Image.new('RGB', (160, 120)).save(image)  # enlarged to 533.3 x 400
-    (found,) = detect(load_detector(save()), [image], 0, pictures={image: picture})
-    assert np.max(found.boxes, 0)[2:] == pytest.approx((160, 120))
-    with Image.open(picture) as opened:
-        drawn = np.array(opened.convert('RGB'))
-    assert drawn.shape == (400, 533, 3)
-    assert drawn.min(2).max() < 250  # no white margin
+    detector = load_detector(save())
+
+    def drawn(topk: int | None) -> tuple[np.ndarray, np.ndarray]:
+        (found,) = detect(detector, [image], 0, topk, {image: picture})
+        with Image.open(picture) as opened:
+            return np.array(found.boxes), np.array(opened.convert('RGB'))
+
+    boxes, pixels = drawn(topk=1)
+    assert len(boxes) == 1 and pixels.shape == (400, 533, 3)
+    x1, y1, _, y2 = boxes[0] * 400 / 120
+    ys, xs = np.nonzero(pixels.max(2) > 60)
+    assert (xs.min(), ys.min(), ys.max()) == pytest.approx((x1, y1, y2), abs=4)
+    boxes, pixels = drawn(topk=None)
+    assert boxes.max(0)[2:] == pytest.approx((160, 120))  # one at the border
+    assert pixels.shape == (400, 533, 3) and pixels.min(2).max() < 250  # no white margin
 
 
 def test_shows_what_is_above_the_threshold(
@@ -205,62 +203,40 @@ def test_shows_what_is_above_the_threshold(
     assert (tmp_path / 'out' / 'a.png.png').is_file()
 
 
-@pytest.mark.parametrize('value', ['-0.1', '1.5', 'nan', 'x'])
-def test_a_threshold_is_in_0_to_1(
-    value: str, main: Callable, capsys: pytest.CaptureFixture
-) -> None:
-    with pytest.raises(SystemExit) as exit_:
-        main(['images', '--model', 'x.pth', f'--score-thr={value}'])
-    assert exit_.value.code == 2
-    assert f"argument --score-thr: '{value}' is not in 0..1" in capsys.readouterr().err
-
-
 def test_a_threshold_is_for_detectors(
     tmp_path: Path, main: Callable, save_training_checkpoint: Callable
 ) -> None:
     path, config = tmp_path / 'epoch_3.pth', dict(default_scope='hsakd', model=network_cfg())
     save_training_checkpoint(path, config, MODELS.build(network_cfg()))
     image = save_image(tmp_path / 'images' / 'a.png', 32, 32)
-    with pytest.raises(UserError, match=r'--score-thr=0.5: --model=.* is a classifier; accepted'):
+    with pytest.raises(UserError, match='--score-thr=0.5: .*--model='):
         main([str(image), '--model', str(path), '--score-thr', '0.5'])
-    with pytest.raises(ConfigError, match=r"default_scope='hsakd' .* accepted are detectors"):
+    with pytest.raises(ConfigError, match="epoch_3.pth.*'hsakd'"):
         load_detector(path)
 
 
-def test_names_an_image_that_cannot_be_decoded(
-    save: Callable, tmp_path: Path, main: Callable, capsys: pytest.CaptureFixture
-) -> None:
-    folder = tmp_path / 'images'
-    save_image(folder / 'good.png', 40, 30)
-    (folder / 'bad.png').write_text('no image')
-    args = [str(folder), '--model', save(), '--out', str(tmp_path / 'out')]
-    with pytest.raises(DataError, match=r'bad.png: '):
-        main(args)
-    assert not (tmp_path / 'out').exists()
-    main([*args, '--skip-bad-images'])
-    assert 'images: 1; 1 skipped, since they cannot be decoded' in capsys.readouterr().out
-    assert [p.name for p in (tmp_path / 'out').iterdir()] == ['good.png.png']
-    save_image(folder / 'bad.png', 3000, 1)
-    with pytest.raises(DataError, match=r'bad.png: 3000x1 pixels are too narrow'):
-        main(args)
+def test_names_an_image_that_is_too_narrow(save: Callable, tmp_path: Path, main: Callable) -> None:
+    image = save_image(tmp_path / 'images' / 'bad.png', 3000, 1)
+    with pytest.raises(DataError, match='bad.png: .*3000x1'):
+        main([str(image), '--model', save(), '--out', str(tmp_path / 'out')])
 
 
 def test_classes_without_names_are_numbers(save: Callable, tmp_path: Path) -> None:
     image = save_image(tmp_path / 'a.png', 96, 64)
     (found,) = detect(load_detector(save(classes=None)), [image], 0)
     assert set(found.classes) <= {'0', '1'} and found.classes
-    with pytest.raises(CheckpointError, match=r'3 names of classes .* and a head of 2 classes'):
+    with pytest.raises(CheckpointError, match='meta.dataset_meta.classes: .*2 .* 3'):
         load_detector(save(classes=('a', 'b', 'c')))
 
 
 def test_all_weights_have_to_fit(save: Callable, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r'does not fit its config, a FasterRCNN: .*weights'):
+    with pytest.raises(CheckpointError, match='--model=.*epoch_3.pth.*weights'):
         load_detector(save({'model.roi_head.bbox_head.num_classes': 3}), '--model')
     path = save()
     checkpoint = torch.load(path)
     del checkpoint['state_dict']['rpn_head.rpn_cls.bias']
     torch.save(checkpoint, path)
-    with pytest.raises(CheckpointError, match=r'1 weights are missing .*: rpn_head.rpn_cls.bias'):
+    with pytest.raises(CheckpointError, match='rpn_head.rpn_cls.bias'):
         load_detector(path)
 
 
@@ -294,7 +270,7 @@ def test_builds_nothing_unregistered(
         if isinstance(value, dict) and value.get('type') == 'os.mkdir':
             value['path'] = str(made)
     path = save({key: what})
-    with pytest.raises(ConfigError, match=rf"{key}.*type='os.mkdir' is not registered"):
+    with pytest.raises(ConfigError, match=rf'{key}.*os\.mkdir'):
         load_detector(path)
     assert not made.exists()
 
@@ -302,13 +278,13 @@ def test_builds_nothing_unregistered(
 def test_evaluates_nothing(save: Callable, tmp_path: Path) -> None:
     """mmcv evaluates the type of the NMS, mmdet an argument of a class for tracking."""
     text = f'__import__("os").mkdir({str(tmp_path / "made")!r})'
-    with pytest.raises(ConfigError, match=rf'{NMS}.type=.*__import__.* is not registered'):
+    with pytest.raises(ConfigError, match=rf'{NMS}.type.*__import__'):
         load_detector(save({f'{NMS}.type': text}))
     tracking = dict(_delete_=True, type='CameraMotionCompensation', warp_mode=text)
-    with pytest.raises(ConfigError, match=r"type='CameraMotionCompensation' is refused"):
+    with pytest.raises(ConfigError, match='type.*CameraMotionCompensation'):
         load_detector(save({'model.rpn_head.anchor_generator': tracking}))
     teacher = dict(type='KnowledgeDistillationSingleStageDetector', teacher_config='evil.py')
-    with pytest.raises(ConfigError, match=r"type='KnowledgeDistillation.*' is refused"):
+    with pytest.raises(ConfigError, match='type.*KnowledgeDistillation'):
         load_detector(save({'model': teacher}))
     assert not (tmp_path / 'made').exists()
     assert load_detector(save({f'{NMS}.type': 'soft_nms'}))
@@ -316,11 +292,11 @@ def test_evaluates_nothing(save: Callable, tmp_path: Path) -> None:
 
 def test_configs_without_a_detector_or_a_pipeline(save: Callable, tmp_path: Path) -> None:
     head = dict(_delete_=True, type='mmdet.FPN', in_channels=[8], out_channels=8, num_outs=1)
-    with pytest.raises(ConfigError, match="model.type='mmdet.FPN': accepted are detectors"):
+    with pytest.raises(ConfigError, match='model.type: .*mmdet.FPN'):
         load_detector(save({'model': head}))
-    with pytest.raises(ConfigError, match=f'{PIPELINE} is missing'):
+    with pytest.raises(ConfigError, match=PIPELINE):
         load_detector(save({'test_dataloader.dataset': dict(_delete_=True, type='VOCDataset')}))
-    with pytest.raises(ConfigError, match='network of the config cannot be built: .*nonsense'):
+    with pytest.raises(ConfigError, match='model: .*nonsense'):
         load_detector(save({'model.nonsense': 1}))
 
 
@@ -334,10 +310,10 @@ def test_without_mmdet(save: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, 'mmdet')
     monkeypatch.delitem(sys.modules, 'mmdet.evaluation')
     monkeypatch.setattr(sys, 'meta_path', [Absent(), *sys.meta_path])
-    with pytest.raises(ConfigError, match='detection needs mmdet, which is not installed'):
+    with pytest.raises(ConfigError, match='mmdet'):
         load_detector(path)
 
 
 def test_classifiers_do_not_take_detectors(save: Callable) -> None:
-    with pytest.raises(ConfigError, match="model.type='FasterRCNN': no classifier"):
+    with pytest.raises(ConfigError, match='model.type: .*FasterRCNN'):
         load_classifier(save())

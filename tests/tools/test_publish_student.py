@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -168,20 +169,19 @@ def test_loads_each_kind_of_checkpoint(
     assert classifier._dataset_meta == {}
 
 
-@pytest.mark.parametrize('index', [None, 0, 1])
 def test_publishes_either_network_of_an_online_distiller(
-    index: int | None, tmp_path: Path, save_training_checkpoint: Callable, publish: Callable
+    tmp_path: Path, save_training_checkpoint: Callable, publish: Callable
 ) -> None:
     configs = [network_cfg(depth=8), network_cfg(depth=14)]
-    model = Networks(configs)
-    path = tmp_path / 'epoch_3.pth'
+    model, path = Networks(configs), tmp_path / 'epoch_3.pth'
     save_training_checkpoint(path, in_memory(dict(type='HSAKDOnline', networks=configs)), model)
-    publish([str(path), str(tmp_path / 'out' / 'x')] + (['--network', str(index)] if index else []))
     images = torch.randn(2, 3, 32, 32)
-    with torch.no_grad():
-        logits = load_classifier(published_files(tmp_path / 'out')[0])(images)
-        assert torch.equal(logits, model.networks[index or 0].logits(images)[0])
-    with pytest.raises(ConfigError, match=r'network 2: accepted are 0\.\.1'):
+    for option, index in (([], 0), (['--network', '0'], 0), (['--network', '1'], 1)):
+        publish([str(path), str(tmp_path / f'out{option}' / 'x'), *option])
+        with torch.no_grad():
+            logits = load_classifier(published_files(tmp_path / f'out{option}')[0])(images)
+            assert torch.equal(logits, model.networks[index].logits(images)[0])
+    with pytest.raises(ConfigError, match=r'network: .*0\.\.1 .* 2'):
         publish([str(path), str(tmp_path / 'x'), '--network', '2'])
 
 
@@ -301,7 +301,7 @@ def test_writes_nothing_when_onnx_differs(
     offline: tuple, tmp_path: Path, publish: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(publishing, 'ONNX_TOLERANCE', -1.0)
-    with pytest.raises(UserError, match='the ONNX model gives other logits than PyTorch, off by'):
+    with pytest.raises(UserError, match='ONNX model'):
         publish([str(offline[0]), str(tmp_path / 'out' / 'x'), '--onnx'])
     assert not (tmp_path / 'out').exists()
 
@@ -309,14 +309,14 @@ def test_writes_nothing_when_onnx_differs(
 def test_writes_nothing_when_logits_differ(
     offline: tuple, tmp_path: Path, publish: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mmpretrain.models import LinearClsHead
+    from mmpretrain.models import LinearClsHead  # after hsakd, which prepares mmcv
 
     forward = LinearClsHead.forward
     # Adds noise, so that no two passes agree.
     monkeypatch.setattr(
         LinearClsHead, 'forward', lambda self, feats: forward(self, feats) + torch.rand(())
     )
-    with pytest.raises(CheckpointError, match='gives other logits, off by'):
+    with pytest.raises(CheckpointError, match='epoch_3.pth.* logits off by'):
         publish([str(offline[0]), str(tmp_path / 'out' / 'x')])
     assert not (tmp_path / 'out').exists()
 
@@ -327,7 +327,7 @@ def test_keeps_a_config_that_somebody_changed(
     publish([str(offline[0]), str(tmp_path / 'out' / 'x')])
     py = published_files(tmp_path / 'out')[1]
     py.write_text('changed = True\n')
-    with pytest.raises(UserError, match=r'\.py.* exists; accepted is a new name, or --force'):
+    with pytest.raises(UserError, match=r'x-.*\.py'):
         publish([str(offline[0]), str(tmp_path / 'out' / 'x')])
     assert py.read_text() == 'changed = True\n'
     publish([str(offline[0]), str(tmp_path / 'out' / 'x'), '--force'])
@@ -339,7 +339,7 @@ def test_takes_the_config_of_a_checkpoint_without_one(
 ) -> None:
     checkpoint = tmp_path / 'bare.pth'
     torch.save(dict(state_dict=offline[1].student.state_dict()), checkpoint)
-    with pytest.raises(CheckpointError, match=r'bare.pth.*: no config in it \(meta.cfg\)'):
+    with pytest.raises(CheckpointError, match=r'bare.pth.*meta.cfg'):
         publish([str(checkpoint), str(tmp_path / 'out' / 'x')])
     config = Config(in_memory(network_cfg()))
     config.dump(tmp_path / 'config.py')
@@ -357,83 +357,47 @@ def test_says_that_there_is_no_network(content: object, tmp_path: Path, publish:
     torch.save(content, tmp_path / 'foreign.pth')
     Config(in_memory(network_cfg())).dump(tmp_path / 'config.py')
     args = [str(tmp_path / 'foreign.pth'), str(tmp_path / 'out' / 'x')]
-    with pytest.raises(CheckpointError, match='foreign.pth.*: no config in it'):
+    with pytest.raises(CheckpointError, match='foreign.pth.*meta.cfg'):
         publish(args)
-    with pytest.raises(CheckpointError, match='foreign.pth.*: no network in it'):
+    with pytest.raises(CheckpointError, match='foreign.pth'):
         publish([*args, '--config', str(tmp_path / 'config.py')])
 
 
-def edited(**changes: object) -> dict:
-    return in_memory(network_cfg()) | changes
+def changed(**changes: object) -> dict:
+    """A config whose network is another than that of its checkpoint."""
+    return dict(model=network_cfg() | changes)
+
+
+def pipeline_of(dataset: str, step: str) -> dict:
+    return dict(test_dataloader=dict(dataset=dict(type=dataset, pipeline=[dict(type=step)])))
 
 
 @pytest.mark.parametrize(
-    ('config', 'error', 'message'),
+    ('changes', 'error', 'message'),
     [
-        (
-            edited(model=dict(type='mmdet.FasterRCNN', backbone={}, roi_head={})),
-            ConfigError,
-            "model.type='mmdet.FasterRCNN': no classifier with backbone and head",
-        ),
-        (edited(model=None), ConfigError, 'model=None'),
-        (
-            edited(model=network_cfg(depth=14)),
-            CheckpointError,
-            'does not fit its config, with a CIFARResNet: 84 weights are missing',
-        ),
-        (
-            edited(model=network_cfg(num_classes=7)),
-            CheckpointError,
-            r'the checkpoint has 5 classes, the config 7 \(head.num_classes\)',
-        ),
-        (
-            edited(model=network_cfg() | dict(backbone=dict(type='CIFARResNet'))),
-            ConfigError,
-            "the network of the config cannot be built: .*required positional argument: 'depth'",
-        ),
-        (
-            edited(model=network_cfg() | dict(backbone=dict(type='NoSuchNet'))),
-            ConfigError,
-            "model.backbone.type='NoSuchNet' is not registered",
-        ),
-        (
-            edited(model=network_cfg() | dict(neck=dict(type='os.system', command='exit'))),
-            ConfigError,
-            "model.neck.type='os.system' is not registered",
-        ),
-        (
-            edited(model=network_cfg() | dict(neck=dict(type='subprocess.Popen', args='exit'))),
-            ConfigError,
-            "model.neck.type='subprocess.Popen' is not registered",
-        ),
-        (edited(test_dataloader=None), ConfigError, 'test_dataloader.dataset.pipeline is missing'),
-        (
-            edited(test_dataloader=dict(dataset=dict(
-                type='ImageFolder', pipeline=[dict(type='mmpretrain.PackInputs')]))),
-            ConfigError,
-            'pipeline resizes nothing, and the size of the images of ImageFolder is not known',
-        ),
-        (
-            edited(test_dataloader=dict(dataset=dict(
-                type='CIFAR10', pipeline=[dict(type='Nonsense')]))),
-            ConfigError,
-            "pipeline.*type='Nonsense' is not registered",
-        ),
-        (
-            edited(custom_imports=dict(imports=['no_such_module'])),
-            ConfigError,
-            "custom_imports=.*no_such_module.*of the config in it",
-        ),
+        (dict(model=dict(type='mmdet.RPN', backbone={})), ConfigError, 'model.type: .*mmdet.RPN'),
+        (dict(model=None), ConfigError, 'model: .*None'),
+        (dict(model=network_cfg(14)), CheckpointError, 'epoch_3.pth.*CIFARResNet.* 84 weights'),
+        (dict(model=network_cfg(num_classes=7)), CheckpointError, '5 classes.* 7 .*num_classes'),
+        (changed(backbone=dict(type='CIFARResNet')), ConfigError, "model: .*'depth'"),
+        (changed(backbone=dict(type='NoSuchNet')), ConfigError, 'model.backbone.type.*NoSuchNet'),
+        (changed(neck=dict(type='os.system', command='exit')), ConfigError, 'neck.type.*os.system'),
+        (changed(neck=dict(type='subprocess.Popen', args='exit')), ConfigError, 'neck.type.*Popen'),
+        (dict(test_dataloader=None), ConfigError, 'test_dataloader.dataset.pipeline'),
+        (pipeline_of('ImageFolder', 'mmpretrain.PackInputs'), ConfigError, 'pipeline.*ImageFolder'),
+        (pipeline_of('CIFAR10', 'Nonsense'), ConfigError, 'pipeline.*Nonsense'),
+        (dict(custom_imports=dict(imports=['no_such'])), ConfigError, 'custom_imports.*no_such'),
     ],
-)  # fmt: skip
+)
 def test_says_what_is_wrong_with_a_config(
-    config: dict,
+    changes: dict,
     error: type[Exception],
     message: str,
     tmp_path: Path,
     save_training_checkpoint: Callable,
     publish: Callable,
 ) -> None:
+    config = in_memory(network_cfg()) | changes
     save_training_checkpoint(tmp_path / 'epoch_3.pth', config, build(network_cfg()))
     with pytest.raises(error, match=message):
         publish([str(tmp_path / 'epoch_3.pth'), str(tmp_path / 'out' / 'x')])
@@ -458,7 +422,7 @@ def test_runs_no_program_for_a_config(text: str, tmp_path: Path, publish: Callab
     marker = tmp_path / 'marker'
     meta = dict(cfg=text.replace('{marker}', str(marker)))
     torch.save(dict(meta=meta, state_dict={}), tmp_path / 'evil.pth')
-    with pytest.raises(CheckpointError, match=r'\(meta.cfg\) is not one of plain values'):
+    with pytest.raises(CheckpointError, match='evil.pth.*meta.cfg'):
         publish([str(tmp_path / 'evil.pth'), str(tmp_path / 'out' / 'x')])
     assert not marker.exists()
 
@@ -468,26 +432,17 @@ def test_names_of_classes_have_to_be_as_many(
 ) -> None:
     path = tmp_path / 'epoch_3.pth'
     save_training_checkpoint(path, in_memory(network_cfg()), build(network_cfg()), CLASSES[:3])
-    with pytest.raises(CheckpointError, match='3 names of classes .* and a head of 5 classes'):
+    with pytest.raises(CheckpointError, match='meta.dataset_meta.classes: .*5 .* 3'):
         publish([str(path), str(tmp_path / 'out' / 'x')])
 
 
-@pytest.mark.parametrize('number', ['-1', 'x'])
-def test_number_of_a_network_is_a_number(
-    number: str, publish: Callable, capsys: pytest.CaptureFixture
-) -> None:
-    with pytest.raises(SystemExit):
-        publish(['x.pth', 'out', f'--network={number}'])
-    assert f"--network: '{number}' is neither 'best' nor a number" in capsys.readouterr().err
+def test_number_of_a_network_is_a_number(publish: Callable, capsys: pytest.CaptureFixture) -> None:
+    for number in ('-1', 'x'):
+        with pytest.raises(SystemExit):
+            publish(['x.pth', 'out', f'--network={number}'])
+        assert re.search(f"--network: .*'{number}'", capsys.readouterr().err)
 
 
 def test_refuses_the_number_of_an_only_network(offline: tuple, publish: Callable) -> None:
-    with pytest.raises(ConfigError, match='network 1 of a HSAKDOffline, which has one network'):
+    with pytest.raises(ConfigError, match=r'network: .*0\.\.0 of a HSAKDOffline.* 1'):
         publish([str(offline[0]), 'out', '--network', '1'])
-
-
-@pytest.mark.parametrize('size', [0, 1000, -1])
-def test_names_a_truncated_checkpoint(size: int, offline: tuple, publish: Callable) -> None:
-    offline[0].write_bytes(offline[0].read_bytes()[:size])
-    with pytest.raises(CheckpointError, match='epoch_3.pth.*: not a readable checkpoint'):
-        publish([str(offline[0]), 'out'])

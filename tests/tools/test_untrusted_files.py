@@ -17,11 +17,11 @@ from mmengine.runner import CheckpointLoader, Runner, load_checkpoint
 from PIL import Image
 from torch import nn
 
-import hsakd  # noqa: F401  registers its loaders
 from hsakd.datasets import LoadImage
 from hsakd.registry import MODELS
 from hsakd.utils.checkpoint import checkpoint_damage, read_checkpoint, trust_checkpoints
 from hsakd.utils.errors import CheckpointError, DataError
+from hsakd.utils.unpickling import load_pickle
 from tests.conftest import ROOT, run_python, run_tool, write_image_folder
 
 PLAIN = 'configs/baseline/wrn-10-1_1xb64-80e_digits.py'
@@ -155,18 +155,12 @@ def test_every_scheme_of_mmengine_has_a_loader_of_ours():
 
 @pytest.mark.parametrize('first', ['hsakd', 'mmengine.runner'])
 def test_whatever_is_imported_first(first, evil, marker):
-    code = f'import {first}, hsakd, torch, mmengine.runner as m\n'
+    code = f'import {first}, hsakd, torch, mmengine.runner as m\nhsakd.setup()\n'
     code += f'm.load_checkpoint(torch.nn.Linear(1, 1), {str(evil)!r})'
     (evil.parent / 'script.py').write_text(f'import sys; sys.path.insert(0, {str(ROOT)!r})\n{code}')
     result = run_python(evil.parent / 'script.py')
     assert 'CheckpointError: checkpoint=' in result.stderr and 'refused' in result.stderr
     assert not marker.exists()
-
-
-def test_importing_hsakd_imports_no_torch(tmp_path):
-    script = f'import sys; sys.path.insert(0, {str(ROOT)!r}); import hsakd; '
-    (tmp_path / 'script.py').write_text(f"{script}print('torch' in sys.modules)")
-    assert run_python(tmp_path / 'script.py').stdout == 'False\n'
 
 
 @pytest.fixture
@@ -192,7 +186,7 @@ def test_downloads_are_read_as_files_are(evil, marker, address):
     found = nn.Linear(1, 1)
     load_checkpoint(found, f'{address}/good.pth')
     assert torch.equal(found.weight, weights.weight)
-    with pytest.raises(CheckpointError, match='cannot be downloaded.*404'):
+    with pytest.raises(CheckpointError, match='none.pth.*404'):
         load_checkpoint(found, f'{address}/none.pth')
 
 
@@ -204,13 +198,13 @@ def test_names_lead_to_the_same_loader(scheme, evil, marker, address, monkeypatc
     with pytest.raises(CheckpointError, match='refused'):
         load_checkpoint(nn.Linear(1, 1), f'{scheme}://net')
     assert not marker.exists()
-    with pytest.raises(CheckpointError, match='knows no such checkpoint.*://net'):
+    with pytest.raises(CheckpointError, match='://net.*://other'):
         load_checkpoint(nn.Linear(1, 1), f'{scheme}://other')
 
 
 @pytest.mark.parametrize('scheme', ['s3', 'pavi', 'cluster:s3', 'petrel'])
 def test_other_storages_are_refused(scheme):
-    with pytest.raises(CheckpointError, match='download it first'):
+    with pytest.raises(CheckpointError, match='://bucket/file.pth'):
         load_checkpoint(nn.Linear(1, 1), f'{scheme}://bucket/file.pth')
 
 
@@ -244,6 +238,14 @@ def test_what_cannot_be_unpickled_is_named(evil):
     torch.save({'x': Fails()}, evil)
     with trust_checkpoints(), pytest.raises(CheckpointError, match='epoch_1.pth.*ValueError'):
         read_checkpoint(evil, 'checkpoint')
+
+
+def test_predictions_of_another_hand(tmp_path, marker):
+    (tmp_path / 'predictions.pkl').write_bytes(pickle.dumps([dict(x=Attack(marker))]))
+    with open(tmp_path / 'predictions.pkl', 'rb') as file:
+        with pytest.raises(pickle.UnpicklingError, match='os.makedirs'):
+            load_pickle(file)
+    assert not marker.exists()
 
 
 @pytest.fixture(scope='module')

@@ -30,8 +30,6 @@ def classifier(backbone=None, num_classes=3, **kwargs):
     'name, backbone',
     [
         ('resnet18', dict(type='mmpretrain.ResNet', depth=18)),
-        ('resnet34', dict(type='mmpretrain.ResNet', depth=34)),
-        ('resnet50', dict(type='mmpretrain.ResNet', depth=50)),
         (
             'resnext50_32x4d',
             dict(type='mmpretrain.ResNeXt', depth=50, groups=32, width_per_group=4),
@@ -103,7 +101,7 @@ def test_mmpretrains_classifiers_load(tmp_path):
             dict(branches=dict(type='AuxiliaryBranches')),
             'are missing from the checkpoint: branches.0',
         ),
-        ('mobilenet_v2', {}, 'no network in it .*ResNets of torchvision'),
+        ('mobilenet_v2', {}, 'features.0.0.weight'),
     ],
 )
 def test_another_network_is_refused(tmp_path, name, kwargs, words):
@@ -116,5 +114,5 @@ def test_flat_weights_of_a_network_for_small_images_are_no_torchvision(tmp_path)
     weights = torchvision.models.resnet18().state_dict()
     weights['conv1.weight'] = torch.zeros(64, 3, 3, 3)
     torch.save(weights, tmp_path / 'cifar.pth')
-    with pytest.raises(CheckpointError, match='no network in it .found: conv1.weight'):
+    with pytest.raises(CheckpointError, match='cifar.pth.* got conv1.weight'):
         load_network(MODELS.build(network_cfg()), tmp_path / 'cifar.pth', 'checkpoint')

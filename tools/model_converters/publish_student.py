@@ -2,7 +2,7 @@
 """Publish the network that a checkpoint of training deploys, as a plain mmpretrain classifier.
 
 Written are PREFIX-HASH8.pth (weights, config and class names; no teacher, branches, joint heads or
-optimiser state) and PREFIX-HASH8.py (its config), which mmpretrain loads:
+optimizer state) and PREFIX-HASH8.py (its config), which mmpretrain loads:
 get_model('PREFIX-HASH8.py', pretrained=True). Before anything is written the logits are compared
 with those of the trained network.
 """
@@ -18,7 +18,7 @@ from hsakd.utils.cli import add_trust_option, run_tool  # noqa: E402
 
 def _network(text: str) -> int | str:
     if text != 'best' and not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is neither 'best' nor a number from 0")
+        raise argparse.ArgumentTypeError(f"expected 'best' or a number from 0, got {text!r}")
     return text if text == 'best' else int(text)
 
 
@@ -39,7 +39,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         '--onnx',
         action='store_true',
         help='also write PREFIX-HASH8.onnx: float32 RGB images [N, 3, H, W], 0..255, to logits; '
-        'normalisation is inside the model; compared with PyTorch in ONNX Runtime',
+        'normalization is inside the model; compared with PyTorch in ONNX Runtime',
     )
     parser.add_argument(
         '--network',

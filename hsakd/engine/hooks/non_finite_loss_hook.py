@@ -43,8 +43,9 @@ class NonFiniteLossHook(Hook):
         outputs: dict[str, Tensor] | None = None,
     ) -> None:
         """Remember the losses of this iteration, and look at them when it is time."""
-        losses = {name: value.detach() for name, value in outputs.items() if 'loss' in name}
-        self._pending.append((runner.iter + 1, losses))
+        losses = {name: v.detach() for name, v in (outputs or {}).items() if 'loss' in name}
+        if losses:
+            self._pending.append((runner.iter + 1, losses))
         on_cpu = all(value.device.type == 'cpu' for value in losses.values())
         if self.every_n_inner_iters(batch_idx, self.interval or (1 if on_cpu else ON_ACCELERATOR)):
             self._check_losses(runner)

@@ -1,3 +1,4 @@
+import functools
 import os
 import signal
 import threading
@@ -45,6 +46,7 @@ class PreemptionHook(Hook):
         By SIGTERM torchrun also ends workers since another one died; where our script started it,
         that asks by a file.
         """
+        _hold_signals_in_forks()
         by_script = STOP_DIR in os.environ and 'TORCHELASTIC_RUN_ID' in os.environ
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGUSR1,) if by_script else SIGNALS:
@@ -120,4 +122,7 @@ def _release_child() -> None:
     _release()
 
 
-os.register_at_fork(before=_hold, after_in_parent=_release, after_in_child=_release_child)
+@functools.cache
+def _hold_signals_in_forks() -> None:
+    """Let no signal be lost or reach a child while this process forks; once in a process."""
+    os.register_at_fork(before=_hold, after_in_parent=_release, after_in_child=_release_child)

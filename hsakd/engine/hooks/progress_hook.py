@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from hsakd.engine.runner import console_handlers
+from hsakd.engine.logs import console_handlers
 from hsakd.registry import HOOKS
 
 

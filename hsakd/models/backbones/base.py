@@ -1,4 +1,5 @@
 from abc import abstractmethod
+from collections import OrderedDict
 from collections.abc import Sequence
 
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
@@ -6,10 +7,29 @@ from torch import Tensor, nn
 
 from hsakd.utils.errors import ConfigError
 
-KAIMING_INIT = (
-    dict(type='Kaiming', layer=['Conv2d']),
-    dict(type='Constant', val=1, layer=['_BatchNorm']),
-)
+from .starting_weights import StartingWeights
+
+
+def conv_bn(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int = 1,
+    stride: int = 1,
+    groups: int = 1,
+    bias: bool = False,
+    relu: bool = True,
+) -> nn.Module:
+    """A padded convolution, batch norm and ReLU; without initial weights of its own."""
+    padding = kernel_size // 2
+    layers = OrderedDict(
+        conv=nn.Conv2d(
+            in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=bias
+        ),
+        bn=nn.BatchNorm2d(out_channels),
+    )
+    if relu:
+        layers['relu'] = nn.ReLU(inplace=True)
+    return nn.Sequential(layers)
 
 
 class StagedBackbone(BaseBackbone):
@@ -23,11 +43,13 @@ class StagedBackbone(BaseBackbone):
         stage_channels: Channels that each stage gives.
         out_indices: Which outputs :meth:`forward` returns: ``0 .. L-1`` are those of the L stages,
             ``L`` is that of the tail. Negative ones count from the end.
-        init_cfg: Initialisation of backbone and branches.
+        init_cfg: Initial weights of backbone and branches, instead of ``starting_weights``.
     """
 
     #: Stride of each stage; set by subclasses.
     strides: Sequence[int]
+    #: Initial weights of networks with this backbone.
+    starting_weights = StartingWeights()
     #: Whether methods tap the map of the stem.
     taps_stem = True
 
@@ -39,13 +61,14 @@ class StagedBackbone(BaseBackbone):
         out_indices: Sequence[int] = (-1,),
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
-        super().__init__(init_cfg or [dict(cfg) for cfg in KAIMING_INIT])
+        super().__init__(init_cfg or self.starting_weights.backbone)
         num_outputs = len(stage_channels) + 1
-        if not all(-num_outputs <= i < num_outputs for i in out_indices):
-            raise ConfigError(
-                f'out_indices={tuple(out_indices)} of {type(self).__name__}: accepted are '
-                f'0..{num_outputs - 2} for the stages and {num_outputs - 1} (or -1) for the tail'
-            )
+        ConfigError.check(
+            all(-num_outputs <= i < num_outputs for i in out_indices),
+            f'out_indices of {type(self).__name__}',
+            f'numbers from 0..{num_outputs - 2} (stages) and {num_outputs - 1} or -1 (tail)',
+            tuple(out_indices),
+        )
         self.stem_channels = stem_channels
         self.stage_channels = list(stage_channels)
         self.out_indices = tuple(out_indices)

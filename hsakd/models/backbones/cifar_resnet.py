@@ -4,6 +4,8 @@ from mmpretrain.models.backbones.resnet import BasicBlock
 from hsakd.registry import MODELS
 from hsakd.utils.errors import ConfigError
 
+from .starting_weights import ZERO_BIAS, StartingWeights
+
 
 @MODELS.register_module()
 class CIFARResNet(ResNet_CIFAR):
@@ -20,6 +22,7 @@ class CIFARResNet(ResNet_CIFAR):
     """
 
     arch_settings = {d: (BasicBlock, ((d - 2) // 6,) * 3) for d in (8, 14, 20, 32, 44, 56, 110)}
+    starting_weights = StartingWeights(joint_heads=ZERO_BIAS)
 
     def __init__(
         self,
@@ -30,10 +33,8 @@ class CIFARResNet(ResNet_CIFAR):
         zero_init_residual: bool = False,
         **kwargs,
     ) -> None:
-        if depth not in self.arch_settings:
-            raise ConfigError(
-                f'depth={depth} of CIFARResNet: accepted are {sorted(self.arch_settings)}'
-            )
+        depths = list(self.arch_settings)
+        ConfigError.check(depth in depths, 'depth of CIFARResNet', f'one of {depths}', depth)
         super().__init__(
             depth,
             stem_channels=stem_channels,

@@ -1,19 +1,19 @@
-from mmcv.cnn import ConvModule
 from torch import Tensor, nn
 
 from hsakd.registry import MODELS
 
-from .base import StagedBackbone
+from .base import StagedBackbone, conv_bn
+from .starting_weights import SMALL, StartingWeights
 
-#: (expansion, output channels at full width, blocks, stride) of each block group
+#: (expansion, output channels at full width, blocks) of each block group
 GROUPS = (
-    (1, 16, 1, 1),
-    (6, 24, 2, 1),
-    (6, 32, 3, 2),
-    (6, 64, 4, 2),
-    (6, 96, 3, 1),
-    (6, 160, 3, 2),
-    (6, 320, 1, 1),
+    (1, 16, 1),
+    (6, 24, 2),
+    (6, 32, 3),
+    (6, 64, 4),
+    (6, 96, 3),
+    (6, 160, 3),
+    (6, 320, 1),
 )
 #: The block groups of each stage
 STAGES = ((0, 1), (2,), (3, 4), (5, 6))
@@ -25,12 +25,9 @@ class InvertedResidual(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, stride: int, expansion: int) -> None:
         super().__init__()
         hidden = in_channels * expansion
-        norm_cfg = dict(type='BN')
-        self.expand = ConvModule(in_channels, hidden, 1, norm_cfg=norm_cfg)
-        self.depthwise = ConvModule(
-            hidden, hidden, 3, stride, 1, groups=hidden, norm_cfg=norm_cfg
-        )
-        self.project = ConvModule(hidden, out_channels, 1, norm_cfg=norm_cfg, act_cfg=None)
+        self.expand = conv_bn(in_channels, hidden)
+        self.depthwise = conv_bn(hidden, hidden, 3, stride, groups=hidden)
+        self.project = conv_bn(hidden, out_channels, relu=False)
         self.residual = stride == 1 and in_channels == out_channels
 
     def forward(self, x: Tensor) -> Tensor:
@@ -52,12 +49,13 @@ class CIFARMobileNetV2(StagedBackbone):
     """
 
     strides = (1, 2, 2, 2)
+    starting_weights = StartingWeights(head=SMALL, joint_heads=SMALL)
 
     def __init__(self, widen_factor: float = 0.5, **kwargs) -> None:
-        self.widths = [int(c * widen_factor) for _, c, _, _ in GROUPS]
+        self.widths = [int(c * widen_factor) for _, c, _ in GROUPS]
         stem_channels = int(32 * widen_factor)
         super().__init__(
-            stem=ConvModule(3, stem_channels, 3, padding=1, norm_cfg=dict(type='BN')),
+            stem=conv_bn(3, stem_channels, 3),
             stem_channels=stem_channels,
             stage_channels=[self.widths[groups[-1]] for groups in STAGES],
             **kwargs,
@@ -66,19 +64,14 @@ class CIFARMobileNetV2(StagedBackbone):
     def make_stage(self, index: int, in_channels: int, stride: int) -> nn.Module:
         """Block groups of one stage; the first block has ``stride``."""
         blocks = []
-        for position, group in enumerate(STAGES[index]):
-            expansion, _, num_blocks, group_stride = GROUPS[group]
-            for block in range(num_blocks):
-                if block > 0:
-                    block_stride = 1
-                else:  # the first group of a stage carries the stride of the stage
-                    block_stride = stride if position == 0 else group_stride
-                blocks.append(
-                    InvertedResidual(in_channels, self.widths[group], block_stride, expansion)
-                )
+        for group in STAGES[index]:
+            expansion, _, num_blocks = GROUPS[group]
+            for _ in range(num_blocks):
+                blocks.append(InvertedResidual(in_channels, self.widths[group], stride, expansion))
+                stride = 1
                 in_channels = self.widths[group]
         return nn.Sequential(*blocks)
 
     def make_tail(self) -> nn.Module:
         """1x1 convolution to 1280 channels."""
-        return ConvModule(self.stage_channels[-1], 1280, 1, norm_cfg=dict(type='BN'))
+        return conv_bn(self.stage_channels[-1], 1280)

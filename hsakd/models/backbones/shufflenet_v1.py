@@ -1,11 +1,11 @@
 import torch
-from mmcv.cnn import ConvModule
 from mmpretrain.models.utils import channel_shuffle
 from torch import Tensor, nn
 
 from hsakd.registry import MODELS
 
-from .base import StagedBackbone
+from .base import StagedBackbone, conv_bn
+from .starting_weights import ZERO_BIAS, StartingWeights
 
 
 class ShuffleUnit(nn.Module):
@@ -23,12 +23,9 @@ class ShuffleUnit(nn.Module):
         mid = new_channels // 4
         # The 24 channels of the stem are too few to group.
         self.groups = 1 if in_channels == 24 else groups
-        norm_cfg = dict(type='BN')
-        self.compress = ConvModule(in_channels, mid, 1, groups=self.groups, norm_cfg=norm_cfg)
-        self.depthwise = ConvModule(mid, mid, 3, stride, 1, groups=mid, norm_cfg=norm_cfg)
-        self.expand = ConvModule(
-            mid, new_channels, 1, groups=groups, norm_cfg=norm_cfg, act_cfg=None
-        )
+        self.compress = conv_bn(in_channels, mid, groups=self.groups)
+        self.depthwise = conv_bn(mid, mid, 3, stride, groups=mid)
+        self.expand = conv_bn(mid, new_channels, groups=groups, relu=False)
         self.relu = nn.ReLU(inplace=True)
         self.pool = nn.AvgPool2d(3, stride=2, padding=1)
 
@@ -54,12 +51,13 @@ class CIFARShuffleNetV1(StagedBackbone):
     """
 
     strides = (2, 2, 2)
+    starting_weights = StartingWeights(backbone=None, joint_heads=ZERO_BIAS)
     num_blocks = (4, 8, 4)
     groups = 3
 
     def __init__(self, **kwargs) -> None:
         super().__init__(
-            stem=ConvModule(3, 24, 1, norm_cfg=dict(type='BN')),
+            stem=conv_bn(3, 24),
             stem_channels=24,
             stage_channels=[240, 480, 960],
             **kwargs,

@@ -1,11 +1,11 @@
 import torch
-from mmcv.cnn import ConvModule
 from mmpretrain.models.utils import channel_shuffle
 from torch import Tensor, nn
 
 from hsakd.registry import MODELS
 
-from .base import StagedBackbone
+from .base import StagedBackbone, conv_bn
+from .starting_weights import StartingWeights
 
 
 class ShuffleUnitV2(nn.Module):
@@ -19,19 +19,15 @@ class ShuffleUnitV2(nn.Module):
         self.first = first
         half = out_channels // 2
         main_in = in_channels if first else half
-        norm_cfg = dict(type='BN')
         if first:
             self.shortcut = nn.Sequential(
-                ConvModule(
-                    in_channels, in_channels, 3, stride, 1,
-                    groups=in_channels, norm_cfg=norm_cfg, act_cfg=None,
-                ),
-                ConvModule(in_channels, half, 1, norm_cfg=norm_cfg),
+                conv_bn(in_channels, in_channels, 3, stride, groups=in_channels, relu=False),
+                conv_bn(in_channels, half),
             )
         self.main = nn.Sequential(
-            ConvModule(main_in, half, 1, norm_cfg=norm_cfg),
-            ConvModule(half, half, 3, stride, 1, groups=half, norm_cfg=norm_cfg, act_cfg=None),
-            ConvModule(half, half, 1, norm_cfg=norm_cfg),
+            conv_bn(main_in, half),
+            conv_bn(half, half, 3, stride, groups=half, relu=False),
+            conv_bn(half, half),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -52,11 +48,12 @@ class CIFARShuffleNetV2(StagedBackbone):
     """
 
     strides = (2, 2, 2)
+    starting_weights = StartingWeights(backbone=None, branches=None)
     num_blocks = (4, 8, 4)
 
     def __init__(self, **kwargs) -> None:
         super().__init__(
-            stem=ConvModule(3, 24, 1, norm_cfg=dict(type='BN')),
+            stem=conv_bn(3, 24),
             stem_channels=24,
             stage_channels=[116, 232, 464],
             **kwargs,
@@ -75,4 +72,4 @@ class CIFARShuffleNetV2(StagedBackbone):
 
     def make_tail(self) -> nn.Module:
         """1x1 convolution to 1024 channels."""
-        return ConvModule(self.stage_channels[-1], 1024, 1, norm_cfg=dict(type='BN'))
+        return conv_bn(self.stage_channels[-1], 1024)

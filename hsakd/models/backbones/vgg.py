@@ -1,21 +1,9 @@
-from collections import OrderedDict
-
 from torch import nn
 
 from hsakd.registry import MODELS
 
-from .base import StagedBackbone
-
-
-def _conv_bn_relu(in_channels: int, out_channels: int) -> nn.Module:
-    # Not mmcv's ConvModule, which warns of the bias that these networks have before batch norm.
-    return nn.Sequential(
-        OrderedDict(
-            conv=nn.Conv2d(in_channels, out_channels, 3, padding=1),
-            bn=nn.BatchNorm2d(out_channels),
-            relu=nn.ReLU(inplace=True),
-        )
-    )
+from .base import StagedBackbone, conv_bn
+from .starting_weights import SMALL, StartingWeights
 
 
 @MODELS.register_module()
@@ -27,6 +15,7 @@ class CIFARVGG(StagedBackbone):
     """
 
     strides = (1, 2, 2, 2)
+    starting_weights = StartingWeights(head=SMALL, branches=None)
     taps_stem = False  # there is none
 
     def __init__(self, **kwargs) -> None:
@@ -39,8 +28,9 @@ class CIFARVGG(StagedBackbone):
         num_convs = 4 if index == len(self.stage_channels) - 1 else 2
         out_channels = self.stage_channels[index]
         layers = [nn.MaxPool2d(stride) if stride > 1 else nn.Identity()]
-        for i in range(num_convs):
-            layers.append(_conv_bn_relu(in_channels if i == 0 else out_channels, out_channels))
+        for _ in range(num_convs):
+            layers.append(conv_bn(in_channels, out_channels, 3, bias=True))
+            in_channels = out_channels
         return nn.Sequential(*layers)
 
     def tapped_pieces(self) -> list[tuple[nn.Module, ...]]:

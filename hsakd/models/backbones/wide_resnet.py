@@ -4,6 +4,7 @@ from hsakd.registry import MODELS
 from hsakd.utils.errors import ConfigError
 
 from .base import StagedBackbone
+from .starting_weights import ZERO_BIAS, StartingWeights
 
 
 class PreActBlock(nn.Module):
@@ -44,10 +45,12 @@ class WideResNet(StagedBackbone):
     """
 
     strides = (1, 2, 2)
+    starting_weights = StartingWeights(head=ZERO_BIAS, joint_heads=ZERO_BIAS)
 
     def __init__(self, depth: int, widen_factor: int, **kwargs) -> None:
-        if depth < 10 or (depth - 4) % 6:
-            raise ConfigError(f'depth={depth} of WideResNet must be 6n + 4: 10, 16, 28, 40, ...')
+        ConfigError.check(
+            depth >= 10 and depth % 6 == 4, 'depth of WideResNet', '6n + 4: 10, 16, 22, ..', depth
+        )
         self.num_blocks = (depth - 4) // 6
         super().__init__(
             stem=nn.Conv2d(3, 16, 3, padding=1, bias=False),

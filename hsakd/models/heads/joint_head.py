@@ -14,7 +14,7 @@ class JointHead(BaseModule):
         num_classes: N, the classes.
         num_transforms: M, the self-supervision transforms.
         in_channels: Size of the branch's embedding.
-        init_cfg: As that of mmpretrain's ``LinearClsHead``.
+        init_cfg: Initial weights; by default those that torch draws.
     """
 
     def __init__(
@@ -24,7 +24,7 @@ class JointHead(BaseModule):
         in_channels: int,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg or dict(type='Normal', layer='Linear', std=0.01))
+        super().__init__(init_cfg)
         self.num_transforms = num_transforms
         self.fc = nn.Linear(in_channels, num_classes * num_transforms)
 

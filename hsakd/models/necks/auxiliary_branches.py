@@ -13,6 +13,7 @@ from hsakd.models.backbones.stages import (
     settings_of,
     split_stages,
 )
+from hsakd.models.backbones.starting_weights import starting_weights
 from hsakd.registry import MODELS
 
 from .base import Branches
@@ -46,9 +47,12 @@ class AuxiliaryBranches(Branches):
         self._backbone = (backbone,)  # in a tuple, since it is no part of the branches
 
     def init_weights(self) -> None:
-        """Initialise as the backbone does its own stages, but not from a file of weights."""
+        """Initialize as the family's branches start, or else by the backbone's own ``init_cfg``.
+
+        Files of weights in it are for the backbone alone.
+        """
         settings = settings_of(self._backbone[0])
-        settings.init_cfg = _layer_init(settings.init_cfg)
+        settings.init_cfg = _layer_init(self._backbone[0])
         settings.is_init = False
         settings.__dict__['_modules'] = dict(self._modules)
         settings.init_weights()
@@ -72,7 +76,9 @@ def _embedding_channels(parts: Stages) -> int:
     return tail(torch.zeros(1, parts.channels, 1, 1)).shape[1]
 
 
-def _layer_init(init_cfg: dict | list[dict] | None) -> list[dict]:
-    """The part of a backbone's ``init_cfg`` that is about kinds of layers, not about weights."""
-    cfgs = [init_cfg] if isinstance(init_cfg, dict) else init_cfg or []
-    return [dict(cfg) for cfg in cfgs if cfg['type'] != 'Pretrained']
+def _layer_init(backbone: BaseModule) -> list[dict]:
+    start = starting_weights(backbone)
+    cfgs = [] if backbone.init_cfg == start.backbone else backbone.init_cfg or []
+    cfgs = [cfgs] if isinstance(cfgs, dict) else cfgs
+    own = [dict(cfg) for cfg in cfgs if cfg['type'] != 'Pretrained']
+    return own or ([dict(start.branches)] if start.branches else [])

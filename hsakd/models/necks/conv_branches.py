@@ -9,8 +9,8 @@ from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule, Sequential
 from torch import Tensor
 
-from hsakd.models.backbones.base import KAIMING_INIT
 from hsakd.models.backbones.stages import run_stages
+from hsakd.models.backbones.starting_weights import NORMAL
 from hsakd.registry import MODELS
 from hsakd.utils.errors import ConfigError
 
@@ -48,7 +48,7 @@ class ConvBranches(Branches):
             stages=stages,
             make_branch=partial(_make_branch, channels, strides),
             embedding_channels=channels[-1],
-            init_cfg=[dict(cfg) for cfg in KAIMING_INIT],
+            init_cfg=NORMAL,
         )
 
 

@@ -5,11 +5,13 @@ from typing import Literal, NamedTuple
 import torch
 from mmengine.model import ModuleList
 from mmpretrain.models import ImageClassifier
+from mmpretrain.models.heads import LinearClsHead
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from hsakd.models.backbones.stages import Stages, find_stages, run_stages
+from hsakd.models.backbones.starting_weights import starting_weights
 from hsakd.models.data_preprocessor import DataPreprocessor
 from hsakd.models.method import Batch, Method
 from hsakd.registry import MODELS
@@ -81,6 +83,9 @@ class BranchedClassifier(Method, ImageClassifier):
             data_preprocessor=build_preprocessor(data_preprocessor),
             init_cfg=init_cfg,
         )
+        start = starting_weights(self.backbone)
+        if type(self.head) is LinearClsHead and 'init_cfg' not in head:
+            self.head.init_cfg = start.head
         ConfigError.check(
             isinstance(transforms, Mapping | None),
             'model.*.transforms',
@@ -96,6 +101,7 @@ class BranchedClassifier(Method, ImageClassifier):
                 num_classes=self.head.num_classes,
                 num_transforms=self.transforms.num_transforms,
                 in_channels=self.branches.embedding_channels,
+                init_cfg=start.joint_heads,
             )
             self.joint_heads = ModuleList(MODELS.build(joint_head) for _ in self.branches)
         self.aggregate = self._checked_aggregate(aggregate)

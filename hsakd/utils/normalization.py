@@ -1,7 +1,7 @@
 """What images a network was trained on: mean, standard deviation and order of the channels."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 from mmcv.transforms import LoadImageFromFile
 from mmengine.config import Config
@@ -11,14 +11,14 @@ from hsakd.registry import TRANSFORMS
 from .checkpoint import checkpoint_weights, is_torchvision_resnet
 from .config_text import find_class, leaf_datasets, parse_config
 from .errors import ConfigError
+from .networks import network_configs
 
 
-@dataclass(frozen=True)
-class Normalisation:
+class Normalization(NamedTuple):
     """How an image with values 0..255 becomes the input of a network.
 
     Attributes:
-        mean: Of each channel in the order that the network gets them; empty for no normalisation.
+        mean: Of each channel in the order that the network gets them; empty for no normalization.
         std: The same.
         rgb: The channels are R, G, B, else B, G, R.
     """
@@ -28,7 +28,7 @@ class Normalisation:
     rgb: bool
 
     @classmethod
-    def from_preprocessor(cls, preprocessor: Mapping, rgb: bool) -> 'Normalisation':
+    def from_preprocessor(cls, preprocessor: Mapping, rgb: bool) -> Self:
         """That of the ``data_preprocessor`` of a config."""
         return cls(_numbers(preprocessor.get('mean')), _numbers(preprocessor.get('std')), rgb)
 
@@ -37,28 +37,28 @@ class Normalisation:
         return f'mean ({mean}), std ({std}), {"RGB" if self.rgb else "BGR"}'
 
 
-IMAGENET = Normalisation((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), True)
+IMAGENET = Normalization((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), True)
 
 
-def classifier_normalisation(config: Config, network: Mapping) -> Normalisation:
+def classifier_normalization(config: Config, network: Mapping) -> Normalization:
     """That of a network of a classifier's or a distiller's config.
 
     Args:
         config: The config.
         network: Part of it; its own ``data_preprocessor`` comes before that of the model.
     """
-    preprocessor = network.get('data_preprocessor') or config.model.get('data_preprocessor')
     # Before mmpretrain 1.0 it was called img_norm_cfg.
-    preprocessor = preprocessor or config.get('data_preprocessor') or config.get('img_norm_cfg')
-    preprocessor = preprocessor or {}
+    places = (network, config.model, config), ('data_preprocessor', 'img_norm_cfg')
+    found = (place.get(name) for name in places[1] for place in places[0])
+    preprocessor = next(filter(None, found), {})
     # Files are read as BGR; images of a data set in memory have the network's order already.
     rgb = preprocessor.get('to_rgb', False) or not _reads_files(config)
-    return Normalisation.from_preprocessor(preprocessor, bool(rgb))
+    return Normalization.from_preprocessor(preprocessor, bool(rgb))
 
 
-def detector_normalisation(preprocessor: Mapping) -> Normalisation:
+def detector_normalization(preprocessor: Mapping) -> Normalization:
     """That of mmdet's ``DetDataPreprocessor``, whose images are files, read as BGR."""
-    return Normalisation.from_preprocessor(preprocessor, preprocessor.get('bgr_to_rgb', False))
+    return Normalization.from_preprocessor(preprocessor, preprocessor.get('bgr_to_rgb', False))
 
 
 def is_detector_preprocessor(preprocessor: Mapping | None) -> bool:
@@ -66,7 +66,7 @@ def is_detector_preprocessor(preprocessor: Mapping | None) -> bool:
     return str((preprocessor or {}).get('type')).split('.')[-1] == 'DetDataPreprocessor'
 
 
-def checkpoint_normalisation(checkpoint: Mapping, network: int | None) -> Normalisation | None:
+def checkpoint_normalization(checkpoint: Mapping, network: int | None) -> Normalization | None:
     """That of a checkpoint of a classifier or detector; None if it does not tell.
 
     torchvision's ResNets, which have no config in them, were all trained with :data:`IMAGENET`.
@@ -80,8 +80,8 @@ def checkpoint_normalisation(checkpoint: Mapping, network: int | None) -> Normal
     try:
         config = parse_config(text)
         if is_detector_preprocessor(config.model.get('data_preprocessor')):
-            return detector_normalisation(config.model.data_preprocessor)
-        found = classifier_normalisation(config, network_config(config, network))
+            return detector_normalization(config.model.data_preprocessor)
+        found = classifier_normalization(config, network_config(config, network))
     except (SyntaxError, ValueError, TypeError, AttributeError, ConfigError, RecursionError):
         return None
     return found if found.mean else None  # else it is perhaps a step of the pipeline
@@ -92,30 +92,18 @@ def network_config(config: Config, index: int | None) -> Mapping:
 
     Args:
         config: Of a classifier or distiller.
-        index: Which network of an online distiller; the first by default.
+        index: Which of the networks that learn; the first by default.
 
     Raises:
         ConfigError: There is none.
     """
-    model = config.get('model')
-    if not isinstance(model, dict):
-        raise ConfigError(f'model={model!r}: accepted is the config of a classifier or distiller')
-    if 'networks' in model:
-        index = index or 0
-        if not 0 <= index < len(model.networks):
-            raise ConfigError(
-                f'network {index}: accepted are 0..{len(model.networks) - 1}, since the model has '
-                f'{len(model.networks)} networks'
-            )
-        return model.networks[index]
-    if index is not None:
-        raise ConfigError(f'network {index} of a {model.get("type")}, which has one network only')
-    network = model.get('student', model)
-    if not ('backbone' in network and 'head' in network):
-        raise ConfigError(
-            f'model.type={model.get("type")!r}: no classifier with backbone and head in it; '
-            'accepted are classifiers, and distillers with a student or networks'
-        )
+    model, wanted = config.get('model'), 'the config of a classifier or distiller'
+    ConfigError.check(isinstance(model, dict), 'model', wanted, repr(model))
+    networks = list(network_configs(model).values())
+    kind, last = model.get('type'), len(networks) - 1
+    ConfigError.check((index or 0) in range(last + 1), 'network', f'0..{last} of a {kind}', index)
+    network = networks[index or 0]
+    ConfigError.check({'backbone', 'head'} <= network.keys(), 'model.type', wanted, repr(kind))
     return network
 
 

@@ -1,0 +1,271 @@
+"""What is compared before a run: config, model, data and metrics.
+
+Each check raises a :class:`~hsakd.utils.errors.ConfigError` that names the key at fault. What they
+look for would otherwise end in a traceback or, worse, in wrong figures.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from mmengine.config import Config
+from mmengine.evaluator import Evaluator
+from mmengine.hooks import CheckpointHook, Hook, LoggerHook
+from mmengine.registry import OPTIMIZERS
+from mmengine.runner import BaseLoop
+from mmpretrain.evaluation import Accuracy
+from mmpretrain.models import LinearClsHead
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from hsakd.utils.checkpoint import checkpoint_meta
+from hsakd.utils.checks import is_number
+from hsakd.utils.errors import ConfigError
+from hsakd.utils.networks import trained_networks, unwrap
+
+#: Optimizer wrappers that set the precision themselves.
+_OTHER_PRECISIONS = ('AmpOptimWrapper', 'ApexOptimWrapper')
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+# The config.
+
+
+def check_fast(config: Config) -> None:
+    """See that ``fast`` and what else the config says go together."""
+    fast = config.get('fast', False)
+    ConfigError.check(isinstance(fast, bool), 'fast', 'True or False', repr(fast))
+    if not fast:
+        return
+    wrapper = config.get('optim_wrapper') or {}
+    kind = wrapper.get('type', 'OptimWrapper')
+    kind = kind if isinstance(kind, str) else kind.__name__
+    accumulates = torch.cuda.is_available() and wrapper.get('accumulative_counts', 1) > 1
+    for other, found in {
+        'a config of a detector': config.get('default_scope') == 'mmdet',
+        f'compile={config.get("compile")!r}': bool(config.get('compile')),
+        f'optim_wrapper.type={kind!r} (--amp)': kind in _OTHER_PRECISIONS,
+        'optim_wrapper.accumulative_counts above 1 on a GPU': accumulates,
+    }.items():
+        ConfigError.check(not found, 'fast=True (--fast)', 'no other such setting', other)
+
+
+def check_processes(config: Mapping) -> None:
+    """See that several processes can train as a config says."""
+    sync_bn = config.get('sync_bn')
+    ConfigError.check(
+        sync_bn is None or torch.accelerator.is_available(),
+        'sync_bn',
+        'None, statistics of each process, since synchronized ones need GPUs and none was found',
+        repr(sync_bn),
+    )
+    kind = (config.get('model_wrapper_cfg') or {}).get('type')
+    # Parameters in shards: where mmengine's runner initializes weights, they are wrapped already.
+    expected = (
+        "a wrapper that keeps the model whole, as the default, 'MMDistributedDataParallel'; FSDP "
+        'and DeepSpeed do not work with this runner'
+    )
+    ConfigError.check('strategy' not in config, 'strategy', expected, config.get('strategy'))
+    sharded = 'FullyShardedDataParallel' in str(kind)
+    ConfigError.check(not sharded, 'model_wrapper_cfg.type', expected, repr(kind))
+
+
+def check_optimizer(wrapper: object) -> None:
+    """See that an optimizer is known, whose error would list none."""
+    optimizer = wrapper.get('optimizer') if isinstance(wrapper, Mapping) else None
+    kind = optimizer.get('type') if isinstance(optimizer, Mapping) else None
+    if isinstance(kind, str):
+        known = OPTIMIZERS.get(kind) is not None
+        expected = 'an optimizer of torch.optim'
+        ConfigError.check(known, 'optim_wrapper.optimizer.type', expected, repr(kind))
+
+
+def check_train_loop(loop: BaseLoop, train_cfg: Mapping) -> None:
+    """See that the lengths of a training are numbers above 0."""
+    for key in ('max_epochs', 'max_iters', 'val_interval'):
+        number = getattr(loop, key, None)
+        if key in train_cfg:
+            ok = isinstance(number, int) and number > 0
+            ConfigError.check(ok, f'train_cfg.{key}', '1 or more', repr(number))
+
+
+def check_schedules(schedules: object) -> None:
+    """See that learning rates are scheduled by numbers."""
+    if isinstance(schedules, Mapping):
+        schedules = [schedule for part in schedules.values() for schedule in part]
+    for schedule in schedules:
+        milestones = list(getattr(schedule, 'milestones', ()))
+        ConfigError.check(
+            all(isinstance(milestone, int) for milestone in milestones),
+            'param_scheduler.milestones',
+            'numbers of epochs (of iterations with by_epoch=False)',
+            milestones,
+        )
+        gamma = getattr(schedule, 'gamma', 0.1)
+        ConfigError.check(is_number(gamma), 'param_scheduler.gamma', 'a number', repr(gamma))
+
+
+def check_intervals(hooks: list[Hook]) -> None:
+    """See that checkpoints and logs are due at numbers of epochs or iterations."""
+    for hook in hooks:
+        interval = getattr(hook, 'interval', 1)
+        if isinstance(hook, CheckpointHook | LoggerHook):
+            where = f'default_hooks: interval of {type(hook).__name__}'
+            ConfigError.check(isinstance(interval, int), where, 'a whole number', repr(interval))
+
+
+# Data.
+
+
+def classes_of(dataset: Dataset) -> tuple[str, ...] | None:
+    """The classes of a data set in their order, if it has some."""
+    classes = getattr(dataset, 'metainfo', {}).get('classes')
+    return None if classes is None else tuple(classes)
+
+
+def check_classes(model: nn.Module, dataset: Dataset, key: str) -> None:
+    """See that data and networks have as many classes as each other."""
+    classes = classes_of(dataset)
+    network = next(iter(trained_networks(model).values()), unwrap(model))
+    network = getattr(network, 'roi_head', network)  # of detectors with two stages
+    head = getattr(network, 'head', None) or getattr(network, 'bbox_head', None)
+    wanted = getattr(head, 'num_classes', None)
+    if classes is not None and wanted is not None:
+        ConfigError.check(
+            len(classes) == wanted,
+            f'{key}.dataset',
+            f'{wanted} classes, as the head of every network of the config has (num_classes)',
+            len(classes),
+        )
+
+
+def check_same_classes(dataset: Dataset, others: Dataset, key: str) -> None:
+    """See that labels of validation or test mean what those of training mean."""
+    classes, trained = classes_of(dataset), classes_of(others)
+    if None not in (classes, trained) and len(classes) == len(trained):
+        differing = [pair for pair in zip(trained, classes, strict=True) if pair[0] != pair[1]]
+        if differing:
+            train, other = differing[0]
+            raise ConfigError.expected(
+                f'{key}.dataset',
+                f'the classes of train_dataloader.dataset in their order, here {train!r}',
+                repr(other),
+            )
+
+
+def check_trained_classes(checkpoint: Mapping, dataset: Dataset, path: str) -> None:
+    """See that labels mean to the data what they mean to the detector of a checkpoint."""
+    saved = checkpoint_meta(checkpoint).get('dataset_meta')
+    trained = tuple(saved.get('classes') or ()) if isinstance(saved, Mapping) else ()
+    found = classes_of(dataset)
+    ConfigError.check(
+        not trained or not found or trained == found,
+        'test_dataloader.dataset.metainfo.classes',
+        f'{trained}, with which checkpoint={str(path)!r} was trained, in this order',
+        found,
+    )
+
+
+def check_batches(model: nn.Module, dataloader: DataLoader) -> None:
+    """See that there is a batch to train on, and none of one image under batch norm."""
+    sampler = dataloader.batch_sampler
+    size, images = sampler.batch_size, len(sampler.sampler)
+    batch_size = 'train_dataloader.batch_size'
+    ConfigError.check(
+        len(dataloader),
+        batch_size,
+        f'at most the number of images, {images}, with drop_last=True',
+        size,
+    )
+    if hasattr(unwrap(model), 'with_bbox'):  # a detector, whose maps have more than one pixel
+        return
+    if any(isinstance(module, _BATCH_NORMS) and module.training for module in model.modules()):
+        needed = '2 or more, for batch norm to estimate mean and variance'
+        ConfigError.check(size != 1, batch_size, needed, size)
+        ConfigError.check(images != 1, 'images of train_dataloader.dataset', needed, images)
+        ConfigError.check(
+            images % size != 1 or sampler.drop_last,
+            batch_size,
+            f'another one, or train_dataloader.drop_last=True: of {images} images one is left for '
+            'the last batch, too few for batch norm',
+            size,
+        )
+
+
+# The model.
+
+
+def check_normalization(model: nn.Module) -> None:
+    """See that mean and standard deviation are those of three channels, or of all."""
+    for name in ('mean', 'std'):
+        values = getattr(getattr(model, 'data_preprocessor', None), name, None)
+        if isinstance(values, torch.Tensor):
+            ConfigError.check(
+                values.numel() in (1, 3),
+                f'data_preprocessor.{name}',
+                'three numbers, one for each channel',
+                values.flatten().tolist(),
+            )
+
+
+@torch.no_grad()
+def check_features(model: nn.Module, data_batch: dict) -> None:
+    """Pass one image through the networks, without touching statistics or random numbers."""
+    for key, network in (trained_networks(model) or {'model': model}).items():
+        head = getattr(network, 'head', None)
+        if not isinstance(head, LinearClsHead):
+            continue
+        image = model.data_preprocessor(data_batch, False)['inputs'][:1]
+        training = {module: module.training for module in network.modules()}
+        network.eval()
+        try:
+            features = network.extract_feat(image)
+        except Exception as error:  # of anybody's layers
+            raise ConfigError.expected(
+                key,
+                f'backbone and neck to take an image of shape {tuple(image.shape[1:])}',
+                f'{type(error).__name__}: {" ".join(str(error).split())}',
+            ) from error
+        for module, mode in training.items():
+            module.training = mode
+        features = features[-1] if isinstance(features, list | tuple) else features
+        *shape, found = features.shape[1:]
+        ConfigError.check(
+            found == head.in_channels,
+            f'{key}.head.in_channels',
+            f'a neck that pools maps of shape {(*shape, found)}'
+            if shape
+            else f'{found}, as backbone and neck make of an image',
+            head.in_channels,
+        )
+
+
+# Metrics.
+
+
+def check_metrics(evaluator: Evaluator, dataset: Dataset, key: str) -> None:
+    """See that metrics fit the classes and images of the data."""
+    classes = classes_of(dataset)
+    for metric in evaluator.metrics if classes else ():
+        if isinstance(metric, Accuracy):
+            ConfigError.check(
+                max(metric.topk) <= len(classes),
+                f'{key}: topk',
+                f'at most {len(classes)}, the classes, e.g. --cfg-options {key}.0.topk="(1,)"',
+                tuple(metric.topk),
+            )
+        coco = getattr(metric, '_coco_api', None)  # of mmdet's CocoMetric with an ann_file
+        if coco is None:
+            continue
+        names = [c['name'] for c in coco.dataset['categories'] if c['name'] in classes]
+        ConfigError.check(
+            names == list(classes),
+            f'{key}.ann_file',
+            f'categories in the order of metainfo.classes of the data set, {list(classes)}',
+            names,
+        )
+        image = dataset.get_data_info(0).get('img_id')
+        ConfigError.check(
+            image in coco.imgs,
+            f'{key}.ann_file',
+            f"the data set's own annotation file, with an image of id {image!r}",
+            'a file without it',
+        )
