@@ -421,7 +421,7 @@ def test_origin_of_a_checkpoint_by_its_path(path, origin):
         (lambda d: None, ['gone'], "'gone': "),
         (lambda d: (d / 'empty').mkdir(), ['empty'], "'empty': "),
         (lambda d: None, ['run', '--metric', 'mAP'], '--metric: '),
-        (lambda d: (d / 'o').write_text('mine'), ['run', '--out', 'o'], "'o' exists"),
+        (lambda d: (d / 'o').write_text('mine'), ['run', '--out', 'o'], "'o': "),
         (lambda d: (d / 'run/run.json').write_text('{"name": 1}'), ['run'], 'run.json'),
         (lambda d: (d / 'run/run.json').write_text('{"na'), ['run'], 'run.json'),
         (lambda d: (d / 'run/run.json').write_text('[]'), ['run'], 'run.json'),
