@@ -24,8 +24,9 @@ help:  ## list the targets
 env:  ## make or update the environment in .venv (VENV=path: elsewhere)
 	@sh requirements/install.sh "$(VENV)"
 
-quickstart: env  ## a short distillation, start to end, on the CPU
-	$(python) tools/quickstart.py --work-dir work_dirs/quickstart $(ARGS)
+quickstart: env  ## a short distillation, start to end, on the CPU (ARGS="--seeds 0 1 2")
+	$(python) tools/distill.py configs/hsakd/hsakd-offline_wrn-16-2_wrn-10-1_1xb64-80e_digits.py --work-dirs work_dirs/quickstart --out work_dirs/quickstart/models/ $(ARGS)
+	$(python) tools/analysis_tools/report.py work_dirs/quickstart
 
 test: lint  ## ruff, then the tests (ARGS="-k name" for some of them)
 	$(pytest) $(ARGS)

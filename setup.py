@@ -26,7 +26,7 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['hsakd', 'hsakd.*']),
-    package_data={'hsakd.ops': ['*.cpp']},
+    package_data={'hsakd.ops': ['*.cpp'], 'hsakd.results': ['*.csv']},
     python_requires='>=3.11,<3.13',
     install_requires=requirements('runtime'),
     extras_require=extras,

@@ -1,19 +1,18 @@
 #!/usr/bin/env python
 """From a config to a published student: whatever it needs is trained first.
 
-The checkpoints that the config names (model.teacher_ckpt, model.backbone_ckpt) and that are not
-there are trained from the configs of their folders' names; then come the config itself and, for
-comparison, the plain baseline of the same network. At the end the student is published and a table
-shows what distillation gained. Run it again after an interruption: what is done is skipped, what
-was under way goes on from its last checkpoint.
+The checkpoints that the config names (model.teacher_ckpt, any other key ending in _ckpt, load_from,
+pretrained_backbone) and that are not there are trained from the configs of their folders' names;
+then come the config itself and, for comparison, the plain baseline of the same network. At the end
+the student is published and a table shows what distillation gained. Run it again after an
+interruption: what is done is skipped, what was under way goes on from its last checkpoint.
 """
 
 import argparse
 import os
-import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +24,9 @@ from hsakd.utils.errors import ConfigError, UserError  # noqa: E402
 
 if TYPE_CHECKING:
     from hsakd.apis.training_runs import TrainingRun
+
+#: Where configs expect the work dirs of others, and where they are by default.
+WORK_DIRS = Path('work_dirs')
 
 
 def parse_args() -> argparse.Namespace:
@@ -46,6 +48,13 @@ def parse_args() -> argparse.Namespace:
         '--no-baseline', action='store_true', help='leave out the plain network for comparison'
     )
     parser.add_argument(
+        '--work-dirs',
+        type=Path,
+        default=WORK_DIRS,
+        metavar='DIR',
+        help='folder for the work dirs of all trainings (default: %(default)s)',
+    )
+    parser.add_argument(
         '--out',
         default='models/',
         help='PREFIX of the published files, or a folder (default: %(default)s)',
@@ -59,86 +68,139 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         default=[],
         metavar='KEY=VALUE',
-        help='for every training, e.g. train_dataloader.num_workers=8; those of model.* for the '
-        'given config alone, e.g. model.teacher_ckpt=FILE',
+        help='for every training, e.g. train_dataloader.num_workers=8; those that name checkpoints '
+        'and others of model.* for the given config alone, e.g. model.teacher_ckpt=FILE',
     )
     add_trust_option(parser)
     return parser.parse_args()
 
 
-def plan(
-    args: argparse.Namespace,
-) -> tuple[list['TrainingRun'], list['TrainingRun'], list['TrainingRun']]:
-    """What is needed first, in order; the students; and their plain baselines."""
-    students = list(_seeded(args.config, args))
-    needed = {}
-    _needed(args.config, args, needed)
-    baseline = None if args.no_baseline else _baseline(args.config)
-    baselines = list(_seeded(baseline, args)) if baseline else []
-    return list(needed.values()), students, baselines
+class Plan:
+    """What is to be trained.
+
+    Attributes:
+        needed: Runs that give the checkpoints which others name, in the order of training.
+        students: Those of the given config.
+        baselines: Those of its networks by themselves.
+    """
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        from hsakd.results.names import configs_around
+
+        self.args = args
+        self.configs = configs_around(args.config)
+        self._needed: dict[Path, TrainingRun] = {}
+        self._need(args.config)
+        self.needed = list(self._needed.values())
+        self.students = list(self._seeded(args.config))
+        plain = [] if args.no_baseline else self._plain_configs()
+        self.baselines = [run for config in plain for run in self._seeded(config)]
+
+    def _options(self, config: Path) -> list[str]:
+        """What is given for ``config``, and where the checkpoints are that it names."""
+        from hsakd.results.settings import names_checkpoint
+
+        def is_own(option: str) -> bool:
+            key = option.partition('=')[0]
+            return key.startswith('model.') or names_checkpoint(key)
+
+        given = [o for o in self.args.cfg_options if config == self.args.config or not is_own(o)]
+        keys = {option.partition('=')[0] for option in given}
+        moved = [
+            f'{key}={self.args.work_dirs / Path(path).relative_to(WORK_DIRS)}'
+            for key, path in self._checkpoints(config, given)
+            if key not in keys and Path(path).is_relative_to(WORK_DIRS)
+        ]
+        if self.args.work_dirs == WORK_DIRS:
+            return given
+        return [*given, *moved]
+
+    def _checkpoints(self, config: Path, options: list[str]) -> Iterator[tuple[str, str]]:
+        from hsakd.apis.training_runs import load_with_options
+
+        content = load_with_options(config, options)
+        yield from _named_in(content.model, 'model')
+        for key in ('load_from', 'pretrained_backbone'):
+            path = content.get(key)
+            if path and (Path(path).is_file() or self._configs_of(path)):
+                yield key, path
+
+    def _configs_of(self, checkpoint: str) -> list[Path]:
+        from hsakd.results.names import find_configs
+
+        return find_configs(Path(checkpoint).parent.name, self.configs)
+
+    def _seeded(self, config: Path) -> Iterator['TrainingRun']:
+        """One run a seed."""
+        from hsakd.apis.training_runs import TrainingRun, last_checkpoint, load_with_options
+
+        options, trust = self._options(config), self.args.trust_checkpoint
+        content = load_with_options(config, options)
+        work_dir = Path(content.get('work_dir') or self.args.work_dirs / config.stem)
+        if self.args.seeds is None:
+            yield TrainingRun(config, last_checkpoint(content, work_dir), options, trust)
+        for seed in self.args.seeds or ():
+            checkpoint = last_checkpoint(content, work_dir / f'seed-{seed}')
+            yield TrainingRun(config, checkpoint, [*options, f'randomness.seed={seed}'], trust)
+
+    def _need(self, config: Path) -> None:
+        """Add the runs that give the checkpoints which ``config`` names, those they need first."""
+        from hsakd.apis.training_runs import TrainingRun, last_checkpoint, load_with_options
+
+        for key, path in self._checkpoints(config, self._options(config)):
+            checkpoint, configs = Path(path), self._configs_of(path)
+            if checkpoint in self._needed:
+                continue
+            there = checkpoint.is_file()
+            if there and len(configs) != 1:  # from elsewhere, and taken as it is
+                continue
+            name = checkpoint.parent.name
+            where = f'{key}={path!r} of {config}'
+            one = f'a file, e.g. --cfg-options {key}=FILE, or one config {name}.py to train it from'
+            ConfigError.check(len(configs) == 1, where, one, f'no file and {len(configs)} configs')
+            needed = Path(os.path.relpath(configs[0]))
+            options = self._options(needed)
+            expected = last_checkpoint(load_with_options(needed, options), checkpoint.parent)
+            ok = there or expected.name == checkpoint.name
+            ends = f'{expected}, with which {needed} ends, e.g. --cfg-options {key}={expected}'
+            ConfigError.check(ok, where, ends, checkpoint.name)
+            run = TrainingRun(needed, checkpoint, options)
+            chosen = config == self.args.config and f'{key}={path}' in self.args.cfg_options
+            if there and chosen and not _is_as_asked_for(run):
+                continue  # of the user's choice, however it was trained
+            if not there:
+                self._need(needed)
+            self._needed[checkpoint] = run
+
+    def _plain_configs(self) -> list[Path]:
+        """Those of the networks that ``config`` distills, where there are any."""
+        from hsakd.apis.running import load_config
+        from hsakd.results.names import ConfigName, find_configs
+        from hsakd.utils.networks import network_configs
+
+        name = ConfigName.parse(self.args.config.stem)
+        found = {}
+        for key in network_configs(load_config(str(self.args.config)).model):
+            if name and key != 'model':  # 'model.student', or 'model.networks.1'
+                number = key.rpartition('.')[2]
+                baseline = name.baseline(int(number) if number.isdigit() else None)
+                found |= dict.fromkeys(find_configs(baseline, self.configs)[:1] if baseline else ())
+        return list(found)
 
 
-def _options(config: Path, args: argparse.Namespace) -> list[str]:
-    """The part of --cfg-options that is for ``config``."""
-    everywhere = [option for option in args.cfg_options if not option.startswith('model.')]
-    return args.cfg_options if config == args.config else everywhere
-
-
-def _seeded(config: Path, args: argparse.Namespace) -> Iterator['TrainingRun']:
-    """One run a seed."""
-    from hsakd.apis.training_runs import TrainingRun, last_checkpoint, load_with_options
-
-    options = _options(config, args)
-    content = load_with_options(config, options)
-    work_dir = Path(content.get('work_dir') or Path('work_dirs') / config.stem)
-    if args.seeds is None:
-        checkpoint = last_checkpoint(content, work_dir)
-        yield TrainingRun(config, checkpoint, options, args.trust_checkpoint)
-    for seed in args.seeds or ():
-        checkpoint = last_checkpoint(content, work_dir / f'seed-{seed}')
-        options_of_seed = [*options, f'randomness.seed={seed}']
-        yield TrainingRun(config, checkpoint, options_of_seed, args.trust_checkpoint)
-
-
-def _needed(config: Path, args: argparse.Namespace, found: dict[Path, 'TrainingRun']) -> None:
-    """Add the runs that give the checkpoints which ``config`` names, those they need first."""
-    from hsakd.apis.training_runs import TrainingRun, last_checkpoint, load_with_options
-
-    model = load_with_options(config, _options(config, args)).model
-    for key in ('teacher_ckpt', 'backbone_ckpt'):
-        checkpoint = model.get(key)
-        if checkpoint is None:
-            continue
-        if not isinstance(checkpoint, str):
-            raise ConfigError(f'model.{key}={checkpoint!r}: accepted is the path of a checkpoint')
-        if Path(checkpoint) in found:
-            continue
-        name = Path(checkpoint).parent.name
-        configs = sorted(config.resolve().parents[1].glob(f'*/{name}.py'))
-        there = Path(checkpoint).is_file()
-        if there and len(configs) != 1:  # from elsewhere, and taken as it is
-            continue
-        if len(configs) != 1:
-            raise ConfigError(
-                f'model.{key}={checkpoint!r} of {config}: no such file, and '
-                f'{len(configs)} configs named {name}.py beside it to train it from; accepted are '
-                f'a checkpoint, e.g. --cfg-options model.{key}=FILE, and one such config'
-            )
-        path = Path(os.path.relpath(configs[0]))
-        options = _options(path, args)
-        expected = last_checkpoint(load_with_options(path, options), Path(checkpoint).parent)
-        if not there and expected.name != Path(checkpoint).name:
-            raise ConfigError(
-                f'model.{key}={checkpoint!r} of {config}: {path} ends with {expected.name}; '
-                f'accepted is e.g. --cfg-options model.{key}={expected}'
-            )
-        run = TrainingRun(path, Path(checkpoint), options)
-        named = config == args.config and f'model.{key}={checkpoint}' in args.cfg_options
-        if there and named and not _is_as_asked_for(run):
-            continue  # of the user's choice, however it was trained
-        if not there:
-            _needed(path, args, found)
-        found[Path(checkpoint)] = run
+def _named_in(value: object, key: str) -> Iterator[tuple[str, str]]:
+    """Keys and values of the checkpoints that a part of a config names, at any depth."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            if name.endswith('_ckpt') and item is not None:
+                is_path = isinstance(item, str)
+                ConfigError.check(is_path, f'{key}.{name}', 'the path of a checkpoint', repr(item))
+                yield f'{key}.{name}', item
+            else:
+                yield from _named_in(item, f'{key}.{name}')
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _named_in(item, f'{key}.{index}')
 
 
 def _is_as_asked_for(run: 'TrainingRun') -> bool:
@@ -150,41 +212,28 @@ def _is_as_asked_for(run: 'TrainingRun') -> bool:
         return False
 
 
-def _baseline(config: Path) -> Path | None:
-    """The config of the plain network that ``config`` distils, where there is one."""
-    match = re.fullmatch(r'hsakd-(?:offline_[^_]+|online)_([^_]+_\d+xb.*)', config.stem)
-    if not match:
-        return None
-    return next(iter(config.resolve().parents[1].glob(f'*/{match[1]}.py')), None)
-
-
-def publish(run: 'TrainingRun', args: argparse.Namespace) -> None:
-    """Publish one student."""
-    command = [str(ROOT / 'tools/model_converters/publish_student.py'), str(run.checkpoint)]
-    command += [args.out, *(['--onnx'] if args.onnx else [])]
-    subprocess.run([sys.executable, *command], check=True)
-
-
 def main() -> None:
     """Plan, train what is left, publish, and compare."""
     args = parse_args()
-    if any(option.startswith('work_dir=') for option in args.cfg_options):
-        raise ConfigError(
-            '--cfg-options work_dir: each training has a folder of its own, work_dirs/CONFIG_NAME; '
-            'accepted are other options, and another current folder'
-        )
+    own = any(option.startswith('work_dir=') for option in args.cfg_options)
+    ConfigError.check(
+        not own, '--cfg-options work_dir', '--work-dirs, the folder of all', 'work_dir='
+    )
     from hsakd.apis.training_runs import train
 
-    needed, students, baselines = plan(args)
-    runs = [*needed, *students, *baselines]
+    plan = Plan(args)
+    runs = [*plan.needed, *plan.students, *plan.baselines]
     for position, run in enumerate(runs, 1):
         train(run, f'[{position}/{len(runs)}] {run.config.stem}', args.dry_run)
     if args.dry_run:
         return
-    publish(students[0], args)
-    collect = [str(ROOT / 'tools/analysis_tools/collect_results.py')]
-    collect += [str(run.work_dir) for run in runs]
-    subprocess.run([sys.executable, *collect], check=True)
+    tools = ROOT / 'tools'
+    publish = [tools / 'model_converters/publish_student.py', plan.students[0].checkpoint, args.out]
+    collect = [tools / 'analysis_tools/collect_results.py', *(run.work_dir for run in runs)]
+    for command in ([*publish, *(['--onnx'] if args.onnx else [])], collect):
+        done = subprocess.run([sys.executable, *map(str, command)], check=False)
+        if done.returncode:
+            sys.exit(done.returncode)
 
 
 if __name__ == '__main__':

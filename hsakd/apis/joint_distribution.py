@@ -18,6 +18,7 @@ from hsakd.models.losses import KLDivergence
 from hsakd.registry import DATASETS, MODELS
 from hsakd.utils.checkpoint import load_network
 from hsakd.utils.errors import ConfigError
+from hsakd.utils.networks import frozen_networks, trained_networks
 from hsakd.visualization.joint_distribution import JointDistributions
 
 from .classifier import load_classifier
@@ -29,14 +30,18 @@ class Pair:
 
     Attributes:
         config: Of the distiller.
-        distiller: With weights, in eval mode.
+        student: With weights, in eval mode.
+        teacher: The same.
+        preprocessor: The distiller's, for images.
         classifier: The student as a plain classifier, whose config reads files.
         branch: Number of the student's branch, from 0.
         teacher_branch: Number of the teacher's that it learns from.
     """
 
     config: Config
-    distiller: nn.Module
+    student: nn.Module
+    teacher: nn.Module
+    preprocessor: nn.Module
     classifier: ImageClassifier
     branch: int
     teacher_branch: int
@@ -50,7 +55,7 @@ class Pair:
     @property
     def transforms(self) -> list[str]:
         """Names of the M transforms; numbers where names lack."""
-        transforms = self.distiller.student.transforms
+        transforms = self.student.transforms
         numbers = [str(j) for j in range(transforms.num_transforms)]
         return list(getattr(transforms, 'names', numbers))
 
@@ -67,32 +72,32 @@ class Pair:
             titles: One an image.
             inputs: [B, 3, H, W], normalised.
         """
-        teacher, student = self.distiller.teacher, self.distiller.student
-        m = student.transforms.num_transforms
-        x = student.transforms(inputs)
-        c_t = teacher.logits(x)[1][self.teacher_branch]
-        c_s = student.logits(x)[1][self.branch]
+        transforms = self.student.transforms
+        m = transforms.num_transforms
+        x = transforms(inputs)
+        c_t = self.teacher.logits(x)[1][self.teacher_branch]
+        c_s = self.student.logits(x)[1][self.branch]
         kl = KLDivergence(temperature=3.0)
         divergences = [kl(s, t).item() for s, t in zip(c_s.split(1), c_t.split(1), strict=True)]
         # [B, M, N, M]: image, its copy, class, transform
         joint = [c.softmax(1).unflatten(1, (-1, m)).unflatten(0, (-1, m)) for c in (c_t, c_s)]
-        copies = student.transforms(self._pixels(inputs)).permute(0, 2, 3, 1).unflatten(0, (-1, m))
+        copies = shown_pixels(self.preprocessor, x).unflatten(0, (-1, m))
         return [
             JointDistributions(
                 title,
-                copies[i].byte().numpy(),
+                copies[i].numpy(),
                 *(c[i].numpy() for c in joint),
                 np.array(divergences[i * m : (i + 1) * m]),
             )
             for i, title in enumerate(titles)
         ]
 
-    def _pixels(self, inputs: Tensor) -> Tensor:
-        """0..255 again."""
-        preprocessor = self.distiller.data_preprocessor
-        if preprocessor._enable_normalize:
-            inputs = inputs * preprocessor.std + preprocessor.mean
-        return inputs.round().clamp(0, 255)
+
+def shown_pixels(preprocessor: nn.Module, inputs: Tensor) -> Tensor:
+    """Normalized images [B, 3, H, W] as they were, 0..255, [B, H, W, 3] of uint8."""
+    if preprocessor._enable_normalize:
+        inputs = inputs * preprocessor.std + preprocessor.mean
+    return inputs.round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu()
 
 
 def load_pair(config: Config, checkpoint: str, branch: int | None = None) -> Pair:
@@ -108,29 +113,27 @@ def load_pair(config: Config, checkpoint: str, branch: int | None = None) -> Pai
         CheckpointError: A checkpoint is missing or broken, or does not fit.
     """
     model = config.get('model') or {}
-    if not ('student' in model and 'teacher' in model):
-        raise ConfigError(
-            f'model.type={model.get("type")!r}: no teacher and student in it; accepted are configs '
-            'of offline distillation'
-        )
-    if model.get('teacher_ckpt') is None:
-        raise ConfigError(
-            'model.teacher_ckpt is None; accepted is the path of the trained teacher, e.g. '
-            '--cfg-options model.teacher_ckpt=work_dirs/TEACHER/epoch_240.pth'
-        )
+    ok = 'student' in model and 'teacher' in model
+    ConfigError.check(ok, 'model', 'a distiller with teacher and student', repr(model.get('type')))
+    trained = 'a trained teacher, e.g. --cfg-options model.teacher_ckpt=FILE'
+    ConfigError.check(model.get('teacher_ckpt'), 'model.teacher_ckpt', trained, None)
     classifier = load_classifier(checkpoint, config)
     model = dict(model.to_dict(), teacher_ckpt=None)
     model.setdefault('data_preprocessor', config.get('data_preprocessor'))
     with DefaultScope.overwrite_default_scope(config.get('default_scope') or 'hsakd'):
-        distiller = MODELS.build(model)
-    load_network(distiller.teacher, config.model.teacher_ckpt, 'model.teacher_ckpt')
-    load_network(distiller.student, checkpoint, 'checkpoint')
-    number = distiller.student.num_branches
-    if branch is not None and not 1 <= branch <= number:
-        raise ConfigError(f'--branch={branch}: accepted are 1..{number}, those of the student')
+        distiller = MODELS.build(model).eval()
+    teacher = frozen_networks(distiller)['model.teacher']
+    student = trained_networks(distiller)['model.student']
+    load_network(teacher, config.model.teacher_ckpt, 'model.teacher_ckpt')
+    load_network(student, checkpoint, 'checkpoint')
+    number = student.num_branches
+    ok = number and (branch is None or 1 <= branch <= number)
+    ConfigError.check(ok, '--branch', f"a number of the student's branches, 1..{number}", branch)
     index = (branch or number) - 1
     teachers = [t for s, t in getattr(distiller, 'branch_pairs', [(index, index)]) if s == index]
-    return Pair(config, distiller.eval(), classifier, index, teachers[-1])
+    return Pair(
+        config, student, teacher, distiller.data_preprocessor, classifier, index, teachers[-1]
+    )
 
 
 def read_images(pair: Pair, files: Sequence[Path]) -> tuple[list[str], Tensor]:
@@ -153,11 +156,10 @@ def test_images(pair: Pair, indices: Sequence[int]) -> tuple[list[str], Tensor]:
     """
     with DefaultScope.overwrite_default_scope(pair.config.get('default_scope') or 'hsakd'):
         dataset = DATASETS.build(pair.config.test_dataloader.dataset)
-    wrong = [index for index in indices if not 0 <= index < len(dataset)]
-    if wrong:
-        raise ConfigError(f'--indices={wrong}: accepted are 0..{len(dataset) - 1}')
+    ok = all(0 <= index < len(dataset) for index in indices)
+    ConfigError.check(ok, '--indices', f'numbers of images, 0..{len(dataset) - 1}', indices)
     batch = pseudo_collate([dataset[index] for index in indices])
-    inputs = pair.distiller.data_preprocessor(batch)['inputs']
+    inputs = pair.preprocessor(batch)['inputs']
     labels = [dataset.get_data_info(index)['gt_label'] for index in indices]
     titles = [
         f'image {index} of the test set: {pair.classes[label]}'

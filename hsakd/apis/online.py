@@ -3,10 +3,9 @@
 import re
 from pathlib import Path
 
+from hsakd.results.runs import Run
 from hsakd.utils.checkpoint import read_checkpoint
-from hsakd.utils.config_text import checkpoint_config
 from hsakd.utils.errors import CheckpointError
-from hsakd.visualization import read_scalars
 
 
 def best_network(path: str | Path) -> int:
@@ -21,22 +20,17 @@ def best_network(path: str | Path) -> int:
     Raises:
         CheckpointError: The logs are not there or have no validation at the checkpoint's epoch.
     """
-    checkpoint = read_checkpoint(path, 'checkpoint')
-    by_epoch = checkpoint_config(checkpoint, path, 'checkpoint').train_cfg.get('by_epoch', True)
-    unit = 'epoch' if by_epoch else 'iter'
-    step = checkpoint['meta'][unit]
-    accuracies: dict[int, dict[int, float]] = {}  # of each network, by step
-    for log in sorted(Path(path).parent.glob('*/vis_data/scalars.json')):  # the newest last
-        for record in read_scalars(log):
-            for name, value in record.items():
-                network = re.fullmatch(r'net(\d+)/accuracy/top1', name)
-                if network:
-                    accuracies.setdefault(record['step'], {})[int(network[1])] = value
-    if step not in accuracies:
-        found = f'{unit}s {sorted(accuracies)}' if accuracies else 'none'
-        raise CheckpointError(
-            f'--network best: no validation of several networks at {unit} {step} in the logs by '
-            f'checkpoint={str(path)!r} (found: {found}); accepted are a checkpoint of such a '
-            f'{unit} in its work dir, and --network N'
-        )
-    return max(accuracies[step], key=accuracies[step].get)
+    meta = read_checkpoint(path, 'checkpoint').get('meta') or {}
+    run = Run.of(Path(path).parent)
+    at = run and meta.get('epoch' if run.unit == 'epoch' else 'iter')
+    networks = re.findall(r'\bnet(\d+)/accuracy/top1\b', ' '.join(run.keys if run else ()))
+    curves = {int(i): run.curve(f'net{i}/accuracy/top1') for i in sorted(networks, key=int)}
+    accuracies = {number: curve[at] for number, curve in curves.items() if at in curve}
+    CheckpointError.check(
+        accuracies,
+        '--network best',
+        'a checkpoint in its work dir, of an epoch (iteration) with a validation of its networks',
+        f'checkpoint={str(path)!r} of {at}, validations {sorted(set().union(*curves.values()))}; '
+        '--network N takes any',
+    )
+    return max(accuracies, key=accuracies.get)

@@ -1,6 +1,7 @@
 """Trainings by tools/train.py, for tools that need several: done, under way, or left to do."""
 
 import argparse
+import json
 import os
 import shlex
 import subprocess
@@ -10,10 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
+from mmengine.registry import DefaultScope
 
+from hsakd.engine.pretrained_backbone import (
+    KEY,
+    RANDOM,
+    load_pretrained_backbone,
+    prepare_pretrained_backbone,
+)
+from hsakd.results.runs import RECORD, Run
+from hsakd.results.settings import changed_settings, comparable_settings
+from hsakd.utils.config_text import parse_config
 from hsakd.utils.errors import ConfigError, UserError
-from hsakd.visualization import find_runs
-from hsakd.visualization.work_dirs import LoggedRun, comparable_settings
 
 from .running import load_config
 
@@ -55,9 +64,8 @@ def load_with_options(config: Path, options: Sequence[str]) -> Config:
     try:
         parsed = parser.parse_args(['--cfg-options', *options])
     except ValueError as error:
-        raise ConfigError(
-            f'--cfg-options {shlex.join(options)}: accepted are KEY=VALUE ...'
-        ) from error
+        given = shlex.join(options)
+        raise ConfigError.expected('--cfg-options', 'KEY=VALUE ...', given) from error
     return load_config(str(config), parsed.cfg_options)
 
 
@@ -69,36 +77,33 @@ def last_checkpoint(config: Config, work_dir: Path) -> Path:
 
 
 def is_done(run: TrainingRun) -> bool:
-    """Its checkpoint is there, was validated, and is of the settings that are asked for.
+    """Its checkpoint is there, of a finished training of the settings that are asked for.
 
     Raises:
         UserError: What is there was trained with other settings.
     """
-    there = _logged(run)
+    there = Run.of(run.work_dir)
     if there is None:  # a checkpoint without logs was put there by somebody
+        logged = any(run.work_dir.glob('*/vis_data/scalars.json'))
+        UserError.check(not logged, str(run.work_dir), f'a training with its {RECORD}', 'none')
         return run.checkpoint.is_file()
     config = load_with_options(run.config, run.options).to_dict()
-    wanted = comparable_settings(config) | {'randomness.seed': config['randomness'].get('seed')}
-    found = there.settings | {'randomness.seed': there.seed}
+    wanted, found = comparable_settings(config), dict(there.settings)
     found.pop('GPUs', None)
-    differing = sorted(key for key in {*wanted, *found} if wanted.get(key) != found.get(key))
-    if differing:
-        shown = ', '.join(f'{k} is {found.get(k)!r} and not {wanted.get(k)!r}' for k in differing)
-        raise UserError(
-            f'{run.work_dir} holds a training with other settings than {run.config} and the '
-            f'options ask for: {shown}; accepted are the same settings, and moving the folder away'
+    seed = config['randomness'].get('seed')
+    if seed is not None:
+        wanted['randomness.seed'], found['randomness.seed'] = seed, there.seed
+    changes = changed_settings(found, wanted)
+    if changes:
+        shown = ', '.join(
+            f'{k} {value!r} and not {wanted.get(k)!r}' for k, value in changes.items()
+        )
+        raise UserError.expected(
+            str(run.work_dir),
+            f'a training with the settings of {run.config} and the options, or no folder',
+            f'one with {shown}',
         )
     return run.checkpoint.is_file() and there.finished
-
-
-def _logged(run: TrainingRun) -> LoggedRun | None:
-    """What the logs in its work dir say of the last training there."""
-    if not any(run.work_dir.glob('*/vis_data/scalars.json')):
-        return None
-    runs, left_out = find_runs([run.work_dir])
-    if not runs:
-        raise UserError(f'{run.work_dir}: {left_out[0].reason}; accepted is a folder of one config')
-    return runs[-1]
 
 
 def train(run: TrainingRun, label: str, dry_run: bool = False) -> None:
@@ -122,11 +127,8 @@ def train(run: TrainingRun, label: str, dry_run: bool = False) -> None:
     command += ['--trust-checkpoint'] if run.trust_checkpoint else []
     command += ['--cfg-options', *run.options] if run.options else []
     call('train.py', command, label, dry_run)
-    if not dry_run and not is_done(run):
-        raise UserError(
-            f'{label} left no {run.checkpoint} or no validation of it: accepted are configs that '
-            'save and validate their last epoch'
-        )
+    done = dry_run or is_done(run)
+    UserError.check(done, label, f'a config that saves {run.checkpoint}', 'none after its training')
 
 
 def call(tool: str, arguments: Sequence[str], label: str, dry_run: bool = False) -> None:
@@ -145,4 +147,52 @@ def call(tool: str, arguments: Sequence[str], label: str, dry_run: bool = False)
             f'{label} stopped with status {status}; the same command as before goes on from there',
             file=sys.stderr,
         )
-        sys.exit(status)
+        sys.exit(status if status > 0 else 128 - status)
+
+
+def try_backbone(run: TrainingRun, option: str, source: str) -> None:
+    """See that what the backbone of a detector starts from fits it.
+
+    Args:
+        run: Its training.
+        option: The option that named the source, for messages.
+        source: A checkpoint, or 'random'.
+
+    Raises:
+        UserError: It does not fit, or the detector cannot be built.
+    """
+    from mmdet.registry import MODELS
+
+    config = load_with_options(run.config, run.options)
+    read, accepted = config[KEY], 'a path without spaces, commas, quotes and brackets'
+    ConfigError.check(read == source, f'{option}={source}', accepted, repr(read))
+    prepare_pretrained_backbone(config)
+    if source == RANDOM:
+        return
+    try:
+        with DefaultScope.overwrite_default_scope('mmdet'):
+            model = MODELS.build(config.model)
+    except Exception as error:  # of anybody's classes
+        what = f'{type(error).__name__}: {error}'
+        raise ConfigError.expected('model', 'one that can be built', what) from error
+    load_pretrained_backbone(model, source, config.get('pretrained_network'))
+
+
+def tested_metrics(test_dir: Path, checkpoint: Path, config: Config) -> dict[str, float] | None:
+    """What the last tools/test.py that wrote to ``test_dir`` measured.
+
+    None unless that was this checkpoint, tested as ``config`` says.
+    """
+    files = sorted(test_dir.glob('*/*.json'))
+    if not (files and checkpoint.is_file()):
+        return None
+    tested = parse_config((files[-1].parent / 'vis_data/config.py').read_text())
+    settings = []
+    for content in (tested, config):
+        parts = {key: content.get(f'test_{key}') for key in ('dataloader', 'evaluator', 'cfg')}
+        settings.append(comparable_settings({**parts, 'model': content.model.get('test_cfg')}))
+    older = files[-1].stat().st_mtime < checkpoint.stat().st_mtime
+    if older or settings[0] != settings[1]:
+        return None
+    found = json.loads(files[-1].read_text())
+    return {key: value for key, value in found.items() if isinstance(value, int | float)}

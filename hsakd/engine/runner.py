@@ -43,6 +43,7 @@ _OF_WORKERS = ('num_workers', 'persistent_workers', 'prefetch_factor', 'timeout'
 _SAFETY_HOOKS = (
     hooks.SetupCheckHook,
     hooks.FewShotRecordHook,
+    hooks.RunRecordHook,
     hooks.MissedValidationHook,
     hooks.NonFiniteLossHook,
     hooks.ProgressHook,

@@ -1,6 +1,5 @@
 """Pictures of detectors side by side: precision over recall, and boxes on images."""
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +7,6 @@ import mmcv
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
@@ -16,10 +14,10 @@ from mmdet.evaluation.functional import eval_map
 
 from hsakd.utils.errors import DataError
 
+from .style import line_style, new_figure, plain, png
+
 #: What :func:`draw_precision_recall` shows at most.
 _MAX_CLASSES = 12
-#: Of Okabe and Ito, for all colour vision.
-_LINES = ('#777777', '#D55E00', '#0072B2', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
 _IOU = 0.5
 
 
@@ -73,9 +71,7 @@ def draw_precision_recall(
     shown = sorted(by_boxes[:_MAX_CLASSES])
     columns = min(4, len(shown)) or 1
     rows = math.ceil(len(shown) / columns) or 1
-    figure = Figure(
-        figsize=(max(3.3 * columns, 6.6), 3.1 * rows + 0.8), dpi=150, layout='constrained'
-    )
+    figure = new_figure(max(3.3 * columns, 6.6), 3.1 * rows + 0.8)
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
     for axes in panels.flat[len(shown) :]:
         axes.set_axis_off()
@@ -85,22 +81,20 @@ def draw_precision_recall(
             axes.plot(
                 [0, *result['recall']],
                 [*result['precision'][:1], *result['precision']] or [0],
-                color=_LINES[number % len(_LINES)],
-                linestyle=('-', '--')[number // len(_LINES) % 2],
                 linewidth=1.6,
                 label=f'{name}: AP {100 * result["ap"]:.1f}',
+                **line_style(number),
             )
         axes.set(xlim=(0, 1.02), ylim=(0, 1.05))
         axes.set_title(f'{classes[label]} ({boxes[label]} boxes)', fontsize=11)
-        axes.grid(alpha=0.25)
-        axes.spines[['top', 'right']].set_visible(False)
+        plain(axes)
         axes.legend(fontsize=8.5, framealpha=0.85)
     hidden = len(classes) - len(shown)
     of_most = f'; the {len(shown)} of {len(classes)} classes with most boxes' if hidden else ''
     figure.suptitle(f'{title}{of_most}', fontsize=12)
     figure.supxlabel('recall', fontsize=11)
     figure.supylabel('precision', fontsize=11)
-    return _png(figure)
+    return png(figure)
 
 
 def draw_predictions(
@@ -127,11 +121,9 @@ def draw_predictions(
     by_path = {name: {s['img_path']: s for s in samples} for name, samples in predictions.items()}
     first = next(iter(by_path.values()))
     for name, samples in by_path.items():
-        if samples.keys() != first.keys():
-            raise DataError(
-                f'the predictions of {name} are of other images than those of {next(iter(by_path))}'
-                '; accepted are tests of the same images'
-            )
+        same = f'the images of {next(iter(by_path))}'
+        ok = samples.keys() == first.keys()
+        DataError.check(ok, f'predictions of {name}', same, 'other ones')
     paths = [path for path, s in first.items() if len(s['gt_instances']['labels'])] or list(first)
     rows = min(count, len(paths))
     chosen = [paths[round(i)] for i in np.linspace(0, len(paths) - 1, rows)]
@@ -148,15 +140,11 @@ def draw_predictions(
         cells.append(boxes)
     shown = sorted({label for row in cells for boxes in row for label, _ in boxes})
     palette = colormaps['Set1'].colors[:5] + colormaps['Set2'].colors
-    colours = {label: palette[i % len(palette)] for i, label in enumerate(shown)}
+    colors = {label: palette[i % len(palette)] for i, label in enumerate(shown)}
 
     width = 3.2
     heights = [width * image.shape[0] / image.shape[1] for image in images]
-    figure = Figure(
-        figsize=(max(width * len(columns), 6), sum(heights) + 0.3 * rows + 1),
-        dpi=150,
-        layout='constrained',
-    )
+    figure = new_figure(max(width * len(columns), 6), sum(heights) + 0.3 * rows + 1)
     panels = figure.subplots(rows, len(columns), squeeze=False, height_ratios=heights)
     for axes_row, image, path, row in zip(panels, images, chosen, cells, strict=True):
         for axes, boxes in zip(axes_row, row, strict=True):
@@ -164,14 +152,14 @@ def draw_predictions(
             axes.set(xticks=[], yticks=[])
             axes.set_xlabel(f'{len(boxes)} box{"" if len(boxes) == 1 else "es"}', fontsize=9)
             for label, box in boxes:
-                _draw_box(axes, box, colours[label])
+                _draw_box(axes, box, colors[label])
         for _, box in _boxes(first[path]['ignored_instances']):
             _draw_box(axes_row[0], box, 'white', '--')
         axes_row[0].set_ylabel(_short(path), fontsize=9)
     for axes, name in zip(panels[0], columns, strict=True):
         axes.set_title(name, fontsize=12)
     figure.suptitle(f'{title}, boxes with scores of {score_thr:g} and more', fontsize=12)
-    handles = [Line2D([], [], color=colours[i], linewidth=4, label=classes[i]) for i in shown]
+    handles = [Line2D([], [], color=colors[i], linewidth=4, label=classes[i]) for i in shown]
     if any(len(first[path]['ignored_instances']['labels']) for path in chosen):
         stroke = [withStroke(linewidth=3, foreground='black')]
         handles.append(
@@ -183,7 +171,7 @@ def draw_predictions(
         ncols=min(len(handles), 2 * len(columns)) or 1,
         fontsize=11,
     )
-    return _png(figure)
+    return png(figure)
 
 
 def _boxes(instances: Mapping, kept: np.ndarray | slice = slice(None)) -> list[tuple[int, list]]:
@@ -192,10 +180,10 @@ def _boxes(instances: Mapping, kept: np.ndarray | slice = slice(None)) -> list[t
     return list(zip(labels.tolist(), boxes.tolist(), strict=True))
 
 
-def _draw_box(axes: Axes, box: Sequence[float], colour: tuple | str, style: str = '-') -> None:
+def _draw_box(axes: Axes, box: Sequence[float], color: tuple | str, style: str = '-') -> None:
     (x1, y1, x2, y2), width = box, 1.8
     edge = Rectangle(
-        (x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=width, linestyle=style
+        (x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=color, linewidth=width, linestyle=style
     )
     edge.set_path_effects([withStroke(linewidth=width + 1, foreground='black')])
     axes.add_patch(edge)
@@ -211,13 +199,6 @@ def _read_image(path: str) -> np.ndarray:
     try:
         image = mmcv.imread(path, channel_order='rgb')
     except OSError as error:
-        raise DataError(f'{path!r}: {error.strerror or error}; accepted is an image') from error
-    if image is None:
-        raise DataError(f'{path!r}: not a readable image; accepted are those that OpenCV reads')
+        raise DataError.expected(repr(path), 'an image', error.strerror or error) from error
+    DataError.check(image is not None, repr(path), 'an image that OpenCV reads', 'another file')
     return image
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format='png')
-    return buffer.getvalue()

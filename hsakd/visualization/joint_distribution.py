@@ -1,13 +1,13 @@
 """What a branch of teacher and student says of an image: classes and transforms together."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.colors import PowerNorm
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+
+from .style import COLORS, new_figure, png
 
 #: Classes and copies shown of an image, at most.
 _MAX_CLASSES, _MAX_COPIES = 10, 6
@@ -48,9 +48,6 @@ def draw_joint_distributions(
         classes: Names of the N classes.
         transforms: Names of the M transforms.
         networks: What to call teacher and student.
-
-    Returns:
-        A PNG.
     """
     shown = min(len(classes), _MAX_CLASSES)
     m = len(transforms)
@@ -61,7 +58,7 @@ def draw_joint_distributions(
     heat = max(0.15 * shown, 1.1)
     width = max(panel * len(copies) + 0.08 * max(map(len, classes)) + 1.6, 4)
     height = 2 * heat + 2.4 + (0.06 * max(map(len, transforms)) if upright else 0)
-    figure = Figure(figsize=(width, height * len(images)), dpi=160, layout='constrained')
+    figure = new_figure(width, height * len(images))
     blocks = figure.subfigures(len(images), 1, squeeze=False)[:, 0]
     for block, image in zip(blocks, images, strict=True):
         chosen = np.argsort(-image.teacher.sum(axis=(0, 2)), kind='stable')[:shown]
@@ -78,9 +75,7 @@ def draw_joint_distributions(
         bar = block.colorbar(axes[1, 0].images[0], ax=axes[1:], shrink=0.8, aspect=25, pad=0.02)
         bar.set_label('probability of (class, transform)', fontsize=8)
         bar.ax.tick_params(labelsize=7)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format='png')
-    return buffer.getvalue()
+    return png(figure)
 
 
 def _draw_image(
@@ -101,7 +96,7 @@ def _draw_image(
             panel.tick_params(labelsize=7, length=0)
             panel.set_xticks([])
             panel.set_yticks(range(len(names)), [] if position else names)
-            applied = Rectangle((j - 0.5, -0.5), 1, len(names), fill=False, edgecolor='#D55E00')
+            applied = Rectangle((j - 0.5, -0.5), 1, len(names), fill=False, edgecolor=COLORS[1])
             applied.set(clip_on=False, zorder=3, linewidth=1)
             panel.add_patch(applied)
         column[2].set_title(rf'$KL_3$ = {image.divergences[j]:.2f}', fontsize=8, pad=3)

@@ -1,17 +1,22 @@
 import csv
 import io
-import json
 import re
 
 import numpy as np
 import pytest
-from mmengine.config import Config
 
-from hsakd.utils.errors import DataError
-from hsakd.utils.published import PUBLISHED, PUBLISHED_FROZEN_TEACHER
-from hsakd.visualization import collect, find_runs, shipped_settings, to_csv, to_markdown
-from hsakd.visualization.work_dirs import checkpoint_origin, comparable_settings
-from tests.conftest import ROOT, run_tool
+from hsakd.results.names import find_configs
+from hsakd.results.runs import Run, find_runs, read_scalars
+from hsakd.results.settings import checkpoint_origin, comparable_settings, shipped_settings
+from hsakd.results.tables import (
+    collect,
+    gain,
+    published_figure,
+    published_figures,
+    to_csv,
+    to_markdown,
+)
+from tests.conftest import ROOT
 from tests.tools.work_dirs import ONLINE, PLAIN, STUDENT, write_run
 
 TOOL = 'tools/analysis_tools/collect_results.py'
@@ -27,9 +32,7 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
 
 
 def results(*folders, **kwargs):
-    runs, left_out = find_runs(folders)
-    shipped = shipped_settings({run.name for run in runs})
-    return collect(runs, left_out, shipped, **kwargs)
+    return collect(*find_runs(folders), **kwargs)
 
 
 def cells(found, **kwargs) -> list[dict[str, str]]:
@@ -49,7 +52,7 @@ def test_seeds_gain_and_published_figures(tmp_path):
     assert student['runs'] == '3' and student['seeds'] == '0, 1, 2'
     assert student['top-1'] == f'78.17 ± {np.std([78, 79, 77.5], ddof=1):.2f}'
     assert plain['top-1'] == '74.00 ± 1.00'
-    spread = np.hypot(np.std([78, 79, 77.5], ddof=1), 1)
+    spread = np.std([5, 5, 2.5], ddof=1)
     assert student['gain'] == f'+4.17 ± {spread:.2f}' and plain['gain'] == ''
     assert (student['paper'], plain['paper']) == ('78.67', '73.57')
     assert student['top-5'].startswith('89.08 ± ')
@@ -88,22 +91,6 @@ def test_unfinished_runs_are_listed_and_never_averaged(tmp_path, epochs):
     ]  # fmt: skip
 
 
-def test_runs_without_validation_or_records(tmp_path):
-    for name in 'ab':
-        write_run(tmp_path / name, PLAIN, 75)
-    (scalars,) = (tmp_path / 'a').rglob('scalars.json')
-    lines = scalars.read_text().splitlines(keepends=True)
-    scalars.write_text(''.join(line for line in lines if 'accuracy' not in line))
-    next((tmp_path / 'b').rglob('scalars.json')).unlink()
-    with pytest.raises(DataError, match='no run has it'):
-        results(tmp_path)
-    write_run(tmp_path / 'c', PLAIN, 75, seed=1)
-    found = results(tmp_path)
-    assert [row['seeds'] for row in cells(found)] == ['1']
-    assert 'never validated, in epoch 240 of 240' in to_markdown(found)
-    assert 'nothing was logged' in to_markdown(found)
-
-
 @pytest.mark.parametrize(
     ('options', 'change'),
     [
@@ -125,13 +112,15 @@ def test_other_settings_are_rows_of_their_own(tmp_path, options, change):
     assert (second['top-1'], second['changed']) == ('70.00', change)
 
 
-def test_without_the_config_file_runs_are_compared_with_each_other(tmp_path):
-    write_run(tmp_path / 'a', PLAIN, 78, seed=0)
-    write_run(tmp_path / 'b', PLAIN, 70, seed=1, optim_wrapper__optimizer__lr=0.01)
-    rows = collect(*find_runs([tmp_path]), shipped={}).rows
-    changes = [row.group.changes for row in rows]
+def test_runs_of_an_unknown_config_are_compared_with_each_other(tmp_path):
+    for name, lr, top1 in (('a', 0.05, 78), ('b', 0.01, 70)):
+        run = Run.of(write_run(tmp_path / name, PLAIN, top1, optim_wrapper__optimizer__lr=lr))
+        run.name = 'mine'
+        run.write()
+    rows = results(tmp_path).rows
     key = 'optim_wrapper.optimizer.lr'
-    assert changes == [{key: 0.01}, {key: 0.05}]
+    assert [row.group.changes for row in rows] == [{key: 0.01}, {key: 0.05}]
+    assert all(row.published == [None, None] for row in rows)
 
 
 def test_where_and_how_a_run_worked_is_no_setting(tmp_path):
@@ -188,31 +177,28 @@ def test_no_published_figure_beside_another_experiment(tmp_path, name, options):
     write_run(tmp_path / 'as_shipped', name, 78)
     assert {bool(row['changed']): row['paper'] for row in cells(results(tmp_path))} == {
         True: '',
-        False: f'{PUBLISHED["accuracy/top1"][name]:.2f}',
+        False: f'{published_figure(name, "accuracy/top1"):.2f}',
     }
 
 
-def test_no_published_figure_for_resumed_runs_of_other_settings_or_without_a_file(tmp_path):
+def test_no_published_figure_for_resumed_runs_of_other_settings(tmp_path):
     write_run(
         tmp_path / 'resumed', PLAIN, 50, epochs=100, session='20260101_000000',
         optim_wrapper__optimizer__lr=0.1, optim_wrapper__clip_grad__max_norm=1.0,
     )  # fmt: skip
     write_run(
-        tmp_path / 'resumed', PLAIN, 75, first=101, session='20260102_000000', resume=True
+        tmp_path / 'resumed', PLAIN, 75, first=101, session='20260102_000000'
     )  # fmt: skip
     (row,) = cells(results(tmp_path))
     assert 'optim_wrapper.optimizer.lr (before it was resumed)=0.1' in row['changed']
     assert 'paper' not in row
-    write_run(tmp_path / 'unknown', PLAIN, 75)
-    (row,) = collect(*find_runs([tmp_path / 'unknown']), shipped={}).rows
-    assert not row.group.changes and row.published is row.published_top5 is None
 
 
 def test_setting_that_was_added_on_resuming_counts_as_changed(tmp_path):
     write_run(
         tmp_path, PLAIN, 50, epochs=9, session='20260101_000000', optim_wrapper__optimizer__lr=None
     )
-    write_run(tmp_path, PLAIN, 75, first=10, session='20260102_000000', resume=True)
+    write_run(tmp_path, PLAIN, 75, first=10, session='20260102_000000')
     (row,) = cells(results(tmp_path))
     assert row['changed'] == 'optim_wrapper.optimizer.lr (before it was resumed)=None'
     assert 'paper' not in row
@@ -255,8 +241,9 @@ def test_students_of_teachers_trained_otherwise_are_not_averaged(tmp_path, optio
 
 def test_teachers_of_a_config_that_is_not_known_are_told_apart(tmp_path):
     for folder, lr in (('1', 0.05), ('2', 0.1), ('3', 0.1)):
-        work_dir = write_run(tmp_path / folder, TEACHER, 80, optim_wrapper__optimizer__lr=lr)
-        (work_dir / f'{TEACHER}.py').rename(work_dir / 'mine.py')
+        run = Run.of(write_run(tmp_path / folder, TEACHER, 80, optim_wrapper__optimizer__lr=lr))
+        run.name = 'mine'
+        run.write()
     first, *others = (checkpoint_origin(f'{folder}/epoch_240.pth') for folder in '123')
     assert re.fullmatch(r'mine/epoch_240 \(settings [0-9a-f]{8}\)', first)
     assert others[0] == others[1] != first
@@ -305,12 +292,10 @@ def test_two_folders_of_images_are_two_experiments_and_one_data_set_is_one(tmp_p
     first, second = cells(results(tmp_path))
     assert (first['seeds'], second['seeds']) == ('0', '1, 2')
     assert 'train_dataloader.dataset.data_root=data/a' in first['changed']
-    runs = find_runs([tmp_path])[0]
-    assert runs[0].config['val_dataloader']['dataset']['type'] == 'CIFAR100'
-    assert not any('val_dataloader' in key and 'root' in key for key in runs[0].settings)
-    assert shipped_settings([IMAGES])[IMAGES]['val_dataloader.dataset.data_root'] == (
-        'data/images/test'
-    )
+    (run, *_), _ = find_runs([tmp_path])
+    assert not any('val_dataloader' in key and 'root' in key for key in run.settings)
+    root = shipped_settings(IMAGES)['val_dataloader.dataset.data_root']
+    assert root == 'data/images/test'
 
 
 def test_seed_run_twice(tmp_path):
@@ -326,8 +311,8 @@ def test_seed_run_twice(tmp_path):
 
 
 def test_resumed_sessions_are_one_run(tmp_path):
-    write_run(tmp_path, PLAIN, 50, epochs=100, session='20260101_000000')
-    write_run(tmp_path, PLAIN, 75, first=91, session='20260102_000000', resume=True)
+    write_run(tmp_path, PLAIN, 50, epochs=100, session='20260101_000000', curve=True)
+    write_run(tmp_path, PLAIN, 75, first=91, session='20260102_000000', curve=True)
     ((run,), left_out) = find_runs([tmp_path])
     assert run.finished and not left_out
     curve = run.curve('accuracy/top1')
@@ -336,7 +321,7 @@ def test_resumed_sessions_are_one_run(tmp_path):
     assert [row['top-1'] for row in cells(results(tmp_path))] == ['75.00']
 
     write_run(
-        tmp_path, PLAIN, 80, first=241, epochs=250, session='20260103_000000', resume=True,
+        tmp_path, PLAIN, 80, first=241, epochs=250, session='20260103_000000',
         train_cfg__max_epochs=250,
     )  # fmt: skip
     (row,) = cells(results(tmp_path))
@@ -348,18 +333,20 @@ def test_resumed_sessions_are_one_run(tmp_path):
 def test_training_anew_in_a_used_work_dir_is_another_run(tmp_path):
     write_run(tmp_path, PLAIN, 74, seed=0, session='20260101_000000')
     write_run(tmp_path, PLAIN, 76, seed=1, session='20260102_000000')
-    (row,) = cells(results(tmp_path, tmp_path, tmp_path / '20260101_000000'))
+    write_run(tmp_path, STUDENT, 79, session='20260103_000000', epochs=3)
+    found = results(tmp_path, tmp_path)
+    (row,) = cells(found)
     assert row['top-1'].startswith('75.00') and row['runs'] == '2'
+    assert [str(run) for run in found.left_out] == [
+        f'{STUDENT}, seed 0, 20260103_000000: 3 / 240 epochs'
+    ]
 
 
-def test_two_configs_in_a_work_dir(tmp_path):
-    write_run(tmp_path / 'a', PLAIN, 74, session='20260101_000000')
-    write_run(tmp_path / 'a', STUDENT, 76, session='20260102_000000')
-    write_run(tmp_path / 'b', PLAIN, 73)
-    (tmp_path / 'b' / 'student-0a1b2c3d.py').write_text('')  # published
+def test_runs_of_older_versions_are_listed(tmp_path):
+    (tmp_path / 'old/20250101_000000/vis_data').mkdir(parents=True)
+    (tmp_path / 'old/20250101_000000/vis_data/scalars.json').touch()
     found = results(tmp_path)
-    assert [row['top-1'] for row in cells(found)] == ['73.00']
-    assert f'2 configs ({STUDENT}, {PLAIN}) in the work dir' in to_markdown(found)
+    assert not found.rows and [str(run) for run in found.left_out] == ['old: no run.json']
 
 
 def test_networks_that_learn_online(tmp_path):
@@ -396,17 +383,19 @@ def test_no_gain_over_a_baseline_trained_otherwise(tmp_path, options):
 
 
 def test_iterations_instead_of_epochs(tmp_path):
-    write_run(tmp_path, IMAGES, 60, epochs=3)
-    (scalars,) = tmp_path.rglob('scalars.json')
-    record = {'loss': 1.0, 'iter': 250, 'step': 250}
-    for final, reached in (({'step': 200}, False), ({'step': 300}, True), ({'step': 9}, False)):
-        final |= {'accuracy/top1': 61.0}
-        first = {'loss': 1.0, 'iter': 50, 'step': 50}
-        records = [first, final] if final['step'] == 200 else [first, record, final]
-        scalars.write_text(''.join(json.dumps(line) + '\n' for line in records))
-        (run,), _ = find_runs([tmp_path])
-        assert run.finished == reached
-    assert run.progress == '250 / 300 iterations'
+    write_run(tmp_path, IMAGES, 60, epochs=250)
+    (run,), _ = find_runs([tmp_path])
+    assert not run.finished and run.progress == '250 / 300 iterations'
+    assert run.checkpoint == tmp_path / 'iter_300.pth'
+    write_run(tmp_path, IMAGES, 61, first=251, epochs=300, session='20270101_000000')
+    (run,), _ = find_runs([tmp_path])
+    assert run.final('accuracy/top1') == 61
+
+
+def test_gain_is_taken_seed_by_seed_where_it_can_be():
+    assert gain({0: 3, 1: 5}, {1: 4, 0: 1}) == (1.5, pytest.approx(0.5**0.5))
+    assert gain({0: 3, 1: 5}, {2: 4, 3: 2}) == (1.0, 2.0)
+    assert gain({0: 3}, {0: 1}) == gain({0: 3}, {1: 1}) == (2.0, None)
 
 
 @pytest.mark.parametrize(
@@ -417,7 +406,6 @@ def test_iterations_instead_of_epochs(tmp_path):
         (f'/a/{PLAIN}/seed-1/iter_300.pth', f'{PLAIN}/iter_300'),
         (f'/a/{PLAIN}/best_accuracy_top1_epoch_7.pth', f'{PLAIN}/best_accuracy_top1'),
         (f'models/{PLAIN}-0a1b2c3d.pth', PLAIN),
-        ('/a/b3/c/epoch_240.pth', 'c/epoch_240'),
         ('/a/resnet56/seed1.pth', 'resnet56/seed#'),
         ('checkpoints/resnet34-b627a593.pth', 'resnet34-b627a593'),
         ('torchvision://resnet34', 'torchvision://resnet34'),
@@ -427,48 +415,28 @@ def test_origin_of_a_checkpoint_by_its_path(path, origin):
     assert checkpoint_origin(path) == origin
 
 
-def test_origin_of_a_checkpoint_by_the_config_beside_it(tmp_path):
-    (tmp_path / 'student-0a1b2c3d.py').write_text('')
-    assert checkpoint_origin(str(tmp_path / 'student-0a1b2c3d.pth')) == 'student'
-    (tmp_path / f'{PLAIN}.py').write_text('')
-    assert checkpoint_origin(str(tmp_path / 'epoch_3.pth')) == f'{PLAIN}/epoch_3'
-
-
 @pytest.mark.parametrize(
     ('break_it', 'options', 'words'),
     [
-        (lambda d: None, ['gone'], "'gone': no such folder"),
-        (lambda d: (d / 'empty').mkdir(), ['empty'], "'empty': no run in it; looked for"),
-        (lambda d: None, ['run', '--metric', 'mAP'], "--metric='mAP': no run has it; accepted are"),
+        (lambda d: None, ['gone'], "'gone': "),
+        (lambda d: (d / 'empty').mkdir(), ['empty'], "'empty': "),
+        (lambda d: None, ['run', '--metric', 'mAP'], '--metric: '),
         (lambda d: (d / 'o').write_text('mine'), ['run', '--out', 'o'], "'o' exists"),
-        (
-            lambda d: next(d.rglob('scalars.json')).write_text('{"step": 1}\n{"ste\n'),
-            ['run'],
-            "scalars.json', line 2: ",
-        ),
-        (lambda d: next(d.rglob('config.py')).write_text('a = b('), ['run'], 'config.py'),
-        (lambda d: next(d.rglob('config.py')).write_text('a = 1'), ['run'], 'train_cfg={}'),
+        (lambda d: (d / 'run/run.json').write_text('{"name": 1}'), ['run'], 'run.json'),
+        (lambda d: (d / 'run/run.json').write_text('{"na'), ['run'], 'run.json'),
+        (lambda d: (d / 'run/run.json').write_text('[]'), ['run'], 'run.json'),
     ],
 )
-def test_bad_input_is_named(tmp_path, monkeypatch, in_process, break_it, options, words):
-    write_run(tmp_path / 'run', PLAIN, 75, epochs=3)
+def test_bad_input_is_named(tmp_path, in_process, break_it, options, words):
+    write_run(tmp_path / 'run', PLAIN, 75)
     break_it(tmp_path)
-    monkeypatch.chdir(tmp_path)
     status, error = in_process(TOOL, *options)
     assert status == 1
     assert words in error and 'Traceback' not in error
 
 
-def test_last_line_that_is_cut_is_ignored(tmp_path):
-    write_run(tmp_path, PLAIN, 75)
-    (scalars,) = tmp_path.rglob('scalars.json')
-    scalars.write_bytes(scalars.read_bytes()[:-9])
-    assert '239 / 240 epochs' in to_markdown(results(tmp_path))
-
-
-def test_files_of_the_tool(tmp_path, in_process, monkeypatch):
+def test_files_of_the_tool(tmp_path, in_process):
     write_run(tmp_path / 'run', PLAIN, 75)
-    monkeypatch.chdir(tmp_path)
     options = ('run', '--out', 'o.md', '--csv', 'o.csv')
     assert in_process(TOOL, *options) == (0, '')
     assert PLAIN in (tmp_path / 'o.md').read_text() and PLAIN in (tmp_path / 'o.csv').read_text()
@@ -478,7 +446,7 @@ def test_files_of_the_tool(tmp_path, in_process, monkeypatch):
     assert in_process(TOOL, *options, '--force')[0] == 0
 
 
-def test_a_real_training_and_its_test(tmp_path, in_process):
+def test_a_real_training_and_its_test(tmp_path, in_process, capfd):
     name = 'wrn-10-1_1xb64-80e_digits'
     config, work = f'configs/baseline/{name}.py', ('--work-dir', tmp_path / 'run')
     options = ('--cfg-options', 'train_cfg.max_epochs=2', 'train_cfg.val_interval=1')
@@ -487,14 +455,30 @@ def test_a_real_training_and_its_test(tmp_path, in_process):
     checkpoint = tmp_path / 'run' / 'epoch_2.pth'
     status, error = in_process('tools/test.py', ROOT / config, checkpoint, *work)
     assert status == 0, error
-    assert len(list(tmp_path.glob('run/*/vis_data'))) == 2
-    shown = run_tool(TOOL, tmp_path / 'run')
-    assert shown.returncode == 0, shown.stderr
-    (scalars,) = tmp_path.rglob('scalars.json')
-    top1 = json.loads(scalars.read_text().splitlines()[-1])['accuracy/top1']
-    changed = 'train_cfg.max_epochs=2, train_cfg.val_interval=1'
-    assert f'| {name} | {changed} | 1 | 0 | {top1:.2f} |' in shown.stdout
-    assert 'Not in the table' not in shown.stdout
+    ((run,), left_out) = find_runs([tmp_path])
+    top1 = [r['accuracy/top1'] for r in read_scalars(next(tmp_path.rglob('scalars.json')))[1::2]]
+    assert run.finished and not left_out
+    assert run.final('accuracy/top1') == pytest.approx(top1[-1])
+    assert run.highest('accuracy/top1') == pytest.approx(max(top1))
+    assert list(run.curve('accuracy/top1')) == [1, 2]
+    changes = {'train_cfg.max_epochs': 2, 'train_cfg.val_interval': 1}
+    assert run.settings == shipped_settings(name) | changes
+    assert 'tools/train.py' in run.command and run.versions['torch']
+
+
+def test_record_of_a_training_that_was_killed_and_went_on(tmp_path, in_process):
+    config = ROOT / 'configs/baseline/wrn-10-1_1xb64-80e_digits.py'
+    options = ('--work-dir', tmp_path, '--cfg-options', 'train_cfg.val_interval=1')
+    failing = 'custom_hooks.0.type=Nothing'
+    for more, finished in ((['train_cfg.max_epochs=1'], True), ([failing], True)):
+        in_process('tools/train.py', config, *options, *more)
+        assert Run.of(tmp_path).finished == finished
+    arguments = (*options[:2], '--resume', *options[2:], 'train_cfg.max_epochs=2')
+    status, error = in_process('tools/train.py', config, *arguments)
+    assert status == 0, error
+    run = Run.of(tmp_path)
+    assert run.finished and run.done == 2 and len(run.sessions) == 2
+    assert run.settings['train_cfg.max_epochs (before it was resumed)'] == 1
 
 
 def test_published_figures_are_those_of_the_papers_table():
@@ -505,7 +489,6 @@ def test_published_figures_are_those_of_the_papers_table():
         r'^\| (\S+) → (\S+) \| (\S+) / (\S+) \| (\S+) \| (\S+) \| (\S+) \|', text, re.M
     )
     assert len(rows) == 8
-    found = set()
     for teacher, student, *figures in rows:
         # ResNet-56 is resnet56, WRN-40-2 is wrn-40-2
         teacher, student = (
@@ -521,47 +504,21 @@ def test_published_figures_are_those_of_the_papers_table():
             f'hsakd-offline_{teacher}_{student}_{end}': joint_student,
         }
         for name, figure in expected.items():
-            assert PUBLISHED['accuracy/top1'][name] == figure, name
-        found |= set(expected)
+            assert published_figure(name, 'accuracy/top1') == figure, name
         pair = f'hsakd-offline_{teacher}_{student}_{end}'
-        assert PUBLISHED_FROZEN_TEACHER['accuracy/top1'][pair] == frozen_student
-    others = {k: v for k, v in PUBLISHED['accuracy/top1'].items() if k not in found}
-    assert others == {
-        'hsakd-online_wrn-40-2_1xb64-240e_cifar100': 82.58,
-        'hsakd-online_wrn-40-1_1xb64-240e_cifar100': 76.67,
-        'hsakd-online_resnet56_1xb64-240e_cifar100': 78.16,
-        'hsakd-online_resnet32x4_1xb64-240e_cifar100': 84.91,
-        'hsakd-online_vgg13_1xb64-240e_cifar100': 80.44,
-        'hsakd-online_mobilenet-v2_1xb64-240e_cifar100': 78.85,
-        'hsakd-online_shufflenet-v1_1xb64-240e_cifar100': 78.34,
-        'hsakd-online_shufflenet-v2_1xb64-240e_cifar100': 79.98,
-        'hsakd-offline_resnet56_resnet20_1xb64-240e_cifar100-25pct': 68.50,
-        'hsakd-offline_resnet56_resnet20_1xb64-240e_cifar100-50pct': 72.18,
-        'hsakd-offline_resnet56_resnet20_1xb64-240e_cifar100-75pct': 73.26,
-        'linear-eval_mobilenet-v2_1xb64-100e_stl10': 74.66,
-        'linear-eval_mobilenet-v2_1xb64-100e_tiny-imagenet': 42.57,
-        'resnet18_8xb32-100e_imagenet': 69.75,
-        'hsakd-offline_resnet34_resnet18_8xb32-100e_imagenet': 72.39,
-        'hsakd-online_resnet18_8xb32-100e_imagenet': 71.49,
-    }
+        assert published_figure(pair, 'accuracy/top1', frozen_teacher=True) == frozen_student
+    slip = [r['source'] for r in published_figures().values() if r['value'] == '79.34']
+    assert len(slip) == 2 and all('76.34' in source for source in slip)
+
+
+def test_published_figures_are_of_configs():
+    figures = published_figures()
+    assert len(figures) == 58 and all(find_configs(name) for name, _, _ in figures)
+    assert all(40 < float(row['value']) < 100 for row in figures.values())
     imagenet = 'hsakd-offline_resnet34_resnet18_8xb32-100e_imagenet'
-    assert PUBLISHED_FROZEN_TEACHER['accuracy/top1'][imagenet] == 72.16
-    assert PUBLISHED_FROZEN_TEACHER['accuracy/top5'] == {imagenet: 90.85}
-    top5 = {'resnet18_8xb32-100e_imagenet': 89.07, imagenet: 91.00}
-    assert PUBLISHED['accuracy/top5'] == top5
-
-
-@pytest.mark.parametrize('figures', [PUBLISHED, PUBLISHED_FROZEN_TEACHER])
-def test_published_figures_are_of_configs(figures):
-    configs = {file.stem for file in (ROOT / 'configs').rglob('*.py')}
-    assert {name for metric in figures.values() for name in metric} <= configs
-
-
-def test_config_written_by_mmengine_compares_equal_to_its_file(tmp_path):
-    write_run(tmp_path, STUDENT, 78)
-    ((run,), _) = find_runs([tmp_path])
-    assert run.settings == shipped_settings([STUDENT])[STUDENT]
-    assert Config.fromfile(tmp_path / f'{STUDENT}.py').randomness.seed == run.seed == 0
+    top5 = [published_figure(imagenet, 'accuracy/top5', frozen) for frozen in (False, True)]
+    assert top5 == [91.00, 90.85]
+    assert published_figure(imagenet, 'accuracy/top5x') is None
 
 
 @pytest.mark.parametrize('kind, told_apart', [('CIFAR100', False), ('ImageFolder', True)])

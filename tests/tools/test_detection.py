@@ -13,7 +13,7 @@ import torch
 from mmengine.config import Config
 
 import hsakd  # noqa: F401  offers the operators of mmcv
-from hsakd.visualization.work_dirs import find_runs
+from hsakd.results.runs import find_runs
 from tests.conftest import ROOT, run_python, run_tool
 from tests.detection_files import write_coco, write_voc
 

@@ -1,11 +1,12 @@
 """From a config to a published student in one command."""
 
-import json
+import dataclasses
 import re
 import shutil
 
 import pytest
 
+from hsakd.results.runs import Run
 from tests.conftest import ROOT, run_tool
 
 STUDENT = 'hsakd-offline_wrn-16-2_wrn-10-1_1xb64-80e_digits'
@@ -68,28 +69,23 @@ def test_what_is_done_is_skipped_and_what_was_under_way_goes_on(copy):
 
 @pytest.mark.slow
 def test_a_run_interrupted_before_its_last_validation_is_validated(copy):
-    log = next((copy / f'work_dirs/{STUDENT}').glob('*/vis_data/scalars.json'))
-    # An older training in the same folder says nothing of this one.
-    shutil.copytree(log.parents[1], log.parents[2] / '20200101_000000')
-    *training, validation = log.read_text().splitlines(keepends=True)
-    log.write_text(''.join(training))
+    before = Run.of(copy / f'work_dirs/{STUDENT}')
+    unfinished = dataclasses.replace(before, finished=False, done=0, validated=0, metrics={})
+    unfinished.write()
     done = distill(copy, *OPTIONS)
     assert done.returncode == 0, done.stderr
-    sessions = sorted((copy / f'work_dirs/{STUDENT}').glob('*/vis_data/scalars.json'))
-    assert len(sessions) == 3
-    again, before = json.loads(sessions[-1].read_text()), json.loads(validation)
-    assert again['step'] == 1
+    again = Run.of(before.folder)
+    assert len(again.sessions) == 2 and again.finished and again.validated == 1
     for name in ('accuracy/top1', 'branch_2/class_top1', 'branch_3/joint_top1'):
-        assert again[name] == pytest.approx(before[name])
-    top1 = f'{before["accuracy/top1"]:.2f}'
-    assert top1 in done.stdout.split('predict.py')[-1]
+        assert again.metrics[name] == pytest.approx(before.metrics[name])
+    assert f'{again.final("accuracy/top1"):.2f}' in done.stdout.split('predict.py')[-1]
 
 
 def test_other_settings_than_those_of_what_is_there_are_refused(copy):
     before = sorted(copy.rglob('*'))
     done = distill(copy, *OPTIONS, 'model.kd_loss.temperature=9', 'optim_wrapper.optimizer.lr=0.5')
     assert done.returncode == 1
-    assert 'optim_wrapper.optimizer.lr is 0.05 and not 0.5' in done.stderr
+    assert 'optim_wrapper.optimizer.lr 0.05 and not 0.5' in done.stderr
     assert sorted(copy.rglob('*')) == before
 
 
@@ -120,14 +116,48 @@ def test_needs_are_followed_to_the_end(tmp_path):
     assert 'randomness.seed=4' in output and f'{student}/seed-4' in output
 
 
+def test_any_checkpoint_of_a_config_is_followed(tmp_path):
+    folder = tmp_path / 'configs/mine'
+    folder.mkdir(parents=True)
+
+    def write(name, base, *lines):
+        lines = [f"_base_ = ['{ROOT}/configs/{base}.py']", *lines]
+        (folder / f'{name}.py').write_text('\n'.join(lines))
+
+    first, second = 'first_1xb64-80e_digits', 'second_1xb64-80e_digits'
+    for name in (first, second, TEACHER):
+        write(name, f'hsakd/{TEACHER}')
+    write(BASELINE, f'baseline/{BASELINE}')
+    config = folder / 'new_wrn-16-2_wrn-10-1_1xb64-80e_digits.py'
+    write(
+        config.stem,
+        f'hsakd/{STUDENT}',
+        f"model = dict(student=dict(start_ckpt='work_dirs/{first}/epoch_80.pth'))",
+        f"load_from = 'work_dirs/{second}/epoch_80.pth'",
+    )
+    done = run_tool('tools/distill.py', config, '--dry-run', '--work-dirs', 'w', cwd=tmp_path)
+    names = [line.split()[1].rstrip(':') for line in done.stdout.splitlines()]
+    needed = [first, TEACHER, second]
+    assert sorted(names[:3]) == sorted(needed) and names[3:] == [config.stem, BASELINE], done.stderr
+    student = done.stdout.splitlines()[3]
+    assert all(f'=w/{name}/epoch_80.pth' in student for name in needed)
+
+
+def test_networks_that_teach_each_other_have_a_baseline_each(tmp_path):
+    online = 'hsakd-online_wrn-40-2_wrn-16-2_1xb64-240e_cifar100'
+    output = distill(tmp_path, '--dry-run', config=online).stdout
+    names = [line.split()[1].rstrip(':') for line in output.splitlines()]
+    assert names == [online, 'wrn-40-2_1xb64-240e_cifar100', 'wrn-16-2_1xb64-240e_cifar100']
+
+
 @pytest.mark.parametrize(
     'option, words',
     [
-        ('model.teacher_ckpt=nowhere/x.pth', "'nowhere/x.pth'.*0 configs named nowhere.py"),
-        (f'model.teacher_ckpt=a/{TEACHER}/epoch_9.pth', 'ends with epoch_80.pth'),
+        ('model.teacher_ckpt=nowhere/x.pth', "'nowhere/x.pth'.*nowhere.py.*0 configs"),
+        (f'model.teacher_ckpt=a/{TEACHER}/epoch_9.pth', 'epoch_80.pth, .*got epoch_9.pth'),
         ('rubbish', 'KEY=VALUE'),
-        ('model.teacher_ckpt=3', 'model.teacher_ckpt=3: accepted is the path'),
-        ('work_dir=x', 'work_dir: each training has a folder of its own'),
+        ('model.teacher_ckpt=3', 'model.teacher_ckpt: .*got 3'),
+        ('work_dir=x', '--cfg-options work_dir'),
     ],
 )
 def test_what_cannot_be_trained_is_named(tmp_path, in_process, option, words):

@@ -72,6 +72,8 @@ def test_best_follows_the_logs_at_the_checkpoints_epoch(work_dir, tmp_path, tool
     (copy / 'a' / 'vis_data').mkdir(parents=True)
     (copy / 'epoch_2.pth').symlink_to(work_dir / 'epoch_2.pth')
     log = copy / 'a' / 'vis_data' / 'scalars.json'
+    record = json.loads((work_dir / 'run.json').read_text())
+    (copy / 'run.json').write_text(json.dumps(record | dict(sessions=['a'])))
     record = '{{"net0/accuracy/top1": {}, "net1/accuracy/top1": {}, "step": {}}}\n'
     log.write_text(record.format(90, 10, 1) + record.format(20, 30, 2))
     tool(PUBLISH)([str(copy / 'epoch_2.pth'), f'{tmp_path}/x', '--network', 'best'])

@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from hsakd.visualization import find_runs, group_runs
-from hsakd.visualization.training_curves import draw_training_curves
+from hsakd.results.runs import find_runs
+from hsakd.results.tables import group_runs
+from hsakd.visualization import draw_curves
 from tests.tools.work_dirs import PLAIN, STUDENT, write_run
 
 TOOL = 'tools/analysis_tools/plot_curves.py'
@@ -33,9 +34,9 @@ def lines(monkeypatch) -> list[dict]:
 
 def test_mean_and_range_over_seeds(tmp_path, lines):
     for seed, top1 in enumerate([74, 75, 79]):
-        write_run(tmp_path / str(seed), PLAIN, top1, seed)
+        write_run(tmp_path / str(seed), PLAIN, top1, seed, curve=True)
     runs, _ = find_runs([tmp_path])
-    draw_training_curves(group_runs(runs, {}), ['accuracy/top1', 'loss_cls'])
+    draw_curves(group_runs(runs), ['accuracy/top1', 'loss_cls'])
     accuracy, loss = lines
     assert accuracy['x'] == loss['x'] == list(range(1, 241))
     last = [accuracy[key][-1] for key in ('mean', 'low', 'high')]
@@ -45,9 +46,9 @@ def test_mean_and_range_over_seeds(tmp_path, lines):
 
 def test_tool_draws_unfinished_runs_by_themselves(tmp_path, in_process, lines, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write_run(tmp_path / 'a', STUDENT, 78, seed=0)
-    write_run(tmp_path / 'b', STUDENT, 79, seed=1)
-    write_run(tmp_path / 'c', STUDENT, 20, seed=2, epochs=9)
+    write_run(tmp_path / 'a', STUDENT, 78, seed=0, curve=True)
+    write_run(tmp_path / 'b', STUDENT, 79, seed=1, curve=True)
+    write_run(tmp_path / 'c', STUDENT, 20, seed=2, epochs=9, curve=True)
     options = ('a', 'b', 'c', '--out', 'o/c.png')
     assert in_process(TOOL, *options, '--keys', 'accuracy/top1') == (0, '')
     whole, part = lines
@@ -64,12 +65,12 @@ def test_tool_draws_unfinished_runs_by_themselves(tmp_path, in_process, lines, m
 
 def test_bad_input_is_named(tmp_path, in_process, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write_run(tmp_path / 'a', PLAIN, 78)
-    write_run(tmp_path / 'b', 'resnet8_1xb32-300i_images32', 78)
+    write_run(tmp_path / 'a', PLAIN, 78, curve=True)
+    write_run(tmp_path / 'b', 'resnet8_1xb32-300i_images32', 78, curve=True)
     for options, words in (
-        (['a', '--keys', 'los'], "no run has 'los'; accepted are accuracy/top1, "),
-        (['a', 'b'], 'some runs count epochs'),
-        (['c'], "'c': no such folder"),
+        (['a', '--keys', 'los'], '--keys: expected accuracy/top1, '),
+        (['a', 'b'], 'train_cfg.max_epochs'),
+        (['c'], "'c'"),
     ):
         status, error = in_process(TOOL, *options, '--out', 'c.png')
         assert status == 1 and words in error and 'Traceback' not in error

@@ -4,9 +4,11 @@ import json
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from unittest.mock import patch
 
 from mmengine.config import Config
 
+from hsakd.engine.hooks import RunRecordHook
 from tests.conftest import ROOT
 
 STUDENT = 'hsakd-offline_wrn-40-2_wrn-16-2_1xb64-240e_cifar100'
@@ -14,26 +16,36 @@ PLAIN = 'wrn-16-2_1xb64-240e_cifar100'
 ONLINE = 'hsakd-online_wrn-40-2_1xb64-240e_cifar100'
 
 
+class Runner:
+    """As much of mmengine's as the hook reads."""
+
+    def __init__(self, config: Config, work_dir: Path, session: str, done: int) -> None:
+        self.cfg, self.work_dir, self.timestamp = config, str(work_dir), session
+        self.seed = config.randomness.seed
+        self.epoch = self.iter = done
+
+
 @cache
-def _dumped(name: str, options: str) -> str:
+def _config(name: str, options: str) -> Config:
     (file,) = (ROOT / 'configs').rglob(f'{name}.py')
     config = Config.fromfile(file)
     config.merge_from_dict(json.loads(options))
-    return config.pretty_text
+    return config
 
 
 def write_run(
     work_dir: Path,
     name: str,
     top1: float | Sequence[float],
-    seed: int | None = 0,
+    seed: int = 0,
     epochs: int = 240,
     first: int = 1,
     session: str = '20260102_030405',
     gpus: int = 1,
+    curve: bool = False,
     **options: object,
 ) -> Path:
-    """One session of training, with a validation an epoch.
+    """One session of training, with a validation an epoch; recorded by the hook itself.
 
     Args:
         work_dir: Where.
@@ -42,19 +54,19 @@ def write_run(
             Before, it rises by 0.01 an epoch, but for a peak of 99 in the middle.
         seed: ``randomness.seed``.
         epochs: The last that was trained.
-        first: The first.
+        first: The first; later ones than 1 resume what is in the work dir.
         session: Name of its folder.
-        gpus: As the log tells.
-        options: More options of the config, with ``__`` for dots.
+        gpus: How many processes.
+        curve: Write scalars.json too.
+        **options: More options of the config, with ``__`` for dots.
     """
     options = {key.replace('__', '.'): value for key, value in options.items()}
     options |= {'randomness.seed': seed, 'launcher': 'none', 'train_dataloader.num_workers': 1}
-    text = _dumped(name, json.dumps(options)) + f"work_dir = '{work_dir}'\n"
-    folder = work_dir / session
-    (folder / 'vis_data').mkdir(parents=True)
-    (work_dir / f'{name}.py').write_text(text)
-    (folder / 'vis_data' / 'config.py').write_text(text)
-    (folder / f'{session}.log').write_text(f'Runtime environment:\n    GPU number: {gpus}\n')
+    config = _config(name, json.dumps(options))
+    (work_dir / session / 'vis_data').mkdir(parents=True)
+    runner, hook = Runner(config, work_dir, session, first - 1), RunRecordHook()
+    with patch('hsakd.engine.hooks.run_record_hook.get_world_size', lambda: gpus):
+        hook.before_train(runner)
     networks = list(top1) if isinstance(top1, Sequence) else [top1]
     lines = []
     for epoch in range(first, epochs + 1):
@@ -66,6 +78,12 @@ def write_run(
         if len(now) > 1:
             metrics |= {f'net{i}/accuracy/top1': value for i, value in enumerate(now)}
         lines.append({**metrics, 'time': 0.1, 'step': epoch})
-    content = ''.join(json.dumps(line) + '\n' for line in lines)
-    (folder / 'vis_data' / 'scalars.json').write_text(content)
+        runner.epoch = runner.iter = epoch
+        if epoch in (120, epochs):
+            hook.after_val_epoch(runner, metrics)
+    if epochs >= hook.run.length:
+        hook.after_train(runner)
+    if curve:
+        content = ''.join(json.dumps(line) + '\n' for line in lines)
+        (work_dir / session / 'vis_data' / 'scalars.json').write_text(content)
     return work_dir

@@ -47,13 +47,11 @@ def main() -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from hsakd.results.runs import find_runs
+    from hsakd.results.tables import TEXT_COLUMNS, collect, remarks, table, to_csv, to_markdown
     from hsakd.utils.files import write_files
-    from hsakd.visualization import collect, find_runs, shipped_settings, to_csv, to_markdown
-    from hsakd.visualization.results import TEXT_COLUMNS, remarks, table
 
-    runs, left_out = find_runs(args.work_dirs)
-    shipped = shipped_settings({run.name for run in runs})
-    results = collect(runs, left_out, shipped, args.metric)
+    results = collect(*find_runs(args.work_dirs), args.metric)
     text = to_markdown(results, args.best)
     files = {}
     if args.out:

@@ -31,21 +31,14 @@ def main() -> None:
     from hsakd.apis.running import is_detection, load_config
     from hsakd.registry import MODELS
     from hsakd.utils.errors import ConfigError
+    from hsakd.utils.networks import frozen_networks, trained_networks
 
     config = load_config(args.config)
-    if is_detection(config):
-        raise ConfigError(
-            f'config {args.config!r} is of a detector; accepted are classifiers and distillers; '
-            "mmdet's own get_flops.py is for detectors"
-        )
+    kind = "a classifier or a distiller (mmdet's own get_flops.py is for detectors)"
+    ConfigError.check(not is_detection(config), f'config {args.config!r}', kind, 'a detector')
     height, width = (args.shape * 2)[:2]
     model = MODELS.build(config.model).to('meta').eval()
-    if hasattr(model, 'networks'):
-        networks = {f'networks.{i}': network for i, network in enumerate(model.networks)}
-    elif hasattr(model, 'student'):
-        networks = {'student': model.student, 'teacher': model.teacher}
-    else:
-        networks = {'model': model}
+    networks = trained_networks(model) | frozen_networks(model)
 
     table = Table('network', 'what', 'parameters (M)', 'multiply-adds an image (M)', 'times')
     for column in table.columns[2:]:
@@ -66,7 +59,7 @@ def main() -> None:
             parameters = sum(p.numel() for module in modules for p in module.parameters())
             total = flops.get_total_flops()
             table.add_row(
-                name,
+                name.removeprefix('model.'),
                 what,
                 f'{parameters / 1e6:.3f}',
                 f'{total / 2e6:,.1f}',

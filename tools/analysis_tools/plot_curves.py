@@ -38,26 +38,21 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Find, group, and draw."""
     args = parse_args()
+    from hsakd.results.runs import find_runs
+    from hsakd.results.tables import group_runs
     from hsakd.utils.errors import DataError
     from hsakd.utils.files import write_files
-    from hsakd.visualization import (
-        draw_training_curves,
-        find_runs,
-        group_runs,
-        shipped_settings,
-    )
+    from hsakd.visualization import draw_curves
 
     runs, left_out = find_runs(args.work_dirs)
     for run in left_out:
         print(f'not drawn: {run}', file=sys.stderr)
-    if not runs:
-        raise DataError('no run has anything to draw')
-    shipped = shipped_settings({run.name for run in runs})
-    groups = group_runs([run for run in runs if run.finished], shipped)
+    DataError.check(runs, 'WORK_DIR', 'a run to draw', 'none')
+    groups = group_runs(run for run in runs if run.finished)
     for run in runs:
         if not run.finished:
-            groups += group_runs([run], shipped)
-    picture = draw_training_curves(groups, args.keys)
+            groups += group_runs([run])
+    picture = draw_curves(groups, args.keys)
     write_files({args.out: picture}, args.force)
     print(args.out)
 

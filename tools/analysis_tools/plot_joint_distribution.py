@@ -41,7 +41,7 @@ def parse_args() -> argparse.Namespace:
     try:
         args = parser.parse_args()
     except ValueError:  # mmengine's, of --cfg-options
-        parser.error('--cfg-options: accepted are KEY=VALUE ...')
+        parser.error('--cfg-options: expected KEY=VALUE ...')
     if not (args.images or args.indices):
         parser.error('nothing to draw: give images, or --indices of the test set')
     return args

@@ -6,6 +6,7 @@ from .missed_validation_hook import MissedValidationHook
 from .non_finite_loss_hook import NonFiniteLossHook
 from .preemption_hook import PreemptionHook
 from .progress_hook import ProgressHook
+from .run_record_hook import RunRecordHook
 from .setup_check_hook import SetupCheckHook
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     'NonFiniteLossHook',
     'PreemptionHook',
     'ProgressHook',
+    'RunRecordHook',
     'SetupCheckHook',
 ]

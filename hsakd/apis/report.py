@@ -1,0 +1,378 @@
+"""One self-contained HTML page on any runs: what one gained over another, and where."""
+
+import base64
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from html import escape
+from string import Template
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.device import get_device
+from mmengine.registry import DefaultScope
+from mmpretrain.models import ImageClassifier
+
+from hsakd.registry import DATASETS
+from hsakd.results.names import ConfigName
+from hsakd.results.runs import Run
+from hsakd.results.settings import settings_text
+from hsakd.results.tables import Results, Row, differences, gain, mean_std, metric_title, table
+from hsakd.utils.checkpoint import read_checkpoint
+from hsakd.utils.config_text import checkpoint_config
+from hsakd.utils.errors import ConfigError, DataError, UserError
+from hsakd.visualization import (
+    draw_classes,
+    draw_curves,
+    draw_examples,
+    draw_joint_distributions,
+)
+
+from .classifier import load_classifier
+from .joint_distribution import load_pair, shown_pixels, test_images
+
+_BATCH = 256
+_JOINT_IMAGES = 2
+
+
+@dataclass
+class Tested:
+    """A network on the test images of its config.
+
+    Attributes:
+        config: Of its first run.
+        classifier: Of the same.
+        predictions: Predicted classes [N] of the test images, by run.
+        labels: Their classes [N].
+    """
+
+    config: Config
+    classifier: ImageClassifier
+    predictions: list[np.ndarray]
+    labels: np.ndarray
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes; numbers where names lack."""
+        names = self.classifier._dataset_meta.get('classes')
+        return list(names or map(str, range(self.classifier.head.num_classes)))
+
+    @property
+    def parameters(self) -> int:
+        """How many it has at inference, without branches."""
+        return sum(parameter.numel() for parameter in self.classifier.parameters())
+
+    @property
+    def by_class(self) -> np.ndarray:
+        """Percent right of the images of each class, mean over runs; NaN without images."""
+        right = np.mean([found == self.labels for found in self.predictions], axis=0)
+        count = np.bincount(self.labels, minlength=len(self.classes))
+        with np.errstate(invalid='ignore'):
+            return 100 * np.bincount(self.labels, right, len(self.classes)) / count
+
+
+@dataclass
+class Report:
+    """A page and its pictures.
+
+    Attributes:
+        verdicts: A sentence or two for each comparison.
+        page: HTML, with everything it needs inside.
+        curves: The PNG of the curves.
+        notes: What could not be shown, and why.
+    """
+
+    verdicts: list[str]
+    page: str
+    curves: bytes
+    notes: list[str] = field(default_factory=list)
+
+
+def compared(results: Results, first: str | None = None) -> list[tuple[Row, Row]]:
+    """Rows with what each is compared with: its baseline or, where none has one, the first row.
+
+    Args:
+        results: Of :func:`~hsakd.results.tables.collect`.
+        first: Name of the config of the first row.
+    """
+    found = [(row, row.baseline) for row in results.rows if row.baseline and _learns(row)]
+    found = found or [(row, row.baseline) for row in results.rows if row.baseline]
+    if found:
+        return found
+    rows = sorted(results.rows, key=lambda row: row.group.name != first)
+    return [(row, rows[0]) for row in rows[1:]]
+
+
+def make_report(results: Results, first: str | None = None, test: bool = True) -> Report:
+    """Compare runs.
+
+    Args:
+        results: Of :func:`~hsakd.results.tables.collect`.
+        first: As of :func:`compared`.
+        test: Test the last checkpoints of classifiers, for accuracies by class and images.
+
+    Raises:
+        DataError: No run finished.
+    """
+    left_out = '; '.join(map(str, results.left_out)) or 'none'
+    DataError.check(results.rows, 'WORK_DIR', 'a run that finished its schedule', left_out)
+    report = Report([], '', b'', [*map(str, results.left_out), *results.notes])
+    tested = [_tested(row, report) if test else None for row in results.rows]
+    by_row = {id(row): found for row, found in zip(results.rows, tested, strict=True)}
+    sections = []
+    for own, other in compared(results, first):
+        pair = by_row[id(own)], by_row[id(other)]
+        names = _short_name(own), _short_name(other)
+        verdict, pictures = _verdict(own, other) + _of_teacher(own, results), []
+        if all(pair) and np.array_equal(pair[0].labels, pair[1].labels):
+            verdict, pictures = _examined(own, pair, names, verdict, report)
+        report.verdicts.append(verdict)
+        title = f'<h2>{escape(names[0])} and {escape(names[1])}</h2>'
+        sections.append(f'{title}\n<p>{escape(verdict)}</p>\n' + '\n'.join(pictures))
+    groups = list({id(row.group): row.group for row in results.rows}.values())
+    known = set.intersection(*(group.runs[0].keys for group in groups))
+    keys = [results.rows[0].metric, *(key for key in ('loss_cls', 'loss') if key in known)][:2]
+    report.curves = draw_curves(groups, keys)
+    report.page = _PAGE.substitute(
+        verdict=escape(' '.join(report.verdicts) or 'One kind of runs.'),
+        summary=_summary(results, tested),
+        curves=_image(report.curves, 'Curves of training'),
+        sections='\n'.join(sections),
+        branches=_branches(groups),
+        runs='\n'.join(map(_describe, groups)),
+        notes=''.join(f'<li>{escape(note)}</li>' for note in report.notes),
+        date=datetime.now().astimezone().strftime('%Y-%m-%d %H:%M %Z'),
+    )
+    return report
+
+
+def _of_teacher(row: Row, results: Results) -> str:
+    """What the teacher of a row reaches, where it is among the results."""
+    origin = str(_settings(row).get('model.teacher_ckpt')).split('/')[0]
+    teachers = [other for other in results.rows if other.group.name == origin]
+    return f' Its teacher: {mean_std(teachers[0].values.values())} %.' if len(teachers) == 1 else ''
+
+
+def _learns(row: Row) -> bool:
+    """Whether it learns from others, as a student and networks online do."""
+    return any(k.startswith(('model.student.', 'model.networks.')) for k in _settings(row))
+
+
+def _settings(row: Row) -> dict[str, object]:
+    return row.group.runs[0].settings
+
+
+def _short_name(row: Row) -> str:
+    """As in 'wrn-10-1 (hsakd-offline)'; the whole label of a config of another kind of name."""
+    name = ConfigName.parse(row.group.name)
+    if name is None:
+        return row.group.label
+    networks = name.networks
+    number = -1 if row.network is None or len(networks) == 1 else row.network
+    which = '' if row.network is None else f', network {row.network}'
+    changed = f', {settings_text(row.group.changes)}' if row.group.changes else ''
+    changed = changed if len(changed) < 40 else ', changed settings'
+    return f'{networks[number]} ({name.method or "alone"}{which}{changed})'
+
+
+def _verdict(own: Row, other: Row) -> str:
+    """What one gained over the other or cost, in a sentence or two."""
+    by_seed = own.values, other.values
+    mean, spread = gain(*by_seed)
+    names = _short_name(own), _short_name(other)
+    change = f'{abs(mean):.2f} points {"more" if mean > 0 else "less"} than'
+    if round(mean, 2) == 0:
+        change = 'as much as'
+    reached = f'{mean_std(own.values.values())} % {metric_title(own.metric)}'
+    text = f'{names[0]}: {reached}, {change} {names[1]}'
+    if spread is not None:
+        text += f' (± {spread:.2f})'
+    text += f', with {mean_std(other.values.values())} %.'
+    if by_seed[0].keys() == by_seed[1].keys() and len(by_seed[0]) > 1:
+        better = sum(value > by_seed[1][seed] for seed, value in by_seed[0].items())
+        text += f' It is better with {better} of {len(by_seed[0])} seeds.'
+    if own.baseline is not other:
+        keys = differences(own, other)
+        text += f' The two were not trained in the same way ({", ".join(keys)}).' if keys else ''
+    return text
+
+
+def _examined(
+    own: Row, pair: tuple[Tested, Tested], names: tuple[str, str], verdict: str, report: Report
+) -> tuple[str, list[str]]:
+    """The verdict with counts of images of the first runs, and pictures."""
+    mine, its = pair
+    right = [tested.predictions[0] == tested.labels for tested in pair]
+    gained, lost = np.flatnonzero(right[0] & ~right[1]), np.flatnonzero(right[1] & ~right[0])
+    verdict += (
+        f' Of {len(mine.labels):,} test images it alone gets {len(gained):,} right, the '
+        f'other alone {len(lost):,} (seed {own.group.runs[0].seed}).'
+    )
+    picture = draw_classes(mine.classes, (its.by_class, mine.by_class), names[::-1])
+    shown = [_image(picture, 'Accuracy by class')]
+    for indices, name in ((gained, names[0]), (lost, names[1])):
+        if len(indices):
+            caption = f'Images that only {name} gets right'
+            picture = _image(_draw_images(pair, indices), caption)
+            shown.append(f'<h3>{escape(caption)}</h3>\n{picture}')
+    if {'student', 'teacher'} <= set(mine.config.model):
+        try:
+            chosen = (gained if len(gained) else np.arange(len(mine.labels)))[:_JOINT_IMAGES]
+            learned = load_pair(mine.config, str(own.group.runs[0].checkpoint))
+            found = learned.examine(*test_images(learned, chosen.tolist()))
+            picture = draw_joint_distributions(
+                found, learned.classes, learned.transforms, learned.names
+            )
+            shown.append(f'<h3>Class and transform together</h3>\n{_image(picture, "Heat maps")}')
+        except (UserError, OSError) as error:
+            report.notes.append(f'no joint distributions: {error}')
+    return verdict, shown
+
+
+def _draw_images(pair: tuple[Tested, Tested], indices: np.ndarray) -> bytes:
+    mine, its = pair
+    chosen = indices[np.linspace(0, len(indices) - 1, min(len(indices), 16)).astype(int)]
+    dataset, classes = _test_set(mine.config), mine.classes
+    images = []
+    for index in chosen:  # which may differ in size
+        preprocessor = mine.classifier.data_preprocessor
+        inputs = preprocessor(pseudo_collate([dataset[int(index)]]))['inputs']
+        images.append(shown_pixels(preprocessor, inputs)[0].numpy())
+    found = zip(its.predictions[0][chosen], mine.predictions[0][chosen], strict=True)
+    titles = [f'{classes[before]} → {classes[after]}' for before, after in found]
+    return draw_examples(images, titles, [f'is {classes[i]}' for i in mine.labels[chosen]])
+
+
+def _test_set(config: Config) -> torch.utils.data.Dataset:
+    with DefaultScope.overwrite_default_scope(config.get('default_scope') or 'hsakd'):
+        return DATASETS.build(config.test_dataloader.dataset)
+
+
+def _tested(row: Row, report: Report) -> Tested | None:
+    """Every run of a row on the test images; None, with a note, where that cannot be."""
+    try:
+        runs = [_test(run, row.network) for run in row.group.runs]
+    except (UserError, OSError) as error:
+        report.notes.append(f'{_short_name(row)} was not tested: {error}')
+        return None
+    config, classifier, _, labels = runs[0]
+    return Tested(config, classifier, [run[2] for run in runs], labels)
+
+
+def _test(run: Run, network: int | None) -> tuple[Config, ImageClassifier, np.ndarray, np.ndarray]:
+    path = run.checkpoint
+    config = checkpoint_config(read_checkpoint(path, 'checkpoint'), path, 'checkpoint')
+    is_classifier = config.get('default_scope') != 'mmdet'
+    ConfigError.check(is_classifier, f'checkpoint={str(path)!r}', 'a classifier', 'a detector')
+    classifier = load_classifier(path, config, network).to(get_device())
+    dataset = _test_set(config)
+    found = []
+    for start in range(0, len(dataset), _BATCH):
+        batch = [dataset[i] for i in range(start, min(start + _BATCH, len(dataset)))]
+        samples = classifier.test_step(pseudo_collate(batch))
+        found += [sample.pred_label.item() for sample in samples]
+    return config, classifier, np.array(found), np.array(dataset.get_gt_labels())
+
+
+def _summary(results: Results, tested: Sequence[Tested | None]) -> str:
+    header, lines = table(results)
+    rows = []
+    for row, line, found in zip(results.rows, lines, tested, strict=True):
+        seconds = np.mean([run.seconds for run in row.group.runs])
+        parameters = f'{found.parameters:,}' if found else ''
+        rows.append([_short_name(row), *line, parameters, f'{seconds:,.0f}'])
+    return _table(['network', *header, 'parameters', 'time (s)'], rows)
+
+
+def _branches(groups: Sequence) -> str:
+    """Accuracies at the end that are not the head's, of runs that measured some."""
+    pattern = re.compile(r'branch_\d+/\w+_top1$')
+    by_group = {
+        group.label: {
+            key: [value for run in group.runs if (value := run.final(key)) is not None]
+            for key in group.runs[0].metrics
+        }
+        for group in groups
+        if any(pattern.search(key) for key in group.runs[0].metrics)
+    }
+    keys = sorted({key for found in by_group.values() for key in found if pattern.search(key)})
+    rows = [[key, *(mean_std(found.get(key, ())) for found in by_group.values())] for key in keys]
+    return f'<h2>Branches</h2>\n{_BRANCHES}\n{_table(["", *by_group], rows)}' if rows else ''
+
+
+def _describe(group: object) -> str:
+    """The command of a group, its versions and settings."""
+    run = group.runs[0]
+    versions = ', '.join(f'{name} {value}' for name, value in run.versions.items())
+    settings = '\n'.join(f'{key} = {value}' for key, value in run.settings.items())
+    return (
+        f'<h3>{escape(group.label)}</h3>\n<pre>{escape(run.command)}</pre>\n'
+        f'<p class="note">seeds {group.seeds}; {escape(versions)}</p>\n'
+        f'<details><summary>settings</summary><pre>{escape(settings)}</pre></details>'
+    )
+
+
+def _image(png: bytes, text: str) -> str:
+    source = f'data:image/png;base64,{base64.b64encode(png).decode()}'
+    return f'<div class="wide"><img alt="{escape(text)}" src="{source}"></div>'
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = ''.join(f'<th>{escape(cell)}</th>' for cell in header)
+    body = ''.join(
+        f'<tr>{"".join(f"<td>{escape(cell)}</td>" for cell in row)}</tr>\n' for row in rows
+    )
+    return (
+        f'<div class="wide"><table><thead><tr>{head}</tr></thead>\n'
+        f'<tbody>{body}</tbody></table></div>'
+    )
+
+
+_BRANCHES = (
+    '<p class="note">A branch sees the feature map of one stage. <em>class</em> is its accuracy on '
+    'the classes of images as they are, <em>joint</em> that on class and transform together, over '
+    'all transforms of every test image. All branches are dropped at inference.</p>'
+)
+_PAGE = Template("""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>What training gave</title>
+<style>
+body { margin: 0 auto; max-width: 64rem; padding: 1rem; color: #222; background: #fff;
+  font: 1rem/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.7rem; line-height: 1.2; }
+h2 { font-size: 1.25rem; margin-top: 2rem; }
+h3 { font-size: 1rem; }
+.verdict { font-size: 1.15rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
+th, td { padding: .35rem .8rem .35rem 0; border-bottom: 1px solid #ddd; text-align: right; }
+th:nth-child(-n+2), td:nth-child(-n+2) { text-align: left; }
+img { max-width: 100%; }
+pre { background: #f4f4f4; padding: .6rem; white-space: pre-wrap;
+  overflow-wrap: anywhere; font-size: .85rem; }
+.note { color: #555; font-size: .9rem; }
+</style>
+</head>
+<body>
+<h1>What training gave</h1>
+<p class="verdict">$verdict</p>
+$summary
+<p class="note">Figures are those after the last epoch (iteration), on the test images of the
+config; picking the best one would flatter, since it would be picked on the test images. With
+several seeds: mean ± sample standard deviation. Parameters are those at inference.</p>
+$curves
+$sections
+$branches
+<h2>How to repeat it</h2>
+$runs
+<ul class="note">$notes</ul>
+<p class="note">$date</p>
+</body>
+</html>
+""")
