@@ -112,7 +112,7 @@ def last_whole_checkpoint(work_dir: str | Path) -> tuple[Path | None, dict | Non
 
 
 def _earlier(checkpoint: Path, folders: set[Path]) -> list[Path]:
-    """Checkpoints with optimiser and schedules of less training, the most trained first.
+    """Checkpoints with optimizer and schedules of less training, the most trained first.
 
     More training than that of the last one would be of another run in the same folder.
     """

@@ -67,7 +67,7 @@ def prepare_pretrained_backbone(config: Config) -> tuple[int, str]:
     _drop_initial_weights(config)
     if source == RANDOM:
         _check_all_learns(config, network)
-        return logging.INFO, f'normalisation: {detector_normalization(preprocessor)}'
+        return logging.INFO, f'normalization: {detector_normalization(preprocessor)}'
     is_file = Path(source).expanduser().is_file()
     CheckpointError.check(is_file, KEY, _EXPECTED, f'{source!r}, which is no such file')
     checkpoint = read_checkpoint(source, KEY)
@@ -92,7 +92,7 @@ def prepare_trained_detector(
 
     Returns:
         A logging level and what to say of the normalization; None for a model of mmdet's that
-        normalises in another way, such as those of semi-supervised training.
+        normalizes in another way, such as those of semi-supervised training.
 
     Raises:
         CheckpointError: The file is missing or broken, or not a detector's.
@@ -114,11 +114,11 @@ def prepare_trained_detector(
 
 
 def _normalize(preprocessor: dict, trained: Normalization | None, source: str) -> tuple[int, str]:
-    """Set a detector's normalisation; the logging level and the text of what to say of it."""
+    """Set a detector's normalization; the logging level and the text of what to say of it."""
     found = detector_normalization(preprocessor)
     if trained is None:
         return logging.WARNING, (
-            f'{source} does not say which normalisation it was trained with; see that it is that '
+            f'{source} does not say which normalization it was trained with; see that it is that '
             f'of the config, which is used: {found}'
         )
     preprocessor.pop('rgb_to_bgr', None)
@@ -126,7 +126,7 @@ def _normalize(preprocessor: dict, trained: Normalization | None, source: str) -
         mean=list(trained.mean) or None, std=list(trained.std) or None, bgr_to_rgb=trained.rgb
     )
     instead = '' if found == trained else f', instead of that of the config: {found}'
-    return logging.INFO, f'normalisation: {trained}, as {source} was trained with{instead}'
+    return logging.INFO, f'normalization: {trained}, as {source} was trained with{instead}'
 
 
 def _drop_initial_weights(config: Config) -> None:

@@ -1,14 +1,10 @@
-"""Pickles of others, read without executing anything: arrays, tensors, plain data, and no more."""
+"""Pickles of others, read without executing anything: arrays, plain data, and no more."""
 
-import io
 import pickle
 from typing import BinaryIO
 
-import torch
-
 _ALLOWED = {
     ('_codecs', 'encode'),
-    ('collections', 'OrderedDict'),
     ('numpy', 'ndarray'),
     ('numpy', 'dtype'),
     *(
@@ -16,13 +12,11 @@ _ALLOWED = {
         for core in ('core', '_core')
         for name in ('_reconstruct', 'scalar')
     ),
-    ('torch._utils', '_rebuild_tensor_v2'),
-    ('mmdet.structures.bbox.horizontal_boxes', 'HorizontalBoxes'),  # in predictions of detectors
 }
 
 
 def load_pickle(file: BinaryIO, encoding: str = 'ASCII') -> object:
-    """Read a pickle that holds arrays, tensors and plain Python values.
+    """Read a pickle that holds arrays and plain Python values.
 
     ``torch.load`` with ``weights_only`` reads files of ``torch.save`` alone; this is for those that
     ``pickle.dump`` wrote.
@@ -39,12 +33,6 @@ def load_pickle(file: BinaryIO, encoding: str = 'ASCII') -> object:
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> object:
-        if (module, name) == ('torch.storage', '_load_from_bytes'):  # would unpickle all in them
-            return _load_storage
         if (module, name) not in _ALLOWED:
             raise pickle.UnpicklingError(f'it would call {module}.{name}')
         return super().find_class(module, name)
-
-
-def _load_storage(content: bytes) -> object:
-    return torch.load(io.BytesIO(content), weights_only=True)

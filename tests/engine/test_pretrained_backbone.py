@@ -123,7 +123,7 @@ def test_classifier_of_mmpretrain(tmp_path):
     theirs = get_model('resnet18_8xb32_in1k')
     torch.save(dict(state_dict=theirs.state_dict()), tmp_path / 'theirs.pth')
     cfg, level, notice = prepared(tmp_path / 'theirs.pth')
-    assert level == logging.WARNING and 'does not say which normalisation' in notice
+    assert level == logging.WARNING and 'does not say which normalization' in notice
     assert '123.675' in notice  # that of the config
     torch.save(
         dict(state_dict=theirs.state_dict(), meta=dict(cfg=theirs._config.pretty_text)),

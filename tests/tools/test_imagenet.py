@@ -100,7 +100,7 @@ def test_torchvisions_file_is_tested_and_starts_a_joint_teacher(files, tmp_path,
         (FROZEN, [], 'checkpoints/resnet34-b627a593.pth'),
         (TEACHER, ['load_from={}/resnet34.pth'], "load_from='{}/resnet34.pth'"),
         (TEACHER, ['load_from={}/gone.pth'], "load_from='{}/gone.pth'"),
-        (TEACHER, ['model.head.num_classes=4'], 'has 3 classes, the model 4'),
+        (TEACHER, ['model.head.num_classes=4'], 'train_dataloader.dataset: expected 4'),
     ],
 )
 def test_bad_input_is_named(config, options, words, files, tmp_path, monkeypatch, in_process):
