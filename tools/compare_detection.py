@@ -10,7 +10,6 @@ checkpoint. WORK_DIR gets comparison.md and .json, precision_recall.png and pred
 import argparse
 import hashlib
 import json
-import pickle
 import re
 import sys
 from collections.abc import Sequence
@@ -27,12 +26,12 @@ from hsakd.utils.cli import (  # noqa: E402
     positive_number,
     run_tool,
 )
-from hsakd.utils.errors import ConfigError, DataError, UserError  # noqa: E402
+from hsakd.utils.errors import ConfigError, UserError  # noqa: E402
 
 if TYPE_CHECKING:
     from hsakd.apis.training_runs import TrainingRun
 
-_PREDICTIONS = 'predictions.pkl'
+_PREDICTIONS = 'predictions.pth'
 #: Options that the tool gives itself.
 _OWN_OPTIONS = ('work_dir', 'pretrained_backbone', 'pretrained_sha256', 'randomness.seed')
 
@@ -240,7 +239,6 @@ def draw(runs: Sequence[FineTuning], args: argparse.Namespace) -> None:
     from hsakd.apis.training_runs import load_with_options
     from hsakd.utils.checkpoint import read_checkpoint
     from hsakd.utils.files import write_files
-    from hsakd.utils.unpickling import load_pickle
     from hsakd.visualization.detection import (
         draw_precision_recall,
         draw_predictions,
@@ -250,15 +248,9 @@ def draw(runs: Sequence[FineTuning], args: argparse.Namespace) -> None:
     firsts = [run for run in runs if run.seed == args.seeds[0]]
     checkpoint = read_checkpoint(firsts[0].run.checkpoint, 'checkpoint')
     classes = checkpoint['meta']['dataset_meta']['classes']
-    predictions = {}
-    for run in firsts:
-        path = run.test_dir / _PREDICTIONS
-        try:
-            with path.open('rb') as file:
-                predictions[run.name] = load_pickle(file)
-        except (OSError, EOFError, pickle.UnpicklingError) as error:
-            again = 'what tools/test.py wrote (delete it to test again)'
-            raise DataError.expected(str(path), again, error) from error
+    predictions = {
+        run.name: read_checkpoint(run.test_dir / _PREDICTIONS, 'predictions') for run in firsts
+    }
     evaluator = load_with_options(args.config, args.cfg_options).test_evaluator
     legacy = 'VOCMetric' in str(evaluator)
     curves = {n: precision_recall(found, len(classes), legacy) for n, found in predictions.items()}

@@ -15,9 +15,9 @@ from hsakd.utils.cli import (  # noqa: E402
     runner_parser,
 )
 
-#: Suffixes of --out that mmengine writes, by --out-item.
+#: Suffixes of --out, by --out-item; a .pth of predictions can be read without executing anything.
 _SUFFIXES = {
-    'pred': ('.pkl', '.pickle'),
+    'pred': ('.pkl', '.pickle', '.pth'),
     'metrics': ('.json', '.yaml', '.yml', '.pkl', '.pickle'),
 }
 
@@ -25,7 +25,7 @@ _SUFFIXES = {
 def parse_args() -> argparse.Namespace:
     parser = runner_parser(__doc__)
     parser.add_argument('checkpoint', help='checkpoint of tools/train.py, or a converted one')
-    parser.add_argument('--out', help='file for predictions (.pkl) or metrics (.json)')
+    parser.add_argument('--out', help='file for predictions (.pkl, .pth) or metrics (.json)')
     parser.add_argument(
         '--out-item', choices=['metrics', 'pred'], help='what --out gets (default: pred)'
     )
@@ -51,11 +51,11 @@ def main() -> None:
     """Config, checkpoint and options to a runner, and test."""
     args = parse_args()
     import mmengine
-    from mmengine.evaluator import DumpResults
 
     from hsakd.apis.running import build_runner, is_detection, load_for_test, prepare_config
     from hsakd.engine.distributed import shutdown_processes
     from hsakd.engine.pretrained_backbone import prepare_trained_detector
+    from hsakd.evaluation.dump_predictions import DumpPredictions
     from hsakd.utils.checkpoint import read_checkpoint
 
     for option in ('out', 'show_dir'):
@@ -85,7 +85,7 @@ def main() -> None:
         runner.logger.log(*notice)
     load_for_test(runner, args.checkpoint, checkpoint)
     if args.out and args.out_item != 'metrics':
-        runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
+        runner.test_evaluator.metrics.append(DumpPredictions(args.out))
     metrics = runner.test()
     if args.out and args.out_item == 'metrics':
         mmengine.dump(metrics, args.out)

@@ -21,7 +21,6 @@ from hsakd.datasets import LoadImage
 from hsakd.registry import MODELS
 from hsakd.utils.checkpoint import checkpoint_damage, read_checkpoint, trust_checkpoints
 from hsakd.utils.errors import CheckpointError, DataError
-from hsakd.utils.unpickling import load_pickle
 from tests.conftest import ROOT, run_python, run_tool, write_image_folder
 
 PLAIN = 'configs/baseline/wrn-10-1_1xb64-80e_digits.py'
@@ -238,14 +237,6 @@ def test_what_cannot_be_unpickled_is_named(evil):
     torch.save({'x': Fails()}, evil)
     with trust_checkpoints(), pytest.raises(CheckpointError, match='epoch_1.pth.*ValueError'):
         read_checkpoint(evil, 'checkpoint')
-
-
-def test_predictions_of_another_hand(tmp_path, marker):
-    (tmp_path / 'predictions.pkl').write_bytes(pickle.dumps([dict(x=Attack(marker))]))
-    with open(tmp_path / 'predictions.pkl', 'rb') as file:
-        with pytest.raises(pickle.UnpicklingError, match='os.makedirs'):
-            load_pickle(file)
-    assert not marker.exists()
 
 
 @pytest.fixture(scope='module')
