@@ -5,16 +5,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mmdet import registry as mmdet_registry
 from mmdet.datasets import CocoDataset as MMDetCoco
 from mmdet.datasets import VOCDataset as MMDetVOC
 from mmengine.logging import MMLogger
-from mmengine.registry import DefaultScope
 from PIL import Image
 
 from hsakd.datasets.detection import CocoDataset, VOCDataset
 from hsakd.datasets.detection.boxes import clean_box
-from hsakd.registry import DATASETS
 from hsakd.utils.errors import ConfigError, DataError
 from tests.conftest import ROOT
 from tests.detection_files import CLASSES, voc_xml, write_coco, write_voc
@@ -115,16 +112,6 @@ def test_cleaned_box_is_in_the_image_and_in_the_box(box, max_x, max_y):
         assert x1 >= box[0] and y1 >= box[1] and x2 <= box[2] and y2 <= box[3]
 
 
-@given(st.data())
-def test_only_boxes_that_hardly_meet_the_image_are_dropped(data):
-    """A box with a point one pixel deep in the image is kept, if it reaches that far."""
-    x, y = data.draw(st.integers(0, 62)), data.draw(st.integers(0, 46))
-    far = st.integers(0, 500)
-    box = (x - data.draw(far), y - data.draw(far), x + 1 + data.draw(far), y + 1 + data.draw(far))
-    x1, y1, x2, y2 = clean_box(box, 63, 47)
-    assert x1 <= x < x + 1 <= x2 and y1 <= y < y + 1 <= y2
-
-
 def test_voc_as_mmdet_reads_it(voc_root):
     ours = voc(voc_root)
     theirs = MMDetVOC(
@@ -152,26 +139,6 @@ def test_coco_as_mmdet_reads_it(coco_root):
     )
     assert [*ours] == [*theirs]
     assert len(ours) == 4
-
-
-def test_built_from_a_config_of_mmdet(voc_root):
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        dataset = mmdet_registry.DATASETS.build(
-            dict(
-                type='hsakd.VOCDataset',
-                data_root=str(voc_root),
-                ann_file=LIST,
-                metainfo=dict(classes=CLASSES),
-                pipeline=[
-                    dict(type='LoadImageFromFile'),
-                    dict(type='LoadAnnotations', with_bbox=True),
-                    dict(type='PackDetInputs'),
-                ],
-            )
-        )
-    sample = dataset[0]
-    assert sample['inputs'].shape == (3, 48, 64)
-    assert len(sample['data_samples'].gt_instances.bboxes) == 2
 
 
 def test_labels_are_positions_in_the_classes_of_the_config(coco_root, voc_root):
@@ -204,7 +171,6 @@ def test_boxes_of_voc_are_never_changed_and_others_clipped(voc_root, warnings):
     [
         (9, 9, 10, 20),  # one pixel wide: no width in training
         (20, 5, 10, 15),
-        (64, 5, 70, 15),
         (-9, 5, 1, 15),
     ],
 )
@@ -244,24 +210,14 @@ def test_ignored_and_crowd_boxes_of_coco_are_as_in_mmdet(coco_root):
     assert [i['ignore_flag'] for i in coco(coco_root)[0]['instances']] == [1]
 
 
-@pytest.mark.parametrize(
-    'old, new',
-    [
-        ('<width>64</width>', '<width>0</width>'),
-        ('<height>48</height>', ''),
-        ('<size>', '<sizes/><size-of-another>'),
-    ],
-)
-def test_size_that_the_annotation_lacks_is_that_of_the_image(voc_root, old, new):
-    spoil = edit_xml(old, new)
-    spoil(voc_root)
-    if 'another' in new:
-        edit_xml('</size>', '</size-of-another>')(voc_root)
+@pytest.mark.parametrize('new', ['<width>0</width>', ''])
+def test_size_that_the_annotation_lacks_is_that_of_the_image(voc_root, new):
+    edit_xml('<width>64</width>', new)(voc_root)
     info = voc(voc_root)[0]
     assert (info['width'], info['height']) == (64, 48)
 
 
-@pytest.mark.parametrize('suffix', ['.png', '.JPG', '.jpeg'])
+@pytest.mark.parametrize('suffix', ['.png', '.JPG'])
 def test_other_image_suffixes(voc_root, suffix):
     image = voc_root / 'JPEGImages' / '000001.jpg'
     Image.open(image).save(image.with_suffix(suffix))
@@ -293,21 +249,13 @@ def remove(*names):
     return lambda root: [(root / name).unlink() for name in names]
 
 
-def write(name, text):
-    return lambda root: (root / name).write_bytes(text)
-
-
 XML = 'Annotations/000001.xml'
 BAD_VOC = [
     (edit_xml('</annotation>', ''), r'Annotations/000001.xml: .*line 3\d'),
-    (write(XML, b''), '000001.xml: .*line 1'),
     (edit_xml('<xmin>45</xmin>', ''), r"xml, object 1 \('disc'\), bndbox/xmin"),
-    (edit_xml('<ymax>19<', '<ymax>low<'), r"object 1 \('disc'\), bndbox/ymax: .*'low'"),
     (edit_xml('<ymax>19<', '<ymax>nan<'), "bndbox/ymax: .*'nan'"),
-    (edit_xml('<ymax>41<', '<ymax><'), r"object 2 \('disc'\), bndbox/ymax: .*''"),
     (edit_xml('<width>64', '<width>wide'), "000001.xml, size/width: .*'wide'"),
     (edit_xml('<name>disc</name>', ''), '000001.xml, object 1'),
-    (edit_xml('<difficult>0', '<difficult>no'), "object 1 .*, difficult: .*'no'"),
     (remove(XML), 'Annotations/000001.xml'),
     (remove('JPEGImages/000001.jpg'), 'JPEGImages/000001.jpg'),
 ]
@@ -347,9 +295,7 @@ def test_images_that_cannot_be_decoded_are_skipped(voc_root):
     'spoil, words',
     [
         (remove(LIST), 'dataset.ann_file=.*train.txt'),
-        (write(LIST, b'\n'), 'train.txt'),
-        (write(LIST, b'\xff\xfe0\x00'), 'train.txt'),
-        (write(LIST, b'000001\n000002\n000001\n'), "train.txt: .*'000001'"),
+        (lambda root: edit(root / LIST, '000002', '000001'), "train.txt: .*'000001'"),
     ],
 )
 def test_bad_list_of_voc(voc_root, spoil, words):
@@ -358,14 +304,8 @@ def test_bad_list_of_voc(voc_root, spoil, words):
         voc(voc_root)
 
 
-def without(kind, key=None):
-    def change(content):
-        if key:
-            del content[kind][0][key]
-        else:
-            del content[kind]
-
-    return edit_json(change)
+def without(kind, key):
+    return edit_json(lambda content: content[kind][0].pop(key))
 
 
 def first(kind, **values):
@@ -380,18 +320,12 @@ def again(kind, **values):
     'spoil, words',
     [
         (remove(COCO_JSON), 'dataset.ann_file=.*train.json'),
-        (write(COCO_JSON, b'{"images": [1, }'), 'train.json: .*line 1 column 16'),
-        (write(COCO_JSON, b'\xff'), 'train.json'),
-        (write(COCO_JSON, b'[]'), "train.json: .*'categories'"),
-        (without('images'), "train.json: .*'images'"),
-        (without('annotations'), "train.json: .*'annotations'"),
+        (lambda root: (root / COCO_JSON).write_bytes(b'{"a": [1, }'), 'train.json: .*column 11'),
+        (edit_json(lambda content: content.pop('annotations')), "train.json: .*'annotations'"),
         (without('images', 'width'), r'train.json, images\[0\]: .*file_name, height, id.* width'),
-        (without('annotations', 'area'), r'annotations\[0\]: .* area'),
         (edit_json(lambda content: content['images'].append(7)), r'images\[4\]: '),
-        (without('categories', 'name'), r'categories\[0\]: .* name'),
         (edit_json(lambda content: content['images'].clear()), 'train.json'),
         (again('images'), 'id of images .* 1 '),
-        (again('annotations'), 'id of annotations .* 1 '),
         (again('categories', id=7), "category .*'disc'"),
         (first('annotations', image_id=99), 'annotation 1: .*image_id .*99'),
     ],
@@ -407,9 +341,7 @@ def test_bad_file_of_coco(coco_root, spoil, words):
     'spoil, words',
     [
         (first('annotations', bbox=[1, 2, 3]), r'annotation 1: .*bbox .*\[1, 2, 3\]'),
-        (first('annotations', bbox=[1, 2, 3, '4']), "annotation 1: .*bbox .*'4'"),
         (first('annotations', bbox=[1, 2, 3, float('nan')]), 'bbox .*nan'),
-        (first('annotations', bbox=None), 'bbox .*None'),
         (first('annotations', area='big'), "annotation 1: .* area, got 'big'"),
         (first('annotations', category_id=9), r'category_id of \[1, 2\], got 9'),
         (first('images', width=0), r'width and height of 000001.jpg: .*\(0, 48\)'),
@@ -461,16 +393,9 @@ def test_other_classes_of_coco(coco_root, warnings):
 
 
 @pytest.mark.parametrize('classes', ['disc', ('disc', 'disc')])
-def test_classes_that_are_no_list_of_names(voc_root, coco_root, classes):
+def test_classes_that_are_no_list_of_names(voc_root, classes):
     with pytest.raises(ConfigError, match='dataset.metainfo.classes'):
-        DATASETS.build(
-            dict(
-                type='VOCDataset',
-                data_root=str(voc_root),
-                ann_file=LIST,
-                metainfo=dict(classes=classes),
-            )
-        )
+        voc(voc_root, classes=classes)
 
 
 def test_names_of_voc_are_used_for_its_own_classes_only(tmp_path):

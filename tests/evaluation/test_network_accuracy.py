@@ -26,10 +26,3 @@ def test_each_network_has_the_accuracies_it_would_have_alone():
     # The samples themselves are those of the first network, for the other metrics.
     first = model.networks[0](inputs)[0].argmax(1)
     assert [int(s.pred_label) for s in predicted] == first.tolist()
-
-
-def test_says_nothing_of_one_network():
-    _, samples = batch(2)
-    metric = NetworkAccuracy()
-    metric.process({}, [sample.to_dict() for sample in samples])
-    assert metric.evaluate(2) == {}

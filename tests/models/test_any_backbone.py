@@ -4,12 +4,10 @@ import copy
 
 import pytest
 import torch
-from mmengine.config import Config
 from mmpretrain.models import ImageClassifier
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from torch import Tensor, nn
 
-from hsakd.apis import load_classifier
 from hsakd.models.backbones.stages import Stages, repeat_last_stage, run_stages, split_stages
 from hsakd.models.necks import AuxiliaryBranches, ConvBranches
 from hsakd.registry import MODELS
@@ -146,11 +144,7 @@ def check_branches_drop(network: nn.Module, cfg: dict, size: int) -> None:
     images = torch.randn(2, 3, size, size)
     with torch.no_grad():
         expected = plain(images, mode='tensor')
-        logits, _ = network(images)
-        predicted = network(images, mode='predict')
-    torch.testing.assert_close(logits, expected)
-    scores = torch.stack([sample.pred_score for sample in predicted])
-    torch.testing.assert_close(scores, expected.softmax(1))
+        torch.testing.assert_close(network(images)[0], expected)
 
 
 @pytest.mark.parametrize('name', TRAINED)
@@ -274,19 +268,13 @@ def test_a_family_of_the_users() -> None:
     assert [e.shape for e in branches(maps)] == [(1, 10)] * 3
 
 
-def test_teacher_and_student_of_different_families() -> None:
-    student = network_cfg(*FAMILIES['mobilenet-v3-small'][:2])
-    network = train_one_step(student, network_cfg(*FAMILIES['resnet-18'][:2]), 32)
-    check_branches_drop(network, student, 32)
-
-
 def test_stages_match_families_with_different_numbers_of_them() -> None:
     student = network_cfg(*FAMILIES['shufflenet-v2'][:2])
     teacher = network_cfg(*FAMILIES['resnet-18'][:2])
     with pytest.raises(ConfigError, match='branches.*3.*4'):
         MODELS.build(dict(type='HSAKDOffline', student=student, teacher=teacher))
     teacher['branches'] = dict(BRANCHES, stages=[1, 2, 3])
-    train_one_step(student, teacher, 32)
+    check_branches_drop(train_one_step(student, teacher, 32), student, 32)
 
 
 def test_copies_of_a_network_stand_alone() -> None:
@@ -299,19 +287,6 @@ def test_copies_of_a_network_stand_alone() -> None:
         nn.init.zeros_(parameter)
     assert not other(images)[0].any()
     assert torch.equal(network(images)[0], before)
-
-
-def test_a_file_of_weights_is_for_the_backbone_alone(tmp_path) -> None:
-    backbone, channels, _ = FAMILIES['resnet-18']
-    path = str(tmp_path / 'weights.pth')
-    torch.save(MODELS.build(scoped(backbone)).state_dict(), path)
-    init_cfg = dict(type='Pretrained', checkpoint=path)
-    network = MODELS.build(network_cfg(dict(backbone, init_cfg=init_cfg), channels))
-    network.init_weights()
-    weights = torch.load(path)
-    assert all(torch.equal(v, weights[k]) for k, v in network.backbone.state_dict().items())
-    copied = network.branches[0].stage4[0].conv1.weight
-    assert not torch.equal(copied, network.backbone.layer4[0].conv1.weight)
 
 
 def hrnet_stage(num_branches: int) -> dict:
@@ -333,12 +308,10 @@ CONV_BRANCHES = dict(type='ConvBranches', input_size=64)
     'backbone, channels, neck, num_branches',
     [
         (dict(type='Pyramid'), 10, None, 3),
-        (HRNET, 32, None, 4),
         (HRNET, 64, [FUSE, dict(type='mmpretrain.GlobalAveragePooling')], 4),
-        (*FAMILIES['mobilenet-v2'][:2], None, 4),
         (*FAMILIES['swin'][:2], None, 4),
     ],
-    ids=['user', 'hrnet', 'hrnet-fused', 'mobilenet-v2', 'swin'],
+    ids=['user', 'hrnet-fused', 'swin'],
 )
 def test_plain_convolutions_for_any_backbone(
     backbone: dict, channels: int, neck: list[dict] | None, num_branches: int
@@ -368,65 +341,22 @@ def test_plain_convolutions_take_widths_and_strides_of_the_backbone() -> None:
     assert branches.embedding_channels == 10
 
 
+AUXILIARY = 'AuxiliaryBranches'
+
+
 @pytest.mark.parametrize(
-    'build, words',
+    'kind, backbone, stages, words',
     [
-        (lambda: AuxiliaryBranches(MODELS.build(dict(type='Pyramid'))), 'Pyramid'),
-        (lambda: ConvBranches(MODELS.build(dict(type='Pyramid', out_indices=(2,)))), 'Pyramid'),
-        (lambda: ConvBranches(MODELS.build(dict(type='Pyramid')), stages=[3]), r'0\.\.2'),
-        (
-            lambda: AuxiliaryBranches(
-                MODELS.build(dict(type='mmpretrain.VGG', depth=11, num_classes=5))
-            ),
-            'num_classes.*5',
-        ),
-        (
-            lambda: AuxiliaryBranches(MODELS.build(scoped(dict(CONVNEXT, out_indices=[1])))),
-            r'out_indices.*\(1,\)',
-        ),
-        (
-            lambda: AuxiliaryBranches(
-                MODELS.build(dict(type='mmpretrain.MobileNetV2', out_indices=(2, 6)))
-            ),
-            r'out_indices.*7.*\(2, 6\)',
-        ),
-        (
-            lambda: AuxiliaryBranches(
-                MODELS.build(dict(type='mmpretrain.RegNet', arch='regnetx_6.4gf'))
-            ),
-            'Bottleneck',
-        ),
-    ],
-    ids=[
-        'unknown',
-        'one map',
-        'no such stage',
-        'vgg with fc',
-        'no last norm',
-        'no tail',
-        'one block',
+        (AUXILIARY, dict(type='Pyramid'), None, 'Pyramid'),
+        ('ConvBranches', dict(type='Pyramid', out_indices=(2,)), None, 'Pyramid'),
+        ('ConvBranches', dict(type='Pyramid'), [3], r'0\.\.2'),
+        *((AUXILIARY, dict(type='ShuffleNetV1'), s, r'0\.\.2') for s in ([], [-1], [1, 1], 1)),
+        (AUXILIARY, dict(type='VGG', depth=11, num_classes=5), None, 'num_classes.*5'),
+        (AUXILIARY, dict(CONVNEXT, out_indices=[1]), None, r'out_indices.*\(1,\)'),
+        (AUXILIARY, dict(type='MobileNetV2', out_indices=(2, 6)), None, r'out_indices.*\(2, 6\)'),
+        (AUXILIARY, dict(type='RegNet', arch='regnetx_6.4gf'), None, 'Bottleneck'),
     ],
 )
-def test_backbones_that_cannot_be_branched(build, words: str) -> None:
+def test_backbones_that_cannot_be_branched(kind, backbone, stages, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        build()
-
-
-def test_publishing(tmp_path) -> None:
-    backbone, channels, _ = FAMILIES['convnext']
-    cfg = network_cfg(backbone, channels)
-    network = MODELS.build(cfg).eval()
-    config = dict(
-        default_scope='hsakd',
-        model=cfg,
-        data_preprocessor=dict(mean=[0.0] * 3, std=[1.0] * 3, to_rgb=False),
-        test_dataloader=dict(
-            dataset=dict(type='CIFAR10', pipeline=[dict(type='mmpretrain.PackInputs')])
-        ),
-    )
-    path = tmp_path / 'epoch_1.pth'
-    meta = dict(cfg=Config(config).pretty_text)
-    torch.save(dict(meta=meta, state_dict=network.state_dict()), path)
-    classifier = load_classifier(path)
-    images = torch.randn(2, 3, 32, 32)
-    torch.testing.assert_close(classifier.head(classifier.extract_feat(images)), network(images)[0])
+        MODELS.build(dict(type=kind, backbone=MODELS.build(scoped(backbone)), stages=stages))

@@ -29,14 +29,11 @@ RULES = {
 CONFIGS = {
     'hsakd-teacher_wrn-40-2_1xb64-240e_cifar100': 'wrn',
     'hsakd-teacher_resnet56_1xb64-240e_cifar100': 'resnet cifar',
-    'hsakd-teacher_resnet32x4_1xb64-240e_cifar100': 'resnet cifar',
     'hsakd-teacher_vgg13_1xb64-240e_cifar100': 'vgg',
     'hsakd-teacher_resnet50_1xb64-240e_cifar100': 'resnet',
-    'hsakd-teacher_resnet34_8xb32-100e_imagenet': 'resnet',
     'hsakd-online_mobilenet-v2_1xb64-240e_cifar100': 'mobilenet',
     'hsakd-online_shufflenet-v1_1xb64-240e_cifar100': 'shufflenet-v1',
     'hsakd-online_shufflenet-v2_1xb64-240e_cifar100': 'shufflenet-v2',
-    'hsakd-offline_resnet56_resnet20_1xb64-240e_cifar100': 'resnet cifar',
     'hsakd-offline_resnet32x4_resnet8x4_1xb64-240e_cifar100': 'resnet cifar',
     'hsakd-offline_resnet34_resnet18_8xb32-100e_imagenet': 'resnet',
 }

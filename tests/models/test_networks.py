@@ -1,6 +1,5 @@
 import pytest
 import torch
-from mmpretrain.models import ImageClassifier
 
 from hsakd.registry import MODELS
 from hsakd.utils.errors import ConfigError
@@ -19,23 +18,6 @@ def test_modes(branches):
     for sample, row in zip(predicted, logits, strict=True):
         torch.testing.assert_close(sample.pred_score, row.softmax(0))
         assert sample.pred_label.item() == row.argmax()
-
-
-def test_without_branches_it_is_an_mmpretrain_classifier():
-    network = MODELS.build(network_cfg())
-    preprocessor = dict(type='mmpretrain.ClsDataPreprocessor')
-    plain_cfg = network_cfg(
-        branches=False, type='mmpretrain.ImageClassifier', data_preprocessor=preprocessor
-    )
-    plain: ImageClassifier = MODELS.build(plain_cfg)
-    state = {
-        k: v
-        for k, v in network.state_dict().items()
-        if not k.startswith(('branches.', 'joint_heads.'))
-    }
-    plain.load_state_dict(state, strict=True)
-    inputs, _ = batch()
-    torch.testing.assert_close(plain.eval()(inputs), network.eval()(inputs)[0])
 
 
 def test_validation_step_adds_what_each_branch_says():
@@ -62,7 +44,7 @@ def test_label_smoothing_of_the_head_reaches_the_loss():
     assert not torch.isclose(one, other)
 
 
-@pytest.mark.parametrize('aggregate, branches', [('all', [0, 1, 2]), ([2], [2]), ([0, 1], [0, 1])])
+@pytest.mark.parametrize('aggregate, branches', [('all', [0, 1, 2]), ([0, 2], [0, 2])])
 def test_aggregated_inference_averages_class_evidence_over_rotations(aggregate, branches):
     network = MODELS.build(network_cfg(aggregate=aggregate)).eval()
     inputs, samples = batch()
@@ -79,14 +61,7 @@ def test_aggregated_inference_averages_class_evidence_over_rotations(aggregate, 
         assert sample.pred_label.item() == evidence.argmax()
 
 
-def test_without_aggregation_the_head_predicts():
-    network = MODELS.build(network_cfg()).eval()
-    inputs, samples = batch()
-    scores = [s.pred_score for s in network(inputs, samples, mode='predict')]
-    torch.testing.assert_close(torch.stack(scores), network(inputs)[0].softmax(1))
-
-
-@pytest.mark.parametrize('aggregate', ['head', [], [3], [-1], [0, 0], 1, [[0]]])
+@pytest.mark.parametrize('aggregate', ['head', [], [3], [0, 0], 1])
 def test_branches_to_aggregate_that_do_not_exist(aggregate):
     with pytest.raises(ConfigError, match=r'aggregate.*\[0, 1, 2\]'):
         MODELS.build(network_cfg(aggregate=aggregate))
