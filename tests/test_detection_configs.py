@@ -78,27 +78,16 @@ def test_config(path):
     optimizer = torch.optim.SGD([torch.zeros(1)], **settings)
     for scheduler in cfg.param_scheduler:
         PARAM_SCHEDULERS.build(dict(scheduler, optimizer=optimizer))
-
-
-def detector_of(path):
-    """The config of a detector, its depth, and its head."""
-    model = load(path).model
-    head = model.bbox_head if 'bbox_head' in model else model.roi_head.bbox_head
-    return model, int(re.search(r'resnet(\d+)', path.stem)[1]), head
-
-
-@pytest.mark.parametrize('path', CONFIGS, ids=str)
-def test_depth_and_classes(path):
-    model, depth, head = detector_of(path)
-    assert model.backbone.depth == depth
+    assert cfg.model.backbone.depth == int(re.search(r'resnet(\d+)', path.stem)[1])
+    head = cfg.model.get('bbox_head') or cfg.model.roi_head.bbox_head
     assert head.num_classes == {'voc': 20, 'coco': 80, 'bccd': 3}[path.parts[0]]
 
 
 # Those of COCO are the same as VOC's.
 @pytest.mark.parametrize('path', [p for p in CONFIGS if 'coco' not in p.parts], ids=str)
 def test_detector(path):
-    cfg, _, head = detector_of(path)
-    classes = head.num_classes
+    cfg = load(path).model
+    classes = (cfg.get('bbox_head') or cfg.roi_head.bbox_head).num_classes
     cfg.backbone.init_cfg = None
     if cfg.get('roi_head', {}).get('shared_head'):
         cfg.roi_head.shared_head.init_cfg = None

@@ -19,7 +19,6 @@ from tests.detection_files import write_coco, write_voc
 
 # Small pictures, a narrow detector, and an optimizer that needs few steps.
 COMMON = """
-train_dataloader = dict(num_workers=0, persistent_workers=False)
 train_cfg = dict(max_epochs=2)
 optim_wrapper = dict(optimizer=dict(_delete_=True, type='AdamW', lr=0.002))
 param_scheduler = [dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=10)]
@@ -94,12 +93,25 @@ test_evaluator = val_evaluator
 """
 
 
-def write_config(folder, data, specific, type_, train, test):
+def voc_config(folder, splits):
+    write_voc(folder / 'data', splits)
+    kind = "type='hsakd.VOCDataset', data_root='DATA', metainfo=dict(classes=('disc', 'square'))"
+    split = "ann_file='ImageSets/Main/{}.txt'"
+    return write_config(folder, VOC, kind, split.format('train'), split.format('test'))
+
+
+def coco_config(folder, splits, classes=('disc', 'square')):
+    write_coco(folder / 'data', splits)
+    kind = f"type='hsakd.CocoDataset', data_root='DATA', metainfo=dict(classes={classes})"
+    split = "ann_file='annotations/instances_{0}.json', data_prefix=dict(img='{0}/')"
+    return write_config(folder, COCO, kind, split.format('train2017'), split.format('val2017'))
+
+
+def write_config(folder, specific, type_, train, test):
     text = specific + COMMON.replace('TYPE', type_).replace('TRAIN', train).replace('TEST', test)
-    configs = ROOT / 'configs/detection'
-    text = text.replace('CONFIGS', str(configs)).replace('DATA', str(data))
+    text = text.replace('CONFIGS', str(ROOT / 'configs/detection'))
     path = folder / 'mini.py'
-    path.write_text(text)
+    path.write_text(text.replace('DATA', str(folder / 'data')))
     return path
 
 
@@ -107,10 +119,7 @@ def write_config(folder, data, specific, type_, train, test):
 def voc(tmp_path_factory):
     """A config for a small VOC, and the work dir of a training that was interrupted once."""
     folder = tmp_path_factory.mktemp('voc')
-    data = write_voc(folder / 'data', dict(train=60, test=20))
-    kind = "type='hsakd.VOCDataset', data_root='DATA', metainfo=dict(classes=('disc', 'square'))"
-    split = "ann_file='ImageSets/Main/{}.txt'"
-    config = write_config(folder, data, VOC, kind, split.format('train'), split.format('test'))
+    config = voc_config(folder, dict(train=60, test=20))
     untrained = folder / 'untrained'
     save_untrained(config, untrained)
     work_dir = folder / 'work'
@@ -167,9 +176,8 @@ def test_its_results_are_collected_in_percent(voc):
 
 
 @pytest.mark.slow
-def test_two_processes_train_and_test(voc, tmp_path):
+def test_two_processes_test_as_one(voc, tmp_path):
     config, work_dir, *_ = voc
-    options = ('--cfg-options', 'train_dataloader.dataset.times=1', 'train_cfg.max_epochs=1')
 
     def run(script, *args):
         result = subprocess.run(
@@ -187,9 +195,6 @@ def test_two_processes_train_and_test(voc, tmp_path):
         assert result.returncode == 0, result.stderr
         return result.stdout + result.stderr
 
-    output = run('dist_train.sh', config, 2, '--work-dir', tmp_path / 'work', *options)
-    assert (tmp_path / 'work/epoch_1.pth').is_file()
-    assert '[8/8]' in output  # 60 images in batches of 4 on 2 processes
     metrics = []
     for processes in (1, 2):
         out = tmp_path / f'metrics{processes}.json'
@@ -207,32 +212,15 @@ def free_port():
         return found.getsockname()[1]
 
 
-def test_predicts_with_what_it_learned(voc, tmp_path):
-    config, work_dir, *_ = voc
-    images = config.parent / 'data/JPEGImages'
-    result = run_tool(
-        'tools/predict.py', images / '000061.jpg', '--model', work_dir / 'epoch_2.pth',
-        '--out', tmp_path / 'out',
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    assert 'disc' in result.stdout or 'square' in result.stdout
-    assert (tmp_path / 'out/000061.jpg.png').is_file()
-
-
 @pytest.fixture(scope='module')
 def coco(tmp_path_factory):
     """A config for a small COCO, its data, and the work dir of a training."""
     folder = tmp_path_factory.mktemp('coco')
-    data = write_coco(folder / 'data', dict(train2017=60, val2017=20))
-    kind = "type='hsakd.CocoDataset', data_root='DATA', metainfo=dict(classes=('disc', 'square'))"
-    split = "ann_file='annotations/instances_{0}.json', data_prefix=dict(img='{0}/')"
-    config = write_config(
-        folder, data, COCO, kind, split.format('train2017'), split.format('val2017')
-    )
+    config = coco_config(folder, dict(train2017=60, val2017=20))
     result = run_tool('tools/train.py', config, '--work-dir', folder / 'work')
     assert result.returncode == 0, result.stderr
     assert 'Average Precision' in result.stdout + result.stderr
-    return config, data, folder / 'work'
+    return config, folder / 'data', folder / 'work'
 
 
 def test_coco_is_learned(coco, tmp_path):
@@ -241,12 +229,7 @@ def test_coco_is_learned(coco, tmp_path):
 
 
 def test_classes_in_another_order_than_the_metrics_file(tmp_path, in_process):
-    data = write_coco(tmp_path / 'data', dict(train2017=4, val2017=4))
-    kind = "type='hsakd.CocoDataset', data_root='DATA', metainfo=dict(classes=('square', 'disc'))"
-    split = "ann_file='annotations/instances_{0}.json', data_prefix=dict(img='{0}/')"
-    config = write_config(
-        tmp_path, data, COCO, kind, split.format('train2017'), split.format('val2017')
-    )
+    config = coco_config(tmp_path, dict(train2017=4, val2017=4), ('square', 'disc'))
     status, error = in_process('tools/train.py', config, '--work-dir', tmp_path / 'work')
     assert status == 1 and 'Traceback' not in error
     assert 'val_evaluator.ann_file' in error and "['disc', 'square']" in error
@@ -317,11 +300,8 @@ def test_what_is_wrong_is_told_before_training(voc, tmp_path, in_process, option
 
 
 def test_skips_bad_images_where_asked_to(tmp_path, in_process):
-    data = write_voc(tmp_path / 'data', dict(train=6, test=2))
-    kind = "type='hsakd.VOCDataset', data_root='DATA', metainfo=dict(classes=('disc', 'square'))"
-    split = "ann_file='ImageSets/Main/{}.txt'"
-    config = write_config(tmp_path, data, VOC, kind, split.format('train'), split.format('test'))
-    (data / 'Annotations/000002.xml').write_text('<annotation>')
+    config = voc_config(tmp_path, dict(train=6, test=2))
+    (tmp_path / 'data/Annotations/000002.xml').write_text('<annotation>')
     args = ('tools/train.py', config, '--work-dir', tmp_path / 'work')
     status, error = in_process(*args)
     assert status == 1 and '000002.xml' in error

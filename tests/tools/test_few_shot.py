@@ -76,14 +76,3 @@ def test_a_folder_with_a_bad_image_and_a_worker(tmp_path, train):
     )  # fmt: skip
     assert record['num_images'] == 31
     assert len(record['indices']) == 8
-
-
-def test_bad_fraction_ends_in_one_message(tmp_path, in_process):
-    write_cifar100(tmp_path)
-    status, stderr = in_process(
-        'tools/train.py', ROOT / PLAIN, '--work-dir', tmp_path / 'work', '--cfg-options',
-        f'train_dataloader.dataset.dataset.data_root={tmp_path}',
-        'train_dataloader.dataset.fraction=25',
-    )  # fmt: skip
-    assert status == 1
-    assert 'error: dataset.fraction of FewShotSubset' in stderr and 'Traceback' not in stderr

@@ -113,15 +113,3 @@ def test_bad_input_is_named(config, options, words, files, tmp_path, monkeypatch
     assert status == 1 and words.format(files) in stderr, stderr
     assert stderr.count('error: ') == 1 and 'Traceback' not in stderr
     assert not list(tmp_path.glob('*.pth'))
-
-
-def test_bad_images_are_skipped_and_counted(files, tmp_path, in_process):
-    data = write_imagenet(tmp_path / 'data')
-    bad = data / 'train' / 'n01440764' / 'n01440764_0.JPEG'
-    bad.write_bytes(b'broken')
-    config = 'configs/baseline/resnet18_8xb32-100e_imagenet.py'
-    options = ('--work-dir', tmp_path / 'work', *small(data, 'model.head'))
-    status, stderr = in_process('tools/train.py', config, '--skip-bad-images', *options)
-    assert status == 0
-    logs = [path.read_text() for path in (tmp_path / 'work').glob('*/*.log')]
-    assert any('skipped 1 of 18 images' in log for log in logs)

@@ -41,19 +41,6 @@ def test_log_has_the_losses_and_accuracies_of_every_network(work_dir):
     assert validation['accuracy/top1'] == validation['net0/accuracy/top1']
 
 
-def test_tests_as_it_validated(work_dir, tmp_path):
-    out = tmp_path / 'metrics.json'
-    done = run_tool(
-        'tools/test.py', CONFIG, work_dir / 'epoch_2.pth', '--work-dir', tmp_path, '--out', out,
-        '--out-item', 'metrics',
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    last = records(work_dir)[-1]
-    metrics = json.loads(out.read_text())
-    for name in ('accuracy/top1', 'net0/accuracy/top1', 'net1/accuracy/top1'):
-        assert metrics[name] == pytest.approx(last[name])
-
-
 @pytest.mark.parametrize('which', ['0', '1', 'best'])
 def test_any_of_the_networks_is_published(work_dir, tmp_path, tool, which):
     tool(PUBLISH)([str(work_dir / 'epoch_2.pth'), f'{tmp_path}/net', '--network', which])
