@@ -50,33 +50,18 @@ class CheckedImages:
             DataError: No image, or none that can be decoded; or what ``load_checked`` raises.
         """
         data_list = self.load_checked()
-        return drop_bad_images(data_list, self.data_root) if self.skip_bad_images else data_list
-
-
-def drop_bad_images(data_list: list[dict], data_root: str) -> list[dict]:
-    """Decode every image of a data set once; leave out, and count in the log, those that cannot be.
-
-    Args:
-        data_list: With ``img_path``.
-        data_root: Where they came from, for messages.
-
-    Raises:
-        DataError: None is left.
-    """
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        good = list(pool.map(_can_be_decoded, (info['img_path'] for info in data_list)))
-    bad = [info['img_path'] for info, ok in zip(data_list, good, strict=True) if not ok]
-    if bad:
-        MMLogger.get_current_instance().warning(
-            f'skipped {len(bad)} of {len(data_list)} images that cannot be decoded: {some(bad)}'
-        )
-    DataError.check(
-        len(bad) < len(data_list),
-        f'dataset.data_root={data_root!r}',
-        'an image that can be decoded',
-        f'none among {len(bad)}',
-    )
-    return [info for info, ok in zip(data_list, good, strict=True) if ok]
+        if not self.skip_bad_images:
+            return data_list
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            good = list(pool.map(_can_be_decoded, (info['img_path'] for info in data_list)))
+        bad = [info['img_path'] for info, ok in zip(data_list, good, strict=True) if not ok]
+        if bad:
+            MMLogger.get_current_instance().warning(
+                f'skipped {len(bad)} of {len(data_list)} images that cannot be decoded: {some(bad)}'
+            )
+        where, expected = f'dataset.data_root={self.data_root!r}', 'an image that can be decoded'
+        DataError.check(len(bad) < len(data_list), where, expected, f'none among {len(bad)}')
+        return [info for info, ok in zip(data_list, good, strict=True) if ok]
 
 
 def _can_be_decoded(path: str) -> bool:
@@ -211,3 +196,14 @@ def read_files(
 def some(items: Collection[str], separator: str = ', ', number: int = 3) -> str:
     """The first of many, for messages."""
     return separator.join([*items][:number]) + (f'{separator}...' if len(items) > number else '')
+
+
+class Folders(dict):
+    """Names of the files in a folder, listed when first asked for.
+
+    A look at each of COCO's files takes minutes on a network's disk.
+    """
+
+    def __missing__(self, folder: str) -> set[str]:
+        self[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+        return self[folder]

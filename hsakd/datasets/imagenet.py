@@ -1,5 +1,4 @@
 import os
-from collections import defaultdict
 from pathlib import Path
 
 from mmpretrain.datasets import ImageNet as MMPretrainImageNet
@@ -8,7 +7,7 @@ from mmpretrain.datasets.custom import find_folders
 from hsakd.registry import DATASETS
 from hsakd.utils.errors import DataError
 
-from .base import CheckedImages, check_split, read_lines
+from .base import CheckedImages, Folders, check_split, read_lines
 
 
 @DATASETS.register_module()
@@ -77,12 +76,19 @@ class ImageNet(CheckedImages, MMPretrainImageNet):
 
     def _annotated_images(self) -> list[dict]:
         names, labels = self._read_annotations(Path(self.ann_file))
+        paths = [os.path.join(self.img_prefix, name) for name in names]
         if not self.skip_bad_images:
-            self._check_that_all_exist(names)
-        return [
-            dict(img_path=os.path.join(self.img_prefix, name), gt_label=label)
-            for name, label in zip(names, labels, strict=True)
-        ]
+            folders = Folders()
+            missing = [
+                path
+                for path, (folder, file) in zip(paths, map(os.path.split, paths), strict=True)
+                if file not in folders[folder]
+            ]
+            if missing:
+                expected = f'images relative to {self.img_prefix}'
+                found = f'{len(missing)} that are not there, {min(missing)} for one'
+                raise DataError.expected(self.ann_file, expected, found)
+        return [dict(img_path=p, gt_label=label) for p, label in zip(paths, labels, strict=True)]
 
     def _annotated_classes(self, data_list: list[dict]) -> list[str]:
         """Of the training split, whatever its layout, or of this one where there is no other."""
@@ -114,19 +120,3 @@ class ImageNet(CheckedImages, MMPretrainImageNet):
             names.append(name)
             labels.append(int(label))
         return names, labels
-
-    def _check_that_all_exist(self, names: list[str]) -> None:
-        """By one listing of each folder, since a look at each image takes minutes on a network."""
-        files = defaultdict(set)
-        for name in names:
-            folder, file = os.path.split(name)
-            files[folder].add(file)
-        missing = []
-        for folder, wanted in files.items():
-            path = Path(self.img_prefix) / folder
-            found = os.listdir(path) if path.is_dir() else ()
-            missing += [str(path / file) for file in wanted.difference(found)]
-        if missing:
-            expected = f'images relative to {self.img_prefix}'
-            found = f'{len(missing)} that are not there, {min(missing)} for one'
-            raise DataError.expected(self.ann_file, expected, found)

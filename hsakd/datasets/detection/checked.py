@@ -5,8 +5,6 @@ from collections.abc import Iterable
 from hsakd.datasets.base import DECODE_ERRORS, MAX_PIXELS, CheckedImages, open_image, unreadable
 from hsakd.utils.errors import ConfigError, DataError
 
-from .boxes import AnnotationReport
-
 
 class CheckedAnnotations(CheckedImages):
     """What the checked data sets share, to be mixed into one of mmdet's.
@@ -69,14 +67,6 @@ class CheckedAnnotations(CheckedImages):
                 raise
             raise unreadable(path, 'one of which OpenCV reads the header alone') from error
 
-    def new_report(self) -> AnnotationReport:
-        """For the annotations of this split."""
-        return AnnotationReport(self.ann_file, tuple(self._metainfo['classes']))
-
-    def close_report(self, report: AnnotationReport, num_images: int) -> None:
-        """See :meth:`AnnotationReport.close`."""
-        report.close(num_images, self.skip_bad_images, self.ignore_other_classes)
-
     def check_different(self, names: Iterable[object], what: str) -> None:
         """Raise a DataError where one comes twice."""
         twice = [name for name, count in Counter(names).items() if count > 1]
@@ -102,14 +92,3 @@ class CheckedAnnotations(CheckedImages):
                 f'(filter_empty_gt), {small} with a side below min_size={min_size}',
             )
         return kept
-
-
-class Folders(dict):
-    """Names of the files in a folder, listed when first asked for.
-
-    A look at each of COCO's files takes minutes on a network's disk.
-    """
-
-    def __missing__(self, folder: str) -> set[str]:
-        self[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
-        return self[folder]

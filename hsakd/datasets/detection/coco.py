@@ -7,12 +7,13 @@ import os
 from mmdet.datasets import CocoDataset as MMDetCocoDataset
 from mmdet.datasets.api_wrappers import COCO
 
+from hsakd.datasets.base import Folders
 from hsakd.registry import DATASETS
 from hsakd.utils.checks import is_number
 from hsakd.utils.errors import DataError
 
 from .boxes import AnnotationReport
-from .checked import CheckedAnnotations, Folders
+from .checked import CheckedAnnotations
 
 _KEYS = {
     'categories': {'id', 'name'},
@@ -49,11 +50,11 @@ class CocoDataset(CheckedAnnotations, MMDetCocoDataset):
     def COCOAPI(self, path: str) -> COCO:
         """What mmdet reads the annotation file with, here of its checked and cleaned content."""
         content = self._read(path)
-        report = self.new_report()
+        report = AnnotationReport(self.ann_file, tuple(self._metainfo['classes']))
         categories = self._own_categories(content['categories'], report)
         self._check_images(content['images'], report)
         annotations = self._clean(content, report)
-        self.close_report(report, len(content['images']))
+        report.close(len(content['images']), self.skip_bad_images, self.ignore_other_classes)
 
         api = COCO()
         api.dataset = {

@@ -3,14 +3,21 @@ import os
 from xml.etree import ElementTree
 
 from mmdet.datasets import VOCDataset as MMDetVOCDataset
-from PIL import Image, ImageOps
+from PIL import ImageOps
 
-from hsakd.datasets.base import DECODE_ERRORS, IMAGE_EXTENSIONS, read_lines
+from hsakd.datasets.base import (
+    DECODE_ERRORS,
+    IMAGE_EXTENSIONS,
+    Folders,
+    open_image,
+    read_lines,
+    unreadable,
+)
 from hsakd.registry import DATASETS
 from hsakd.utils.errors import ConfigError, DataError
 
 from .boxes import AnnotationReport, Box
-from .checked import CheckedAnnotations, Folders
+from .checked import CheckedAnnotations
 
 _OTHERS = ', '.join(IMAGE_EXTENSIONS)
 _SUFFIXES = [form for suffix in ('.jpg', *IMAGE_EXTENSIONS) for form in (suffix, suffix.upper())]
@@ -60,14 +67,14 @@ class VOCDataset(CheckedAnnotations, MMDetVOCDataset):
         names = [line.strip() for line in lines if line.strip()]
         self.check_different(names, 'image')
         folders = Folders()
-        report = self.new_report()
+        report = AnnotationReport(self.ann_file, tuple(self._metainfo['classes']))
         data_list = []
         for name in names:
             try:
                 data_list.append(self._read_image(name, folders, report))
             except DataError as error:
                 report.bad_images[name] = str(error)
-        self.close_report(report, len(names))
+        report.close(len(names), self.skip_bad_images, self.ignore_other_classes)
         return data_list
 
     def _read_image(self, name: str, folders: Folders, report: AnnotationReport) -> dict:
@@ -78,7 +85,11 @@ class VOCDataset(CheckedAnnotations, MMDetVOCDataset):
         xml_path = os.path.join(self.sub_data_root, self.ann_subdir, f'{name}.xml')
         width, height, objects = read_voc_xml(xml_path)
         if not (width and height):
-            width, height = _image_size(path + suffix)
+            try:
+                with open_image(path + suffix, self.max_pixels) as image:
+                    width, height = ImageOps.exif_transpose(image).size
+            except DECODE_ERRORS as error:
+                raise unreadable(path + suffix, error) from error
         instances = []
         for class_name, difficult, box in objects:
             box = report.add_box(class_name, box, width - 1, height - 1, xml_path)
@@ -141,12 +152,3 @@ def _number(element: ElementTree.Element, key: str, where: str, default: str | N
     except (TypeError, ValueError):
         pass
     raise DataError.expected(f'{where}, {key}', 'a number', 'none' if text is None else repr(text))
-
-
-def _image_size(path: str) -> tuple[int, int]:
-    """Width and height of an image as it will be loaded."""
-    try:
-        with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).size
-    except (*DECODE_ERRORS, Image.DecompressionBombError) as error:
-        raise DataError.expected(path, 'an image that can be decoded', error) from error

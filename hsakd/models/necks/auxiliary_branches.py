@@ -1,13 +1,11 @@
 import copy
-from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
 
 import torch
-from mmengine.model import BaseModule, Sequential
+from mmengine.model import BaseModule
 
 from hsakd.models.backbones.stages import (
-    Stages,
     fresh_copy,
     repeat_last_stage,
     settings_of,
@@ -37,12 +35,17 @@ class AuxiliaryBranches(Branches):
 
     def __init__(self, backbone: BaseModule, stages: Sequence[int] | None = None) -> None:
         parts = split_stages(backbone)
+        tail = copy.deepcopy(parts.tail).eval()
+        with torch.no_grad():
+            embedding_channels = tail(torch.zeros(1, parts.channels, 1, 1)).shape[1]
         super().__init__(
             backbone,
             num_stages=len(parts.stages),
             stages=stages,
-            make_branch=partial(_make_branch, backbone, parts),
-            embedding_channels=_embedding_channels(parts),
+            make_stage=lambda stage: fresh_copy(parts.stages[stage]),
+            repeat_last=partial(repeat_last_stage, backbone),
+            embedding_channels=embedding_channels,
+            make_tail=partial(fresh_copy, parts.tail),
         )
         self._backbone = (backbone,)  # in a tuple, since it is no part of the branches
 
@@ -57,23 +60,6 @@ class AuxiliaryBranches(Branches):
         settings.__dict__['_modules'] = dict(self._modules)
         settings.init_weights()
         self.is_init = True
-
-
-def _make_branch(backbone: BaseModule, parts: Stages, tap: int) -> BaseModule:
-    last = len(parts.stages) - 1
-    branch = OrderedDict()
-    if tap == last:
-        branch[f'stage{last + 1}'] = repeat_last_stage(backbone)
-    for i in range(tap + 1, last + 1):
-        branch[f'stage{i + 1}'] = fresh_copy(parts.stages[i])
-    branch['tail'] = fresh_copy(parts.tail)
-    return Sequential(branch)
-
-
-@torch.no_grad()
-def _embedding_channels(parts: Stages) -> int:
-    tail = copy.deepcopy(parts.tail).eval()
-    return tail(torch.zeros(1, parts.channels, 1, 1)).shape[1]
 
 
 def _layer_init(backbone: BaseModule) -> list[dict]:

@@ -1,8 +1,9 @@
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 import torch.nn.functional as F
-from mmengine.model import BaseModule, ModuleList
-from torch import Tensor
+from mmengine.model import BaseModule, ModuleList, Sequential
+from torch import Tensor, nn
 
 from hsakd.utils.errors import ConfigError
 
@@ -14,8 +15,10 @@ class Branches(ModuleList):
         backbone: The backbone to branch off.
         num_stages: Stages that it has.
         stages: The stages (from 0) that have a branch; None for all.
-        make_branch: Makes the branch at a stage, from its map to the one that is pooled.
+        make_stage: Makes a fresh stage (from 0) of a branch.
+        repeat_last: Makes a fresh last stage at stride 1, with as many input as output channels.
         embedding_channels: Size of every branch's embedding.
+        make_tail: Makes what follows the last stage of a branch.
         init_cfg: Initialisation config.
 
     Raises:
@@ -27,8 +30,10 @@ class Branches(ModuleList):
         backbone: BaseModule,
         num_stages: int,
         stages: Sequence[int] | None,
-        make_branch: Callable[[int], BaseModule],
+        make_stage: Callable[[int], nn.Module],
+        repeat_last: Callable[[], nn.Module],
         embedding_channels: int,
+        make_tail: Callable[[], nn.Module] | None = None,
         init_cfg: list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -44,7 +49,15 @@ class Branches(ModuleList):
             repr(stages),
         )
         self.stages = tuple(chosen)
-        self.extend(make_branch(tap) for tap in self.stages)
+        for tap in self.stages:
+            branch = OrderedDict()
+            if tap == num_stages - 1:
+                branch[f'stage{num_stages}'] = repeat_last()
+            for i in range(tap + 1, num_stages):
+                branch[f'stage{i + 1}'] = make_stage(i)
+            if make_tail:
+                branch['tail'] = make_tail()
+            self.append(Sequential(branch))
         self.embedding_channels = embedding_channels
 
     def forward(self, feature_maps: Sequence[Tensor]) -> tuple[Tensor, ...]:

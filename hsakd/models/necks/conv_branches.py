@@ -1,12 +1,11 @@
 import copy
-from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 
 import torch
 from mmcv.cnn import ConvModule
-from mmengine.model import BaseModule, Sequential
+from mmengine.model import BaseModule
 from torch import Tensor
 
 from hsakd.models.backbones.stages import run_stages
@@ -46,20 +45,11 @@ class ConvBranches(Branches):
             backbone,
             num_stages=len(maps),
             stages=stages,
-            make_branch=partial(_make_branch, channels, strides),
+            make_stage=lambda i: _make_stage(channels[i - 1], channels[i], strides[i]),
+            repeat_last=partial(_make_stage, channels[-1], channels[-1], stride=1),
             embedding_channels=channels[-1],
             init_cfg=NORMAL,
         )
-
-
-def _make_branch(channels: list[int], strides: list[int], tap: int) -> BaseModule:
-    last = len(channels) - 1
-    branch = OrderedDict()
-    if tap == last:
-        branch[f'stage{last + 1}'] = _make_stage(channels[last], channels[last], stride=1)
-    for i in range(tap + 1, last + 1):
-        branch[f'stage{i + 1}'] = _make_stage(channels[i - 1], channels[i], strides[i])
-    return Sequential(branch)
 
 
 def _make_stage(in_channels: int, out_channels: int, stride: int) -> BaseModule:
