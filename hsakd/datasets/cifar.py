@@ -36,7 +36,11 @@ class _CIFARArchive:
         data_list = []
         for name in names:
             path, content = files[name]
-            batch = _unpickle(content, path)
+            try:
+                batch = load_pickle(io.BytesIO(content), encoding='latin1')
+            except Exception as error:  # broken pickles raise of any kind
+                raise DataError.expected(path, 'a batch of CIFAR', error) from error
+            DataError.check(isinstance(batch, dict), path, 'a batch of CIFAR', type(batch).__name__)
             images, labels = batch.get('data'), batch.get('labels', batch.get('fine_labels'))
             DataError.check(
                 isinstance(images, np.ndarray)
@@ -57,16 +61,6 @@ class _CIFARArchive:
                 for image, label in zip(images, labels, strict=True)
             ]
         return data_list
-
-
-def _unpickle(content: bytes, path: str) -> dict:
-    expected = 'a batch of CIFAR'
-    try:
-        batch = load_pickle(io.BytesIO(content), encoding='latin1')
-    except Exception as error:  # broken pickles raise of any kind
-        raise DataError.expected(path, expected, error) from error
-    DataError.check(isinstance(batch, dict), path, expected, type(batch).__name__)
-    return batch
 
 
 @DATASETS.register_module()

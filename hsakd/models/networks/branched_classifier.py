@@ -104,7 +104,18 @@ class BranchedClassifier(Method, ImageClassifier):
                 init_cfg=start.joint_heads,
             )
             self.joint_heads = ModuleList(MODELS.build(joint_head) for _ in self.branches)
-        self.aggregate = self._checked_aggregate(aggregate)
+        every = list(range(self.num_branches))
+        self.aggregate = every if aggregate == 'all' else aggregate
+        ConfigError.check(
+            aggregate is None
+            or isinstance(self.aggregate, list | tuple)
+            and self.aggregate
+            and all(index in every for index in self.aggregate)
+            and len(set(self.aggregate)) == len(self.aggregate),
+            'model.*.aggregate',
+            f"'all' or a list of branches from {every}",
+            repr(aggregate),
+        )
         self.taps: frozenset[str] = frozenset()
         self._stages: Stages | None = None
         self.set_loss_weights(loss_weights)
@@ -213,24 +224,6 @@ class BranchedClassifier(Method, ImageClassifier):
         joint = torch.stack([joint_logits[index] for index in self.aggregate])
         joint = joint.unflatten(1, (-1, m)).unflatten(3, (-1, m))  # branch, image, j, class, j
         return joint.diagonal(dim1=2, dim2=4).mean(dim=(0, 3))
-
-    def _checked_aggregate(
-        self, aggregate: Sequence[int] | Literal['all'] | None
-    ) -> list[int] | None:
-        if aggregate is None:
-            return None
-        branches = list(range(self.num_branches))
-        chosen = branches if aggregate == 'all' else aggregate
-        ConfigError.check(
-            isinstance(chosen, list | tuple)
-            and chosen
-            and all(index in branches for index in chosen)
-            and len(set(chosen)) == len(chosen),
-            'model.*.aggregate',
-            f"'all' or a list of branches from {branches}",
-            repr(aggregate),
-        )
-        return list(chosen)
 
     def val_step(self, data: dict) -> list[DataSample]:
         """Predictions of the head and, for the metrics, of each branch."""
