@@ -55,6 +55,8 @@ class ResumableIterations(IterBasedTrainLoop):
     def run_iter(self, data_batch: Sequence[dict]) -> None:
         """Run an iteration."""
         seed_all(self.runner.seed, self._iter, get_rank(), _STEP)
+        # For loss weights that grow over epochs; mmengine's stays at 0.
+        self.runner.message_hub.update_info('epoch', self._iter // len(self.dataloader))
         super().run_iter(data_batch)
 
 

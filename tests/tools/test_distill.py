@@ -170,6 +170,6 @@ def test_what_cannot_be_trained_is_named(tmp_path, in_process, option, words):
 def test_a_failing_training_ends_it(tmp_path):
     done = distill(tmp_path, '--cfg-options', 'optim_wrapper.optimizer.type=Nothing')
     assert done.returncode == 1
-    assert "optim_wrapper.optimizer.type='Nothing'" in done.stderr
+    assert 'optim_wrapper.optimizer.type' in done.stderr and "'Nothing'" in done.stderr
     assert f'{TEACHER} stopped with status 1' in done.stderr
     assert not (tmp_path / f'work_dirs/{STUDENT}').exists()

@@ -4,9 +4,10 @@ import json
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 from mmengine.config import Config
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
 from hsakd.engine.hooks import RunRecordHook
 from tests.conftest import ROOT
@@ -23,6 +24,10 @@ class Runner:
         self.cfg, self.work_dir, self.timestamp = config, str(work_dir), session
         self.seed = config.randomness.seed
         self.epoch = self.iter = done
+        loop = config.train_cfg
+        self.max_epochs, self.max_iters = loop.get('max_epochs'), loop.get('max_iters')
+        by_epoch = 'max_epochs' in loop
+        self.train_loop = Mock(spec=EpochBasedTrainLoop if by_epoch else IterBasedTrainLoop)
 
 
 @cache

@@ -9,7 +9,7 @@ import mmengine
 import torch
 from mmengine.dist import get_world_size, master_only
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from hsakd.registry import HOOKS
 from hsakd.results.names import ConfigName
@@ -37,13 +37,13 @@ class RunRecordHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Begin the record, or go on with that of the run that is resumed."""
         config, folder = runner.cfg, Path(runner.work_dir)
-        unit = 'epoch' if 'max_epochs' in config.train_cfg else 'iteration'
+        unit = 'epoch' if isinstance(runner.train_loop, EpochBasedTrainLoop) else 'iteration'
         name = Path(config.filename).stem if config.filename else ''
         processes, meant = get_world_size(), ConfigName.parse(name)
         settings = comparable_settings(config.to_dict())
         if meant and meant.gpus != processes:
             settings['GPUs'] = processes
-        length = config.train_cfg['max_epochs' if unit == 'epoch' else 'max_iters']
+        length = runner.max_epochs if unit == 'epoch' else runner.max_iters
         self.run = Run(folder, name, settings, runner.seed, processes, unit, length)
         self.run.command = f'python {shlex.join(sys.argv)}'
         self.run.versions = _versions()
