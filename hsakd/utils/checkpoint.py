@@ -210,7 +210,8 @@ def with_counters(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Batch norm with a constant momentum never reads it.
     """
     norms = [name.removesuffix('running_mean') for name in weights if name[-13:] == '.running_mean']
-    return {f'{norm}num_batches_tracked': torch.tensor(0) for norm in norms} | dict(weights)
+    counters = {f'{norm}num_batches_tracked': torch.tensor(0) for norm in norms}
+    return {**weights, **counters, **weights}  # in the order of the file
 
 
 def load_network(
