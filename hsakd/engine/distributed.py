@@ -79,9 +79,7 @@ def shutdown_processes() -> None:
 def init_gloo(launcher: str, timeout: float | None = None) -> None:
     """Connect the processes of a machine without accelerator, where mmengine wants a GPU first.
 
-    Args:
-        launcher: Of the command line: 'pytorch' or 'slurm'.
-        timeout: Seconds that a process waits for the others (``env_cfg.dist_cfg.timeout``).
+    They wait for each other for ``timeout`` seconds (``env_cfg.dist_cfg.timeout``).
 
     Raises:
         ConfigError: Slurm does not say which machine is the first.
@@ -97,9 +95,8 @@ def init_gloo(launcher: str, timeout: float | None = None) -> None:
         if 'MASTER_ADDR' not in os.environ:
             os.environ['MASTER_ADDR'] = _first_host(os.environ['SLURM_NODELIST'])
         os.environ.setdefault('MASTER_PORT', '29500')
-    torch.distributed.init_process_group(
-        'gloo', timeout=None if timeout is None else timedelta(seconds=timeout)
-    )
+    wait = None if timeout is None else timedelta(seconds=timeout)
+    torch.distributed.init_process_group('gloo', timeout=wait)
 
 
 def _first_host(nodes: str) -> str:

@@ -71,12 +71,8 @@ def load_what_fits(
 def load_for_test(runner, path: str | Path, checkpoint: Mapping | None = None) -> None:
     """Load a checkpoint whole into the model that a runner tests.
 
-    That is a network, a student, all networks that learn online, or a detector.
-
-    Args:
-        runner: With the model and the data.
-        path: The checkpoint.
-        checkpoint: Its content, where it was read already.
+    That is a network, a student, all networks that learn online, or a detector. ``checkpoint`` is
+    the content of ``path``, where it was read already.
 
     Raises:
         CheckpointError: It does not fit.

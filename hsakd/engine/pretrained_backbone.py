@@ -5,7 +5,6 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from mmengine.config import Config
 from torch import nn
 
@@ -204,9 +203,6 @@ def load_pretrained_backbone(model: nn.Module, source: str, network: int | None)
     taken: set[str] = set()
     for name, part in parts.items():
         wanted = part.state_dict()
-        for key in wanted:  # older files lack these; batch norm with a fixed momentum reads none
-            if key.endswith('num_batches_tracked'):
-                weights.setdefault(key, torch.tensor(0))
         found = {key: weights[key] for key in wanted if key in weights}
         mismatch = describe_mismatch(wanted, found)
         if mismatch:

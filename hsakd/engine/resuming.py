@@ -60,12 +60,7 @@ def check_resumable(checkpoint: Mapping, model: nn.Module, path: str) -> None:
 def place_in_training(meta: Mapping, batches: int) -> tuple[int, str]:
     """The iteration to go on with, by the share of the epoch that is done.
 
-    Args:
-        meta: Of the checkpoint.
-        batches: In an epoch, now.
-
-    Returns:
-        The iteration; and what to say where batches are others, so that it is not the checkpoint's.
+    And what to say where ``batches`` in an epoch are others than those of the checkpoint's meta.
     """
     then = meta.get('batches_per_epoch') or batches
     done, notice = meta['iter'] - meta['epoch'] * then, ''

@@ -161,7 +161,7 @@ def network_state_dict(
     Raises:
         CheckpointError: There is none.
     """
-    weights = checkpoint_weights(checkpoint)
+    weights = with_counters(checkpoint_weights(checkpoint))
     if network is not None:
         found = sorted({name.split('.')[1] for name in weights if name.startswith('networks.')})
         CheckpointError.check(
@@ -179,7 +179,7 @@ def network_state_dict(
             }
     weights = {name.removeprefix('module.'): value for name, value in weights.items()}
     if is_torchvision_resnet(weights):
-        return _from_torchvision(weights)
+        return {f'{"head" if k[:3] == "fc." else "backbone"}.{k}': v for k, v in weights.items()}
     found = ', '.join(map(str, list(checkpoint)[:4])) if isinstance(checkpoint, Mapping) else ''
     raise CheckpointError.expected(
         f'{key}={str(path)!r}',
@@ -204,15 +204,14 @@ def is_torchvision_resnet(weights: Mapping[str, Tensor]) -> bool:
     return 'layer4.0.conv1.weight' in weights and stem is not None and stem.shape[2:] == (7, 7)
 
 
-def _from_torchvision(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    renamed = {}
-    for name, value in weights.items():
-        renamed[f'head.{name}' if name.startswith('fc.') else f'backbone.{name}'] = value
-    # Files from before PyTorch 0.4.1 lack these; batch norm with a fixed momentum never reads them.
-    for name in [name for name in renamed if name.endswith('.running_mean')]:
-        batches = f'{name.removesuffix("running_mean")}num_batches_tracked'
-        renamed.setdefault(batches, torch.tensor(0))
-    return renamed
+def with_counters(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Add ``num_batches_tracked`` of batch norms, which files from before PyTorch 0.4.1 lack.
+
+    Batch norm with a constant momentum never reads it.
+    """
+    norms = [name.removesuffix('running_mean') for name in weights if name[-13:] == '.running_mean']
+    counters = {f'{norm}num_batches_tracked': torch.tensor(0) for norm in norms}
+    return {**weights, **counters, **weights}  # in the order of the file
 
 
 def load_network(

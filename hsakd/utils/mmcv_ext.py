@@ -61,12 +61,7 @@ def roi_align_forward(
 ) -> None:
     """Fill ``output`` [R, C, H', W'] with features pooled in ``rois`` [R, 5] (image, x1, ..., y2).
 
-    Args:
-        features: [N, C, H, W].
-        rois: [R, 5].
-        output: To write to.
-        *argmax: Of max pooling; not used.
-        **settings: As mmcv names them, see :func:`_settings`.
+    Features are [N, C, H, W], and ``settings`` as mmcv names them, see :func:`_settings`.
     """
     import torchvision  # noqa: F401  registers the operators
 

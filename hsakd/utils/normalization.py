@@ -9,7 +9,7 @@ from mmengine.config import Config
 from hsakd.registry import TRANSFORMS
 
 from .checkpoint import checkpoint_weights, is_torchvision_resnet
-from .config_text import find_class, leaf_datasets, parse_config
+from .config_text import checkpoint_meta, find_class, leaf_datasets, parse_config
 from .errors import ConfigError
 from .networks import network_configs
 
@@ -75,10 +75,9 @@ def checkpoint_normalization(checkpoint: Mapping, network: int | None) -> Normal
     if is_torchvision_resnet(weights):
         # Backbones without a classifier have the same names and may be anybody's, such as Caffe's.
         return IMAGENET if {'fc.weight', 'module.fc.weight'} & weights.keys() else None
-    meta = checkpoint.get('meta') if isinstance(checkpoint, Mapping) else None
-    text = meta.get('cfg') or meta.get('config') if isinstance(meta, Mapping) else None
+    meta = checkpoint_meta(checkpoint)
     try:
-        config = parse_config(text)
+        config = parse_config(meta.get('cfg') or meta.get('config'))
         if is_detector_preprocessor(config.model.get('data_preprocessor')):
             return detector_normalization(config.model.data_preprocessor)
         found = classifier_normalization(config, network_config(config, network))

@@ -8,12 +8,11 @@ of theirs is ``block_extractor{l}`` with its stages in order, followed by ``fc{l
 import re
 from collections.abc import Callable, Mapping
 
-import torch
 from torch import Tensor
 
 from hsakd.registry import MODELS
 
-from .checkpoint import describe_mismatch
+from .checkpoint import describe_mismatch, with_counters
 from .errors import CheckpointError
 
 _WIDE = dict(type='hsakd.CIFARResNet', stem_channels=32, base_channels=64)
@@ -113,11 +112,7 @@ def _official_state_dict(checkpoint: Mapping, where: str) -> dict[str, Tensor]:
     )
     if not any(key.startswith('backbone.') for key in weights):
         weights = {f'backbone.{key}': value for key, value in weights.items()}
-    # Files from before PyTorch 0.4.1 lack these; batch norm with a constant momentum reads none.
-    for name in [name for name in weights if name.endswith('.running_mean')]:
-        batches = f'{name.removesuffix("running_mean")}num_batches_tracked'
-        weights.setdefault(batches, torch.tensor(0))
-    return weights
+    return with_counters(weights)
 
 
 #: A pattern at which a key is changed, and what it becomes there.

@@ -8,7 +8,6 @@ from torch import nn
 
 from hsakd.engine import acceleration
 from hsakd.engine.acceleration import (
-    FrozenNetwork,
     accelerate,
     fold_batch_norms,
     use_channels_last,
@@ -194,14 +193,6 @@ def test_what_is_tapped_is_the_same_when_accelerated(monkeypatch):
         found, wanted = (getattr(m, name).outputs(images) for m in (model, plain))
         assert len(found.maps) == len(found.pre_activations) == 4
         torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4, check_dtype=False)
-
-
-def test_frozen_network_keeps_no_graph_and_no_activation():
-    model = build('offline')
-    frozen = FrozenNetwork(model.teacher)
-    model.teacher.requires_grad_(True)
-    f, c = frozen(torch.randn(4, 3, 16, 16))[:2]
-    assert not any(logits.requires_grad for logits in (f, *c))
 
 
 def test_a_larger_teacher_adds_nothing_to_what_the_backward_pass_keeps():

@@ -93,33 +93,6 @@ def test_histories_are_those_of_mmengine(sequence):
             np.testing.assert_array_equal(found, expected, strict=True)
 
 
-@pytest.mark.parametrize('value', ['1.0', torch.ones(2), np.ones(2)])
-def test_what_is_no_number(value):
-    hub = DeferredMessageHub('hub')
-    hub.update_scalar('a', 1.0)
-    with pytest.raises((AssertionError, AttributeError)):
-        hub.update_scalar('a', value)
-    with pytest.raises(KeyError, match='b is not found'):
-        hub.get_scalar('b')
-
-
-def test_tensors_are_read_together_and_without_their_graph():
-    hub = DeferredMessageHub('hub')
-    weight = torch.ones((), requires_grad=True)
-    with HostReads() as first:
-        hub.update_scalars(dict(a=weight * 1, b=weight * 2))  # makes the histories
-    assert first.count == 2
-    with HostReads() as reads:
-        for step in range(20):
-            hub.update_scalars(dict(a=weight * step, b=weight * step))
-        assert reads.count == 0
-        assert all(not value.requires_grad for value, _ in hub._pending['a'])
-        assert hub.get_scalar('b').current() == 19
-        assert reads.count == 1
-        assert hub.log_scalars['a'].mean(10) == 14.5
-        assert reads.count == 2
-
-
 @pytest.mark.parametrize(
     'custom, kept',
     [

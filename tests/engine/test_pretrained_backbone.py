@@ -175,14 +175,6 @@ def test_backbone_of_another_family(tmp_path):
     assert strides[:4] == [4, 8, 16, 32]
 
 
-def test_images_in_memory_are_rgb(tmp_path):
-    pipeline = [dict(type='mmpretrain.PackInputs')]
-    cfg = models()['baseline']
-    save(tmp_path / 'cifar.pth', cfg, to_rgb=False, pipeline=pipeline, dataset='CIFAR10')
-    cfg, *_ = prepared(tmp_path / 'cifar.pth', **{'model.data_preprocessor.bgr_to_rgb': False})
-    assert cfg.model.data_preprocessor.bgr_to_rgb is True
-
-
 def test_weights_without_a_place_are_reported(tmp_path):
     save_torchvision(tmp_path / 'weights.pth')
     cfg = detector('retinanet_resnet18-fpn_8xb2-4e_voc0712')
@@ -255,17 +247,6 @@ def test_number_of_a_network_that_is_not_there(tmp_path):
         prepared(tmp_path / 'weights.pth', pretrained_network=0)
 
 
-def test_random_weights_are_downloaded_from_nowhere():
-    cfg = detector(
-        pretrained_backbone='random',
-        **{'model.backbone.frozen_stages': -1, 'model.backbone.norm_eval': False},
-    )
-    prepare_pretrained_backbone(cfg)
-    model = build(cfg)
-    model.init_weights()  # mmdet's config names a checkpoint of torchvision's by its address
-    assert 'init_cfg' not in cfg.model.backbone
-
-
 def test_random_weights_under_mmdets_defaults():
     backbone = dict(_delete_=True, type='ResNet', depth=18, norm_cfg=dict(type='BN'))
     with pytest.raises(ConfigError, match='norm_eval=False'):  # its default is True
@@ -282,19 +263,6 @@ def test_models_of_another_make_are_left_alone(tmp_path):
     assert prepare_trained_detector(cfg, str(tmp_path / 'weights.pth'), 'checkpoint') is None
 
 
-def test_weights_without_counters(tmp_path):
-    trained = save(tmp_path / 'trained.pth', models()['baseline'])
-    content = torch.load(tmp_path / 'trained.pth')
-    counters = [k for k in content['state_dict'] if k.endswith('num_batches_tracked')]
-    for key in counters:
-        del content['state_dict'][key]
-    torch.save(content, tmp_path / 'old.pth')
-    cfg, *_ = prepared(tmp_path / 'old.pth')
-    model = build(cfg)
-    load_pretrained_backbone(model, str(tmp_path / 'old.pth'), None)
-    assert counters and equal(model.backbone, trained.backbone.state_dict())
-
-
 def test_random_weights_learn_everywhere(tmp_path):
     cfg = detector('faster-rcnn_resnet50-c4_8xb2-18000i_voc0712', pretrained_backbone='random')
     with pytest.raises(ConfigError) as refused:
@@ -305,6 +273,7 @@ def test_random_weights_learn_everywhere(tmp_path):
         cfg.merge_from_dict({key: eval(value)})
     prepare_pretrained_backbone(cfg)
     model = build(cfg).train()
+    model.init_weights()  # mmdet's config names a checkpoint of torchvision's by its address
     parts = (model.backbone, model.roi_head.shared_head)
     assert all(p.requires_grad for part in parts for p in part.parameters())
     assert all(module.training for part in parts for module in part.modules())
@@ -364,19 +333,14 @@ def of(tmp_path, change):
     return checkpoint_normalization(checkpoint, None)
 
 
-def test_wrapped_data_set_in_memory(tmp_path):
-    def wrap(cfg):
-        dataset = cfg.test_dataloader.dataset
-        cfg.test_dataloader.dataset = dict(type='RepeatDataset', times=2, dataset=dataset)
+def test_images_in_memory_are_rgb(tmp_path):
+    """Of training data alone, and in a wrapper."""
 
-    assert of(tmp_path, wrap).rgb
+    def change(cfg):
+        dataset = dict(type='RepeatDataset', times=2, dataset=cfg.test_dataloader.dataset)
+        cfg.train_dataloader, cfg.test_dataloader = dict(dataset=dataset), None
 
-
-def test_training_data_alone_tell(tmp_path):
-    def move(cfg):
-        cfg.train_dataloader, cfg.test_dataloader = cfg.test_dataloader, None
-
-    assert of(tmp_path, move).rgb
+    assert of(tmp_path, change).rgb
 
 
 def test_normalisation_elsewhere_is_not_guessed(tmp_path):

@@ -1,5 +1,6 @@
 """Training runs that are started quickly, killed and resumed."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,20 @@ def detection_tools():
     server = ForkServer('detection')
     yield server
     server.close()
+
+
+@pytest.fixture
+def small_disk(request, tmp_path):
+    """A file system of the size that is the parameter."""
+    folder = tmp_path / 'disk'
+    folder.mkdir()
+    command = ['mount', '-t', 'tmpfs', '-o', f'size={request.param}', 'none', folder]
+    try:
+        subprocess.run(command, capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f'no file system can be mounted here: {error}')
+    yield folder
+    subprocess.run(['umount', '-l', folder], check=True)
 
 
 def load(path: Path) -> dict:

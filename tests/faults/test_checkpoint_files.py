@@ -1,14 +1,13 @@
 """Checkpoints on disks that are full, and files that something else damaged."""
 
 import shutil
-import subprocess
 
 import pytest
 import torch
 
 from hsakd.utils.checkpoint import checkpoint_damage
 from tests.faults.conftest import assert_same_training, last, load
-from tests.faults.test_resume import DIGITS, PLAIN, train
+from tests.faults.test_resume import DIGITS, PLAIN, start, train
 
 KEEP_ALL = (*DIGITS, 'default_hooks.checkpoint.interval=4')
 
@@ -71,11 +70,8 @@ def test_a_new_training_is_not_resumed_from_an_old_one(whole, tools, tmp_path):
     """One that is killed before its first checkpoint starts again at the start."""
     work_dir = tmp_path / 'work'
     shutil.copytree(whole, work_dir)
-    log = tmp_path / 'log'
     options = (*KEEP_ALL, 'randomness.seed=1', 'default_hooks.checkpoint.interval=100')
-    process = tools.start(
-        'tools/train.py', PLAIN, '--work-dir', work_dir, '--cfg-options', *options, log=log
-    )
+    process = start(tools, PLAIN, work_dir, options)
     while (work_dir / 'last_checkpoint').exists():
         assert process.wait(0.01) is None, process.output
     process.kill()
@@ -125,12 +121,6 @@ def test_files_of_another_training_are_left_alone(whole, tools, tmp_path):
     assert (other / 'notes.txt').exists()
 
 
-def test_no_best_one(tools, tmp_path):
-    options = (*DIGITS, 'default_hooks.checkpoint.save_best=None')
-    train(tools, PLAIN, tmp_path / 'work', options)
-    assert not list(tmp_path.glob('work/best_*')) and last(tmp_path / 'work').name == 'iter_12.pth'
-
-
 def test_a_copy_leaves_the_original_as_it_is(tools, tmp_path):
     one, two = tmp_path / 'one', tmp_path / 'two'
     options = ('train_cfg.val_interval=1', 'val_dataloader.batch_size=800')
@@ -148,43 +138,22 @@ def test_a_restart_at_the_start_is_not_resumed_from_an_old_training(whole, tools
     shutil.copytree(whole, work_dir)
     options = (*KEEP_ALL, 'randomness.seed=1')
     missing = (*options, 'model.head.num_classes=7')  # it ends when it is set up
-    process = tools.start(
-        'tools/train.py', PLAIN, '--work-dir', work_dir, '--cfg-options', *missing,
-        log=tmp_path / 'log',
-    )  # fmt: skip
-    assert process.wait() == 1
-    again = tools.run(
-        'tools/train.py', PLAIN, '--work-dir', work_dir, '--cfg-options', *options,
-        log=tmp_path / 'log2', TORCHELASTIC_RESTART_COUNT='1',
-    )  # fmt: skip
+    assert start(tools, PLAIN, work_dir, missing).wait() == 1
+    again = train(tools, PLAIN, work_dir, options, TORCHELASTIC_RESTART_COUNT='1')
     assert 'resumed' not in again.output
     assert load(last(work_dir))['meta']['seed'] == 1
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 2.2 MB, for three checkpoints of 0.66 MB."""
-    folder = tmp_path / 'disk'
-    folder.mkdir()
-    command = ['mount', '-t', 'tmpfs', '-o', 'size=2200k', 'none', folder]
-    try:
-        mounted = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip('no mount on this machine')
-    if mounted.returncode:
-        pytest.skip(f'no file system can be mounted here: {mounted.stderr.strip()}')
-    yield folder
-    subprocess.run(['umount', '-l', folder], check=True)
-
-
+@pytest.mark.parametrize('small_disk', ['2200k'], indirect=True)  # for three of 0.66 MB
 @pytest.mark.parametrize('stop', [True, False])
 def test_full_disk(stop, small_disk, tools, tmp_path):
     """Training stops with a clear error, or goes on, and the last good file is intact."""
     work_dir = small_disk / 'work'
     options = (*DIGITS, 'default_hooks.checkpoint.save_best=None')  # iter_3.pth, ..., iter_12.pth
+    setting = f'default_hooks.checkpoint.stop_on_error={stop}'
     process = tools.start(
         'tools/train.py', PLAIN, '--work-dir', work_dir, '--no-validate', '--cfg-options',
-        *options, f'default_hooks.checkpoint.stop_on_error={stop}', log=tmp_path / 'log',
+        *options, setting, log=tmp_path / 'log',
     )  # fmt: skip
     assert process.wait() == int(stop), process.output
     assert 'iter_12.pth: expected' in process.output

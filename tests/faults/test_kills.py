@@ -7,7 +7,7 @@ import pytest
 
 from hsakd.utils.checkpoint import checkpoint_damage
 from tests.faults.conftest import assert_same_training, last, load
-from tests.faults.test_resume import IMAGES, PLAIN, images
+from tests.faults.test_resume import IMAGES, PLAIN, images, start, train
 
 #: 11 MB of weights and 11 of momentum, saved after every iteration.
 LARGE = (
@@ -23,16 +23,10 @@ def kill_and_resume(tools, config, options, tmp_path, kills, moment):
     Returns:
         Kills that met it at work, and how many of them in the middle of a save.
     """
-    tools.run(
-        'tools/train.py', config, '--work-dir', tmp_path / 'whole', '--cfg-options', *options,
-        log=tmp_path / 'whole.log',
-    )  # fmt: skip
+    train(tools, config, tmp_path / 'whole', options)
     work_dir, met, saving = tmp_path / 'cut', 0, 0
     while True:
-        process = tools.start(
-            'tools/train.py', config, '--work-dir', work_dir, '--resume',
-            '--cfg-options', *options, log=tmp_path / 'cut.log',
-        )  # fmt: skip
+        process = start(tools, config, work_dir, options, '--resume')
         if met < kills:
             moment(process, work_dir)
         status = process.wait(120 if met >= kills else 0)

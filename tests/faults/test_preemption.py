@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.faults.conftest import assert_same_training, last, load
-from tests.faults.test_resume import IMAGES, PLAIN, images, train
+from tests.faults.test_resume import IMAGES, PLAIN, images, start, train
 
 LONG = (
     'train_cfg.max_epochs=12', 'train_cfg.val_interval=6', 'val_dataloader.batch_size=800',
@@ -25,10 +25,7 @@ def test_saves_and_goes_on(case, number, tools, tmp_path):
         config = IMAGES
         options = (*images(tmp_path / 'images'), 'train_cfg.max_iters=24')
     work_dir = tmp_path / 'cut'
-    process = tools.start(
-        'tools/train.py', config, '--work-dir', work_dir, '--cfg-options', *options,
-        log=tmp_path / 'log',
-    )  # fmt: skip
+    process = start(tools, config, work_dir, options)
     while not (work_dir / 'last_checkpoint').exists():
         assert process.wait(0.01) is None, process.output
     asked = time.monotonic()
@@ -50,10 +47,7 @@ def test_during_a_validation(tools, tmp_path):
     """Validation is finished first; the run that goes on validates there again."""
     work_dir = tmp_path / 'cut'
     options = ('train_cfg.max_epochs=2', 'train_cfg.val_interval=1', 'val_dataloader.batch_size=8')
-    process = tools.start(
-        'tools/train.py', PLAIN, '--work-dir', work_dir, '--cfg-options', *options,
-        log=tmp_path / 'log',
-    )  # fmt: skip
+    process = start(tools, PLAIN, work_dir, options)
     while not (work_dir / 'epoch_1.pth').exists():
         assert process.wait(0.001) is None, process.output
     process.kill(signal.SIGTERM)
@@ -73,10 +67,7 @@ def test_with_checkpoints_of_two_kinds(tools, tmp_path):
         "    dict(type='CheckpointHook', by_epoch=False, interval=3)]\n"
     )
     work_dir = tmp_path / 'work'
-    process = tools.start(
-        'tools/train.py', config, '--work-dir', work_dir, '--cfg-options', *LONG,
-        log=tmp_path / 'log',
-    )  # fmt: skip
+    process = start(tools, config, work_dir, LONG)
     while not (work_dir / 'iter_3.pth').exists():
         assert process.wait(0.01) is None, process.output
     process.kill(signal.SIGTERM)

@@ -5,7 +5,6 @@ import shutil
 import pytest
 
 from tests.conftest import ROOT, write_image_folder
-from tests.datasets.test_cifar import write_cifar100
 from tests.detection_files import write_voc
 from tests.faults.conftest import assert_same_training, last, load
 from tests.tools.test_detection import VOC, write_config
@@ -14,7 +13,6 @@ TEACHER = 'configs/hsakd/hsakd-teacher_wrn-16-2_1xb64-80e_digits.py'
 STUDENT = 'configs/hsakd/hsakd-offline_wrn-16-2_wrn-10-1_1xb64-80e_digits.py'
 ONLINE = 'configs/hsakd/hsakd-online_wrn-10-1_1xb64-80e_digits.py'
 PLAIN = 'configs/baseline/wrn-10-1_1xb64-80e_digits.py'
-CIFAR = 'configs/baseline/resnet20_1xb64-240e_cifar100.py'
 IMAGES = 'configs/hsakd/hsakd-teacher_resnet20_1xb32-300i_images32.py'
 
 # Three epochs of four iterations; checkpoints within epochs and at an end.
@@ -58,11 +56,15 @@ def images(folder):
     )  # fmt: skip
 
 
-def train(tools, config, work_dir, options, *args):
-    return tools.run(
+def train(tools, config, work_dir, options, *args, run='run', **env):
+    return getattr(tools, run)(
         'tools/train.py', config, '--work-dir', work_dir, *args, '--cfg-options', *options,
-        log=work_dir.parent / f'{work_dir.name}.log',
+        log=work_dir.parent / f'{work_dir.name}.log', **env,
     )  # fmt: skip
+
+
+def start(*args):
+    return train(*args, run='start')
 
 
 @pytest.fixture(scope='module')
@@ -83,7 +85,6 @@ def teacher(tools, tmp_path_factory):
         ('schedule', (3, 6)),
         ('images', (4, 16)),
         ('images in memory', (4, 16)),
-        ('cifar in memory', (3, 12)),
         pytest.param('fast offline', (3, 6), marks=pytest.mark.slow),
     ],
 )
@@ -97,14 +98,6 @@ def test_from_every_checkpoint(case, steps, tools, teacher, tmp_path):
     elif case.startswith('images'):
         config, options = IMAGES, images(tmp_path / 'images')
         options += (f'train_dataloader.in_memory={"memory" in case}',)
-    elif case == 'cifar in memory':
-        write_cifar100(tmp_path / 'cifar', number=40)
-        config = CIFAR
-        options += (
-            f'train_dataloader.dataset.data_root={tmp_path}/cifar',
-            f'val_dataloader.dataset.data_root={tmp_path}/cifar',
-            'train_dataloader.batch_size=8', 'model.backbone.depth=8',
-        )  # fmt: skip
     elif case in ('ema', 'schedule'):
         text = dict(ema=EMA, schedule=SCHEDULE)[case].format(base=str(ROOT / PLAIN))
         config = tmp_path / 'config.py'
@@ -126,10 +119,7 @@ def test_at_ends_of_epochs(tools, tmp_path):
     options = DIGITS[:3]
     train(tools, PLAIN, tmp_path / 'whole', options)
     cut = tmp_path / 'cut'
-    process = tools.start(
-        'tools/train.py', PLAIN, '--work-dir', cut, '--cfg-options', *options,
-        log=tmp_path / 'cut.log',
-    )  # fmt: skip
+    process = start(tools, PLAIN, cut, options)
     while not (cut / 'epoch_2.pth').exists() and process.wait(0.01) is None:
         pass
     process.kill()

@@ -193,58 +193,12 @@ def test_a_second_signal_ends_workers_that_do_not_listen(tools, env, tmp_path):
     assert process.returncode not in (0, 75), output
 
 
-def namespaces():
-    """Two network namespaces that see each other, as prefixes of commands, and the address."""
-    names = [f'hsakd{os.getpid()}{end}' for end in 'ab']
-    links = [f'v{os.getpid()}{end}' for end in 'ab']
-    commands = [f'ip netns add {name}' for name in names]
-    commands.append(f'ip link add {links[0]} type veth peer name {links[1]}')
-    for index, (name, link) in enumerate(zip(names, links, strict=True), 1):
-        inside = f'ip -n {name}'
-        commands += [
-            f'ip link set {link} netns {name}',
-            f'{inside} addr add 10.77.0.{index}/24 dev {link}',
-            f'{inside} link set {link} up',
-            f'{inside} link set lo up',
-        ]
-    try:
-        for command in commands:
-            subprocess.run(command.split(), check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        remove(names)
-        pytest.skip(f'no network namespaces here: {error}')
-    return names, links
-
-
-def remove(names):
-    for name in names:
-        subprocess.run(['ip', 'netns', 'delete', name], check=False, capture_output=True)
-
-
-@pytest.mark.parametrize('network', ['loopback', 'namespaces'])
-def test_two_machines_of_which_a_worker_dies(network, tools, env, tmp_path):
+def test_two_machines_of_which_a_worker_dies(tools, env, tmp_path):
     script = tools(DYING) / 'dist_train.sh'
-    shared = {**env, 'NNODES': '2', 'MAX_RESTARTS': '1', 'PORT': str(free_port())}
-    prefixes, links, address = [[], []], ['lo', 'lo'], '127.0.0.1'
-    names = []
-    if network == 'namespaces':
-        names, links = namespaces()
-        prefixes, address = [['ip', 'netns', 'exec', name] for name in names], '10.77.0.1'
-    try:
-        machines = [
-            subprocess.Popen(
-                [*prefixes[node], 'bash', str(script), 'config.py', '1'],
-                env={
-                    **shared, 'NODE_RANK': str(node), 'MASTER_ADDR': address,
-                    'GLOO_SOCKET_IFNAME': links[node],
-                },
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            )
-            for node in (1, 0)
-        ]  # fmt: skip
-        outputs = [machine.communicate(timeout=120)[0] for machine in machines]
-    finally:
-        remove(names)
+    env |= dict(NNODES='2', MAX_RESTARTS='1', PORT=str(free_port()), MASTER_ADDR='127.0.0.1')
+    env['GLOO_SOCKET_IFNAME'] = 'lo'
+    machines = [start({**env, 'NODE_RANK': node}, script, 'config.py', 1) for node in '10']
+    outputs = [machine.communicate(timeout=120)[0] for machine in machines]
     assert [machine.returncode for machine in machines] == [0, 0], outputs
     # On both, whichever of them torchrun counts a restart for.
     assert [(tmp_path / f'notes/rank.{rank}').read_text() for rank in (0, 1)] == ['True', 'True']

@@ -3,8 +3,6 @@
 import pytest
 import torch
 import torchvision
-from mmengine.registry import DefaultScope
-from mmpretrain import get_model
 
 from hsakd.registry import MODELS
 from hsakd.utils.checkpoint import load_network
@@ -61,33 +59,6 @@ def test_torchvision_as_others_save_it(tmp_path):
         assert torch.equal(
             ours.backbone.layer4[1].bn2.running_var, theirs['layer4.1.bn2.running_var']
         )
-
-
-def test_torchvision_backbone_and_head_of_a_frozen_teacher(tmp_path):
-    theirs = save_torchvision(tmp_path / 'weights.pth')
-    teacher = classifier(
-        type='HSAKDTeacher',
-        branches=dict(type='AuxiliaryBranches'),
-        frozen=True,
-        backbone_ckpt=str(tmp_path / 'weights.pth'),
-    )
-    teacher.init_weights()
-    images = torch.randn(2, 3, 32, 32)
-    with torch.no_grad():
-        torch.testing.assert_close(teacher.eval()(images)[0], theirs(images))
-
-
-def test_mmpretrains_classifiers_load(tmp_path):
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        theirs = get_model('resnet18_8xb32_in1k')  # its weights as published have these keys
-    torch.save(
-        dict(state_dict=theirs.state_dict(), meta=dict(epoch=100)), tmp_path / 'published.pth'
-    )
-    ours = classifier(num_classes=1000)
-    load_network(ours, tmp_path / 'published.pth', 'checkpoint')
-    images = torch.randn(2, 3, 32, 32)
-    with torch.no_grad():
-        torch.testing.assert_close(ours.eval()(images)[0], theirs.eval()(images))
 
 
 @pytest.mark.parametrize(

@@ -66,46 +66,6 @@ def test_boxes_that_overlap_by_just_the_threshold_stay(inside, of, threshold):
     assert mmcv_ext.nms(boxes, scores, threshold - 1e-6, 0).tolist() == [0]
 
 
-def test_equal_scores_are_taken_in_the_order_of_torchs_sort():
-    boxes = torch.arange(400.0)[:, None] * 10 + torch.tensor([0.0, 0, 1, 1])  # none overlap
-    scores = torch.randint(3, (400,)).float()
-    assert torch.equal(mmcv_ext.nms(boxes, scores, 0.5, 0), scores.sort(descending=True).indices)
-
-
-@settings(max_examples=100, deadline=None)
-@given(detections(), st.sampled_from([0.3, 0.5]), st.sampled_from([0, 1]), st.randoms())
-def test_nms_of_several_classes_is_the_greedy_one_of_each(ops, found, threshold, offset, random):
-    from mmdet.models.layers import multiclass_nms
-
-    boxes, _ = found
-    n, cfg = len(boxes), dict(type='nms', iou_threshold=threshold, offset=offset)
-    # every box with a score of each of 3 classes (and the background), all different
-    scores = torch.tensor(random.sample(range(1, 99), 3 * n)).reshape(n, 3) / 100
-    expected = sorted(
-        (
-            (scores[i, label].item(), label, i)
-            for label in range(3)
-            for i in greedy_nms(
-                boxes.astype(np.float32), scores[:, label].numpy(), np.float32(threshold), offset
-            )
-        ),
-        reverse=True,
-    )
-    tensor = torch.tensor(boxes, dtype=torch.float32)
-    dets, labels, kept = multiclass_nms(
-        tensor, torch.cat([scores, torch.zeros(n, 1)], dim=1), 0.0, cfg, return_inds=True
-    )
-    assert [(label, i // 3) for label, i in zip(labels.tolist(), kept.tolist(), strict=True)] == [
-        (label, i) for _, label, i in expected
-    ]
-    assert dets.shape == (len(expected), 5)
-    if n:  # mmcv's takes the maximum of the coordinates
-        classes = torch.arange(3).repeat(n)
-        dets, kept = ops.batched_nms(tensor.repeat_interleave(3, 0), scores.ravel(), classes, cfg)
-        assert kept.tolist() == [3 * i + label for _, label, i in expected]
-        assert torch.equal(dets[:, 4], scores.ravel()[kept])
-
-
 def test_nms_of_no_box(ops):
     dets, kept = ops.nms(torch.zeros(0, 4), torch.zeros(0), 0.5)
     assert dets.shape == (0, 5) and kept.shape == (0,) and kept.dtype == torch.long
@@ -145,13 +105,6 @@ def test_roi_align_is_torchvisions(ops, aligned, sampling_ratio):
     assert layer(x, rois[:0]).shape == (0, 3, 3, 2)
 
 
-def test_constant_features_stay_constant(ops):
-    # by the definition, with every sample inside
-    x = torch.full((1, 1, 8, 8), 3.5)
-    out = ops.RoIAlign(2, 1.0, 2)(x, torch.tensor([[0, 1.0, 1, 6, 6]]))
-    torch.testing.assert_close(out, torch.full((1, 1, 2, 2), 3.5))
-
-
 def test_other_operators_are_named_when_they_are_called(ops):
     with pytest.raises(NotImplementedError, match='softnms.*pip install.*onedl-mmcv'):
         ops.soft_nms(torch.rand(2, 4), torch.rand(2))
@@ -170,32 +123,3 @@ def test_compiled_operators_win(tmp_path):
         'assert mmcv._ext.compiled is True and not hasattr(mmcv._ext, "nms")\n'
     )
     subprocess.run([sys.executable, '-c', code], check=True, cwd=ROOT)
-
-
-def test_mmdets_faster_rcnn_learns_and_predicts(ops):
-    from mmdet.registry import MODELS
-    from mmdet.structures import DetDataSample
-    from mmengine.hub import get_config
-    from mmengine.registry import DefaultScope
-    from mmengine.structures import InstanceData
-
-    cfg = get_config('mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py').model
-    cfg.backbone.update(depth=18, init_cfg=None, norm_eval=False)
-    cfg.neck.update(in_channels=[64, 128, 256, 512], out_channels=16)
-    cfg.rpn_head.update(in_channels=16, feat_channels=16)
-    cfg.roi_head.bbox_roi_extractor.out_channels = 16
-    cfg.roi_head.bbox_head.update(in_channels=16, fc_out_channels=32, num_classes=2)
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        model = MODELS.build(cfg)
-    sample = DetDataSample(metainfo=dict(img_shape=(64, 64), scale_factor=(1.0, 1.0)))
-    sample.gt_instances = InstanceData(
-        bboxes=torch.tensor([[8.0, 8, 40, 40]]), labels=torch.tensor([1])
-    )
-    sample.set_metainfo(dict(ori_shape=(64, 64), pad_shape=(64, 64)))
-    inputs = torch.randn(1, 3, 64, 64)
-    losses = model(inputs, [sample], mode='loss')
-    total, _ = model.parse_losses(losses)
-    total.backward()
-    assert torch.isfinite(total) and model.backbone.layer2[0].conv1.weight.grad.any()
-    found = model.eval()(inputs, [sample], mode='predict')[0].pred_instances
-    assert found.bboxes.shape == (len(found.scores), 4)

@@ -50,8 +50,7 @@ class NonFiniteLossHook(Hook):
         if self.every_n_inner_iters(batch_idx, self.interval or (1 if on_cpu else ON_ACCELERATOR)):
             self._check_losses(runner)
         if self._checkpoint_is_due(runner):
-            self._check_losses(runner)
-            _check_weights(runner)
+            self.after_train_epoch(runner)
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Look before a checkpoint of this epoch replaces an earlier one."""
@@ -60,8 +59,7 @@ class NonFiniteLossHook(Hook):
 
     def before_val(self, runner: Runner) -> None:
         """Look before validation, whose best checkpoint replaces an earlier one."""
-        self._check_losses(runner)
-        _check_weights(runner)
+        self.after_train_epoch(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Look before weights that may be spoilt are written, whoever writes them."""

@@ -9,7 +9,6 @@ import torch
 from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from torch import Tensor
 
 from hsakd.engine.checkpoint_files import INTERRUPTED, point_to
 from hsakd.engine.distributed import anywhere
@@ -57,13 +56,7 @@ class PreemptionHook(Hook):
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: dict[str, Tensor] | None = None,
-    ) -> None:
+    def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Stop here if that was asked for."""
         if get_world_size() == 1 or self.every_n_train_iters(runner, self.interval):
             self._stop_if_asked(runner, runner.iter + 1)
@@ -97,13 +90,8 @@ class PreemptionHook(Hook):
         )
 
 
-class _Mask(threading.local):
-    """The signals that a thread held back before it forked."""
-
-    before: set[signal.Signals] = frozenset()
-
-
-_mask = _Mask()
+#: Of each thread, ``before``: the signals that it held back before it forked.
+_mask = threading.local()
 
 
 def _hold() -> None:

@@ -7,7 +7,6 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor
 
 from hsakd.engine.logs import console_handlers
 from hsakd.registry import HOOKS
@@ -50,13 +49,7 @@ class ProgressHook(Hook):
         )
         self.progress.start()
 
-    def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: dict[str, Tensor] | None = None,
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, *args, **kwargs) -> None:
         """Advance the bar."""
         if not self.progress:
             return
