@@ -88,8 +88,8 @@ class FrozenPart:
         )
 
     def _note_loaded(self, owner: nn.Module, incompatible_keys) -> None:
-        prefixes = tuple(f'{name}.' for name in self.names) or ''
-        self.loaded |= not any(key.startswith(prefixes) for key in incompatible_keys.missing_keys)
+        missing = (key.split('.') for key in incompatible_keys.missing_keys)
+        self.loaded |= not any(not self.names or set(self.names) & set(key) for key in missing)
 
 
 class Method:

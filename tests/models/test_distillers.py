@@ -1,11 +1,16 @@
 import math
+from unittest.mock import Mock, patch
 
 import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper
+from mmengine.runner import IterBasedTrainLoop
 
+from hsakd.engine.loops import ResumableIterations
+from hsakd.models.distillers import OfflineDistiller
 from hsakd.models.losses import LossWeights
 from hsakd.models.transforms import Rotation
 from hsakd.registry import MODELS
@@ -415,3 +420,40 @@ def test_networks_and_shapes_of_what_is_tapped():
     assert tuple(shapes.embedding) == (16,) and tuple(shapes.logits) == (5,)
     with pytest.raises(ValueError, match='stages'):
         plain.tap('stages')
+
+
+class Helped(OfflineDistiller):
+    """With a helper layer, and a term that it does not name."""
+
+    default_weights = dict(loss_cls=1.0)
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.helper = torch.nn.Linear(3, 3)
+
+    def losses(self, x, y, batch):
+        return dict(loss_other=self.student.outputs(x).logits.mean())
+
+
+def test_what_a_method_may_get_wrong_and_what_init_cfg_reaches(tmp_path):
+    teacher = MODELS.build(network_cfg(depth=14, width=6))
+    torch.save(dict(state_dict=teacher.state_dict()), tmp_path / 'teacher.pth')
+    cfg = offline_cfg(teacher_ckpt=str(tmp_path / 'teacher.pth'))
+    del cfg['type']
+    model = Helped(init_cfg=dict(type='Constant', layer='Linear', val=7), **cfg)
+    model.init_weights()
+    assert (model.helper.weight == 7).all()
+    torch.testing.assert_close(model.teacher.state_dict(), teacher.state_dict())
+    with pytest.raises(ConfigError, match='loss_cls.*loss_other'):
+        model.loss(*batch())
+
+
+def test_epochs_are_counted_in_loops_over_iterations(tmp_path):
+    """See the message hub, which weights that grow over epochs read."""
+    hub = MessageHub.get_instance('iterations')
+    runner = Mock(message_hub=hub, seed=0)
+    loop = object.__new__(ResumableIterations)
+    loop._runner, loop.dataloader, loop._iter = runner, range(3), 7
+    with patch.object(IterBasedTrainLoop, 'run_iter'):
+        loop.run_iter([])
+    assert hub.get_info('epoch') == 2

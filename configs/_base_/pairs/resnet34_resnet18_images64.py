@@ -5,4 +5,4 @@ _base_ = [
 ]
 
 _base_.model.head.num_classes = _base_.teacher.head.num_classes = 10
-model = dict(student=_base_.pop('model'), teacher=_base_.pop('teacher'))
+model = dict(image_size=64, student=_base_.pop('model'), teacher=_base_.pop('teacher'))

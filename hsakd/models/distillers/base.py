@@ -20,7 +20,8 @@ class Distiller(Method, BaseModel):
     part of a published student. It predicts with its first network.
 
     Args:
-        image_size: Height and width of the images in pixels, for helper layers.
+        image_size: Height and width of the images in pixels, for helper layers; of configs with
+            others than 32 the pair of networks says it.
         data_preprocessor: Config of mmpretrain's ``ClsDataPreprocessor``.
         init_cfg: Initialization config.
     """
@@ -90,6 +91,7 @@ class OfflineDistiller(Distiller):
         self.teacher = MODELS.build(teacher)
         self.student.tap(*self.taps)
         self.teacher.tap(*(self.taps if self.teacher_taps is None else self.teacher_taps))
+        self.teacher.is_init = True  # it is loaded, and not initialized
         self.frozen_parts = [FrozenPart(self.teacher, [], teacher_ckpt, 'model.teacher_ckpt')]
         check_compatible(self, 'classes')
         self.set_loss_weights(loss_weights)
@@ -108,13 +110,6 @@ class OfflineDistiller(Distiller):
         """What the teacher gives for images [B, C, H, W], without a gradient."""
         with torch.no_grad():
             return self.teacher.outputs(x)
-
-    def init_weights(self) -> None:
-        """Initialize all but the teacher, which is loaded."""
-        for child in self.children():
-            if child is not self.teacher and hasattr(child, 'init_weights'):
-                child.init_weights()
-        self.frozen_parts[0].load()
 
 
 class OnlineDistiller(Distiller):

@@ -59,7 +59,14 @@ class LossWeights:
 
     def of(self, term: str, epoch: int) -> float:
         """The factor of one term in an epoch, from 0."""
-        weight, warmup = self._weights[re.sub(r'^net\d+_', '', term)]
+        name = re.sub(r'^net\d+_', '', term)
+        ConfigError.check(
+            name in self._weights,
+            'losses of the method',
+            f'the terms of its default_weights ({", ".join(self._weights)})',
+            term,
+        )
+        weight, warmup = self._weights[name]
         return weight * min(1.0, (epoch + 1) / warmup) if warmup else weight
 
     def __call__(self, losses: dict[str, Tensor], epoch: int = 0) -> dict[str, Tensor]:
