@@ -10,7 +10,6 @@ interruption: what is done is skipped, what was under way goes on from its last 
 
 import argparse
 import os
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -219,7 +218,7 @@ def main() -> None:
     ConfigError.check(
         not own, '--cfg-options work_dir', '--work-dirs, the folder of all', 'work_dir='
     )
-    from hsakd.apis.training_runs import train
+    from hsakd.apis.training_runs import call, train
 
     plan = Plan(args)
     runs = [*plan.needed, *plan.students, *plan.baselines]
@@ -227,13 +226,9 @@ def main() -> None:
         train(run, f'[{position}/{len(runs)}] {run.config.stem}', args.dry_run)
     if args.dry_run:
         return
-    tools = ROOT / 'tools'
-    publish = [tools / 'model_converters/publish_student.py', plan.students[0].checkpoint, args.out]
-    collect = [tools / 'analysis_tools/collect_results.py', *(run.work_dir for run in runs)]
-    for command in ([*publish, *(['--onnx'] if args.onnx else [])], collect):
-        done = subprocess.run([sys.executable, *map(str, command)], check=False)
-        if done.returncode:
-            sys.exit(done.returncode)
+    publish = [str(plan.students[0].checkpoint), args.out, *(['--onnx'] if args.onnx else [])]
+    call('model_converters/publish_student.py', publish, 'publish')
+    call('analysis_tools/collect_results.py', [str(run.work_dir) for run in runs], 'results')
 
 
 if __name__ == '__main__':

@@ -96,6 +96,12 @@ def input_size(classifier: ImageClassifier) -> tuple[int, int]:
     return tuple(packed['inputs'].shape[1:])
 
 
+def class_names(classifier: ImageClassifier) -> list[str]:
+    """Names of the classes; numbers where names lack."""
+    names = classifier._dataset_meta.get('classes')
+    return list(names or map(str, range(classifier.head.num_classes)))
+
+
 def copy_config(
     value: object, key: str, scope: str, visit: Callable[[object, str, str], object]
 ) -> object:

@@ -21,7 +21,7 @@ from hsakd.utils.errors import ConfigError
 from hsakd.utils.networks import frozen_networks, trained_networks
 from hsakd.visualization.joint_distribution import JointDistributions
 
-from .classifier import load_classifier
+from .classifier import class_names, load_classifier
 
 
 @dataclass
@@ -48,9 +48,8 @@ class Pair:
 
     @property
     def classes(self) -> list[str]:
-        """Names of the N classes; numbers where names lack."""
-        names = self.classifier._dataset_meta.get('classes')
-        return list(names or map(str, range(self.classifier.head.num_classes)))
+        """Names of the classes; numbers where names lack."""
+        return class_names(self.classifier)
 
     @property
     def transforms(self) -> list[str]:

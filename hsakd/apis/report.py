@@ -31,7 +31,7 @@ from hsakd.visualization import (
     draw_joint_distributions,
 )
 
-from .classifier import load_classifier
+from .classifier import class_names, load_classifier
 from .joint_distribution import load_pair, shown_pixels, test_images
 
 _BATCH = 256
@@ -57,8 +57,7 @@ class Tested:
     @property
     def classes(self) -> list[str]:
         """Names of the classes; numbers where names lack."""
-        names = self.classifier._dataset_meta.get('classes')
-        return list(names or map(str, range(self.classifier.head.num_classes)))
+        return class_names(self.classifier)
 
     @property
     def parameters(self) -> int:

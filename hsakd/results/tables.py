@@ -311,22 +311,16 @@ def table(results: Results, best: bool = False) -> tuple[list[str], list[list[st
     return header, [[line[key] for key in header] for line in lines]
 
 
-def remarks(results: Results, best: bool = False) -> str:
-    """What the columns of the table mean, and the runs that are not in it; Markdown."""
-    header, _ = table(results, best)
-    text = [_legend(header) if header else 'No run finished its schedule.']
+def to_markdown(results: Results, best: bool = False) -> str:
+    """The table, what its columns mean, and the runs that are not in it."""
+    header, lines = table(results, best)
+    text = [markdown_table(header, lines, TEXT_COLUMNS)] if lines else []
+    text.append(_legend(header) if header else 'No run finished its schedule.')
     if results.left_out:
         text.append('\n'.join(['Not in the table:\n', *(f'- {run}' for run in results.left_out)]))
     if results.notes:
         text.append('\n'.join(f'- {note}' for note in results.notes))
     return '\n\n'.join(text) + '\n'
-
-
-def to_markdown(results: Results, best: bool = False) -> str:
-    """The table and the remarks."""
-    header, lines = table(results, best)
-    drawn = markdown_table(header, lines, TEXT_COLUMNS) + '\n\n' if lines else ''
-    return drawn + remarks(results, best)
 
 
 def markdown_table(

@@ -1,15 +1,45 @@
 """Tools run in this process, and checkpoints for them."""
 
+import contextlib
 import importlib.util
+import io
+import runpy
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.logging import MessageHub, MMLogger
+from mmpretrain.visualization import UniversalVisualizer
 from torch import nn
 
 from tests.conftest import ROOT
+
+
+def run_with_others(cwd: Path, *arguments: object, managed: tuple = ()) -> tuple[str, list]:
+    """Run a tool, and those that it calls, in this process: output, and their command lines."""
+    commands, output = [], io.StringIO()
+
+    def run(file: Path, *arguments: object) -> None:
+        for kind in (MMLogger, MessageHub, UniversalVisualizer, *managed):  # named by the second
+            kind._instance_dict.clear()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, 'argv', [str(file), *map(str, arguments)])
+            runpy.run_path(sys.argv[0], run_name='__main__')
+
+    def call(command: list[str], check: bool) -> SimpleNamespace:
+        commands.append([Path(command[1]).name, *command[2:]])
+        run(Path(command[1]).resolve(), *command[2:])
+        return SimpleNamespace(returncode=0)
+
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output):
+        patch.chdir(cwd)
+        patch.setattr('hsakd.apis.training_runs.subprocess', SimpleNamespace(run=call))
+        run(ROOT / arguments[0], *arguments[1:])
+    return output.getvalue(), commands
 
 
 @pytest.fixture

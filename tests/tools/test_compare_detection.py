@@ -3,16 +3,11 @@
 import json
 import os
 import re
-import runpy
 import shutil
-import sys
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.logging import MessageHub, MMLogger
 from PIL import Image
 
 import hsakd  # noqa: F401  puts torchvision's operators where mmdet looks for mmcv's
@@ -20,6 +15,7 @@ from hsakd.results.paired import lacking, metric_keys, paired_tables
 from hsakd.results.settings import comparable_settings
 from tests.conftest import ROOT, run_tool
 from tests.detection_files import CLASSES, write_voc
+from tests.tools.conftest import run_with_others
 
 TOOL = 'tools/compare_detection.py'
 CONFIG = ROOT / 'configs/detection/bccd/faster-rcnn_resnet18-fpn_1xb4-6e_bccd.py'
@@ -63,28 +59,10 @@ def arguments(files, *more):
 
 
 def compare(files, cwd, *more):
-    """Run the tool, and those that it calls, in this process: their command lines."""
+    """Command lines of the tools that the tool calls."""
     from mmdet.visualization import DetLocalVisualizer
 
-    commands = []
-
-    def run(arguments):
-        for managed in (MMLogger, MessageHub, DetLocalVisualizer):  # named by the second
-            managed._instance_dict.clear()
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, 'argv', [str(ROOT / arguments[0]), *map(str, arguments[1:])])
-            runpy.run_path(sys.argv[0], run_name='__main__')
-
-    def call(command, check):
-        commands.append([Path(command[1]).name, *command[2:]])
-        run([Path(command[1]).resolve(), *command[2:]])
-        return SimpleNamespace(returncode=0)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(cwd)
-        patch.setattr('hsakd.apis.training_runs.subprocess', SimpleNamespace(run=call))
-        run(arguments(files, *more))
-    return commands
+    return run_with_others(cwd, *arguments(files, *more), managed=(DetLocalVisualizer,))[1]
 
 
 @pytest.fixture(scope='module')

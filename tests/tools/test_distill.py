@@ -8,7 +8,9 @@ import pytest
 
 from hsakd.results.runs import Run
 from tests.conftest import ROOT, run_tool
+from tests.tools.conftest import run_with_others
 
+TOOL = 'tools/distill.py'
 STUDENT = 'hsakd-offline_wrn-16-2_wrn-10-1_1xb64-80e_digits'
 TEACHER = 'hsakd-teacher_wrn-16-2_1xb64-80e_digits'
 BASELINE = 'wrn-10-1_1xb64-80e_digits'
@@ -28,9 +30,8 @@ def distill(folder, *args, config=STUDENT):
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp('distill')
-    done = distill(folder, *OPTIONS)
-    assert done.returncode == 0, done.stderr
-    (folder / 'output.txt').write_text(done.stdout)
+    output, _ = run_with_others(folder, TOOL, ROOT / f'configs/hsakd/{STUDENT}.py', *OPTIONS)
+    (folder / 'output.txt').write_text(output)
     return folder
 
 

@@ -13,7 +13,8 @@ from hsakd.apis.report import make_report
 from hsakd.results.runs import Run, find_runs
 from hsakd.results.tables import collect
 from hsakd.visualization import draw_classes, draw_examples
-from tests.conftest import ROOT, run_tool
+from tests.conftest import ROOT
+from tests.tools.conftest import run_with_others
 from tests.tools.work_dirs import PLAIN, STUDENT, write_run
 
 TOOL = 'tools/analysis_tools/report.py'
@@ -58,9 +59,8 @@ def quickstart(tmp_path_factory):
     teacher = f'model.teacher_ckpt=work_dirs/quickstart/{TEACHER}/epoch_1.pth'
     options = ['--cfg-options', 'train_cfg.max_epochs=1', 'train_cfg.val_interval=1', teacher]
     for command, more in zip(commands, (['--seeds', 0, 1, *options], []), strict=True):
-        done = run_tool(*command, *more, cwd=folder)
-        assert done.returncode == 0, done.stderr
-    return folder / 'work_dirs/quickstart', done.stdout
+        output, _ = run_with_others(folder, *command, *more)
+    return folder / 'work_dirs/quickstart', output
 
 
 def test_quickstart_ends_with_a_verdict_a_picture_and_a_report(quickstart):

@@ -41,14 +41,11 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Find, group, compare, and write."""
     args = parse_args()
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.markdown import Markdown
-    from rich.markup import escape
-    from rich.table import Table
 
     from hsakd.results.runs import find_runs
-    from hsakd.results.tables import TEXT_COLUMNS, collect, remarks, table, to_csv, to_markdown
+    from hsakd.results.tables import collect, to_csv, to_markdown
     from hsakd.utils.files import write_files
 
     results = collect(*find_runs(args.work_dirs), args.metric)
@@ -60,19 +57,10 @@ def main() -> None:
         files[args.csv] = to_csv(results, args.best).encode()
     write_files(files, args.force)
     console = Console()
-    if not console.is_terminal:
+    if console.is_terminal:
+        console.print(Markdown(text))
+    else:
         print(text, end='')
-        return
-    header, lines = table(results, args.best)
-    drawn = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for title in header:
-        is_text = title in TEXT_COLUMNS
-        drawn.add_column(
-            title, justify='left' if is_text else 'right', no_wrap=not is_text, overflow='fold'
-        )
-    for line in lines:
-        drawn.add_row(*map(escape, line))
-    console.print(drawn, '', Markdown(remarks(results, args.best)))
 
 
 if __name__ == '__main__':
