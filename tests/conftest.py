@@ -125,7 +125,7 @@ def batch(num: int = 4, num_classes: int = 5, size: int = 16, dtype=torch.float3
 
 
 def write_image_folder(root: Path, classes=('cat', 'dog'), per_class: int = 4, size: int = 32):
-    """Folders of PNG images by class, each class with a colour of its own."""
+    """Folders of PNG images by class, each class with a color of its own."""
     rng = np.random.default_rng(0)
     for label, name in enumerate(classes):
         (root / name).mkdir(parents=True)

@@ -50,7 +50,7 @@ def golden(name: str) -> dict[str, np.ndarray]:
 
 
 def batch(step: int, num: int = 4, num_classes: int = 100, size: int = 32) -> tuple[Tensor, Tensor]:
-    """Images [num, 3, size, size], normalised and not rotated, and labels [num]."""
+    """Images [num, 3, size, size], normalized and not rotated, and labels [num]."""
     rng = _rng(f'batch/{step}/{size}')
     images = rng.standard_normal((num, 3, size, size))
     return torch.from_numpy(images), torch.from_numpy(rng.integers(0, num_classes, num))
@@ -80,6 +80,6 @@ def _fill(key: str, shape: tuple[int, ...], salt: str) -> np.ndarray:
         return 0.1 * rng.standard_normal(shape)
     if leaf == 'running_var':
         return 0.5 + rng.random(shape)
-    if len(shape) == 1:  # scale of a normalisation layer
+    if len(shape) == 1:  # scale of a normalization layer
         return 0.5 + 0.2 * rng.random(shape)
     return rng.standard_normal(shape) * np.sqrt(2.0 / int(np.prod(shape[1:])))

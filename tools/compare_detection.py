@@ -1,7 +1,7 @@
 #!/usr/bin/env python
-"""Fine-tune a detector from several initialisations, and show which one serves it best.
+"""Fine-tune a detector from several initializations, and show which one serves it best.
 
-Every initialisation is trained with every seed by the same schedule, in
+Every initialization is trained with every seed by the same schedule, in
 WORK_DIR/NAME/seed-SEED, and its last checkpoint is tested, in WORK_DIR/NAME/seed-SEED/test. Run it
 again after an interruption: what is done is skipped, what was under way goes on from its last
 checkpoint. WORK_DIR gets comparison.md and .json, precision_recall.png and predictions.png.
@@ -41,7 +41,7 @@ class FineTuning:
     """One run of the comparison.
 
     Attributes:
-        name: Of its initialisation.
+        name: Of its initialization.
         source: What its backbone starts from: a checkpoint, or 'random' without a checksum.
         sha256: Of the checkpoint.
         seed: Of the training.
@@ -83,7 +83,7 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def initialisations(texts: Sequence[str]) -> dict[str, tuple[str, str | None]]:
+def initializations(texts: Sequence[str]) -> dict[str, tuple[str, str | None]]:
     """Parse and check ``--init``: file, or 'random', and checksum by name.
 
     Raises:
@@ -114,7 +114,7 @@ def plan(args: argparse.Namespace) -> list[FineTuning]:
     """All runs, seed by seed, so that what an interruption leaves is balanced.
 
     Raises:
-        UserError: Something would stop a later run: every initialisation is tried in the detector,
+        UserError: Something would stop a later run: every initialization is tried in the detector,
             and what is there already has to be of these settings.
     """
     from hsakd.apis.running import is_detection
@@ -141,7 +141,7 @@ def plan(args: argparse.Namespace) -> list[FineTuning]:
     steps = [str(step.get('type')).rsplit('.')[-1] for step in pipeline]
     where = 'test_dataloader.dataset.pipeline'
     ConfigError.check('LoadAnnotations' in steps, where, 'LoadAnnotations, for pictures', steps)
-    inits = initialisations(args.init)
+    inits = initializations(args.init)
     args.reference = args.reference or next(iter(inits))
     ConfigError.check(args.reference in inits, '--reference', ', '.join(inits), args.reference)
     runs = []
@@ -218,7 +218,7 @@ def report(runs: Sequence[FineTuning], args: argparse.Namespace) -> None:
     if len(differences) > 1:
         title = f'Difference to {args.reference} with the same seed, percentage points:'
         parts += [title, markdown_table(differences[0], differences[1:], rows[0][:1])]
-    columns = ['initialisation', 'file', 'SHA-256']
+    columns = ['initialization', 'file', 'SHA-256']
     text = '\n\n'.join(filter(None, [*parts, markdown_table(columns, origins, columns)])) + '\n'
     content = dict(
         config=str(args.config),
@@ -227,7 +227,7 @@ def report(runs: Sequence[FineTuning], args: argparse.Namespace) -> None:
         reference=args.reference,
         partial=note or None,
         tables=dict(figures=rows, differences=differences),
-        initialisations={n: {**init, 'by_seed': measured[n]} for n, init in inits.items()},
+        initializations={n: {**init, 'by_seed': measured[n]} for n, init in inits.items()},
     )
     files = {'comparison.md': text, 'comparison.json': json.dumps(content, indent=2) + '\n'}
     write_files({args.work_dir / name: t.encode() for name, t in files.items()}, force=True)

@@ -11,7 +11,7 @@ interruption: what is done is skipped, what was under way goes on from its last 
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,11 +117,8 @@ class Plan:
     def _checkpoints(self, config: Path, options: list[str]) -> Iterator[tuple[str, str]]:
         from hsakd.apis.training_runs import load_with_options
 
-        content = load_with_options(config, options)
-        yield from _named_in(content.model, 'model')
-        for key in ('load_from', 'pretrained_backbone'):
-            path = content.get(key)
-            if path and (Path(path).is_file() or self._configs_of(path)):
+        for key, path in _named_in(load_with_options(config, options).to_dict()):
+            if key.endswith('_ckpt') or Path(path).is_file() or self._configs_of(path):
                 yield key, path
 
     def _configs_of(self, checkpoint: str) -> list[Path]:
@@ -142,7 +139,7 @@ class Plan:
             checkpoint = last_checkpoint(content, work_dir / f'seed-{seed}')
             yield TrainingRun(config, checkpoint, [*options, f'randomness.seed={seed}'], trust)
 
-    def _need(self, config: Path) -> None:
+    def _need(self, config: Path, on_the_way: Sequence[str] = ()) -> None:
         """Add the runs that give the checkpoints which ``config`` names, those they need first."""
         from hsakd.apis.training_runs import TrainingRun, last_checkpoint, load_with_options
 
@@ -163,12 +160,15 @@ class Plan:
             ok = there or expected.name == checkpoint.name
             ends = f'{expected}, with which {needed} ends, e.g. --cfg-options {key}={expected}'
             ConfigError.check(ok, where, ends, checkpoint.name)
+            way = [*on_the_way, os.path.relpath(config)]
+            circle = f'that of {" -> ".join([*way, str(needed)])}'
+            ConfigError.check(str(needed) not in way, where, 'no circle of checkpoints', circle)
             run = TrainingRun(needed, checkpoint, options)
             chosen = config == self.args.config and f'{key}={path}' in self.args.cfg_options
             if there and chosen and not _is_as_asked_for(run):
                 continue  # of the user's choice, however it was trained
             if not there:
-                self._need(needed)
+                self._need(needed, way)
             self._needed[checkpoint] = run
 
     def _plain_configs(self) -> list[Path]:
@@ -187,19 +187,17 @@ class Plan:
         return list(found)
 
 
-def _named_in(value: object, key: str) -> Iterator[tuple[str, str]]:
-    """Keys and values of the checkpoints that a part of a config names, at any depth."""
-    if isinstance(value, Mapping):
-        for name, item in value.items():
-            if name.endswith('_ckpt') and item is not None:
-                is_path = isinstance(item, str)
-                ConfigError.check(is_path, f'{key}.{name}', 'the path of a checkpoint', repr(item))
-                yield f'{key}.{name}', item
-            else:
-                yield from _named_in(item, f'{key}.{name}')
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            yield from _named_in(item, f'{key}.{index}')
+def _named_in(value: object, key: str = '') -> Iterator[tuple[str, str]]:
+    """Keys and values of the checkpoints that a config, or a part of it, names at any depth."""
+    from hsakd.results.settings import names_checkpoint
+
+    if isinstance(value, Mapping | list | tuple):
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for name, item in items:
+            yield from _named_in(item, f'{key}.{name}' if key else str(name))
+    elif names_checkpoint(key) and value is not None:
+        ConfigError.check(isinstance(value, str), key, 'the path of a checkpoint', repr(value))
+        yield key, value
 
 
 def _is_as_asked_for(run: 'TrainingRun') -> bool:

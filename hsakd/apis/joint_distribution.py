@@ -18,7 +18,7 @@ from hsakd.models.losses import KLDivergence
 from hsakd.registry import DATASETS, MODELS
 from hsakd.utils.checkpoint import load_network
 from hsakd.utils.errors import ConfigError
-from hsakd.utils.networks import frozen_networks, trained_networks
+from hsakd.utils.networks import frozen_networks, has_teacher, trained_networks
 from hsakd.visualization.joint_distribution import JointDistributions
 
 from .classifier import class_names, load_classifier
@@ -69,7 +69,7 @@ class Pair:
 
         Args:
             titles: One an image.
-            inputs: [B, 3, H, W], normalised.
+            inputs: [B, 3, H, W], normalized.
         """
         transforms = self.student.transforms
         m = transforms.num_transforms
@@ -112,8 +112,8 @@ def load_pair(config: Config, checkpoint: str, branch: int | None = None) -> Pai
         CheckpointError: A checkpoint is missing or broken, or does not fit.
     """
     model = config.get('model') or {}
-    ok = 'student' in model and 'teacher' in model
-    ConfigError.check(ok, 'model', 'a distiller with teacher and student', repr(model.get('type')))
+    wanted = 'a distiller with teacher and student'
+    ConfigError.check(has_teacher(model), 'model', wanted, repr(model.get('type')))
     trained = 'a trained teacher, e.g. --cfg-options model.teacher_ckpt=FILE'
     ConfigError.check(model.get('teacher_ckpt'), 'model.teacher_ckpt', trained, None)
     classifier = load_classifier(checkpoint, config)
@@ -121,8 +121,8 @@ def load_pair(config: Config, checkpoint: str, branch: int | None = None) -> Pai
     model.setdefault('data_preprocessor', config.get('data_preprocessor'))
     with DefaultScope.overwrite_default_scope(config.get('default_scope') or 'hsakd'):
         distiller = MODELS.build(model).eval()
-    teacher = frozen_networks(distiller)['model.teacher']
-    student = trained_networks(distiller)['model.student']
+    (teacher,) = frozen_networks(distiller).values()
+    (student,) = trained_networks(distiller).values()
     load_network(teacher, config.model.teacher_ckpt, 'model.teacher_ckpt')
     load_network(student, checkpoint, 'checkpoint')
     number = student.num_branches
@@ -136,7 +136,7 @@ def load_pair(config: Config, checkpoint: str, branch: int | None = None) -> Pai
 
 
 def read_images(pair: Pair, files: Sequence[Path]) -> tuple[list[str], Tensor]:
-    """Names and normalised pixels [B, 3, H, W] of images from files, through the test pipeline.
+    """Names and normalized pixels [B, 3, H, W] of images from files, through the test pipeline.
 
     Raises:
         DataError: One cannot be decoded.
@@ -148,7 +148,7 @@ def read_images(pair: Pair, files: Sequence[Path]) -> tuple[list[str], Tensor]:
 
 
 def test_images(pair: Pair, indices: Sequence[int]) -> tuple[list[str], Tensor]:
-    """Titles and normalised pixels [B, 3, H, W] of images of the config's test set.
+    """Titles and normalized pixels [B, 3, H, W] of images of the config's test set.
 
     Raises:
         ConfigError: There is no such image.

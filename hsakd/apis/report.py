@@ -24,6 +24,7 @@ from hsakd.results.tables import Results, Row, differences, gain, mean_std, metr
 from hsakd.utils.checkpoint import read_checkpoint
 from hsakd.utils.config_text import checkpoint_config
 from hsakd.utils.errors import ConfigError, DataError, UserError
+from hsakd.utils.networks import has_teacher, network_keys
 from hsakd.visualization import (
     draw_classes,
     draw_curves,
@@ -157,7 +158,7 @@ def _of_teacher(row: Row, results: Results) -> str:
 
 def _learns(row: Row) -> bool:
     """Whether it learns from others, as a student and networks online do."""
-    return any(k.startswith(('model.student.', 'model.networks.')) for k in _settings(row))
+    return network_keys(_settings(row)) != ['model']
 
 
 def _settings(row: Row) -> dict[str, object]:
@@ -217,7 +218,7 @@ def _examined(
             caption = f'Images that only {name} gets right'
             picture = _image(_draw_images(pair, indices), caption)
             shown.append(f'<h3>{escape(caption)}</h3>\n{picture}')
-    if {'student', 'teacher'} <= set(mine.config.model):
+    if has_teacher(mine.config.model):
         try:
             chosen = (gained if len(gained) else np.arange(len(mine.labels)))[:_JOINT_IMAGES]
             learned = load_pair(mine.config, str(own.group.runs[0].checkpoint))

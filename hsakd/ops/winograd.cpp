@@ -219,7 +219,7 @@ struct Window {
   }
 };
 
-// Not by an initialiser, which would run, as compilers have it, where all is written anyway.
+// Not by an initializer, which would run, as compilers have it, where all is written anyway.
 template <int N>
 inline void clear(Vec (&values)[N]) {
   for (Vec& value : values) value = Vec{};

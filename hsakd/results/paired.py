@@ -34,7 +34,7 @@ def paired_tables(
     Means come with the sample standard deviation over seeds.
     """
     keys = metric_keys(measured)
-    rows, differences = [['initialisation', 'seeds', *keys]], [['initialisation', 'pairs', *keys]]
+    rows, differences = [['initialization', 'seeds', *keys]], [['initialization', 'pairs', *keys]]
     for name, by_seed in measured.items():
         count = f'{len(by_seed)} of {len(seeds)}' if len(by_seed) < len(seeds) else f'{len(seeds)}'
         values = ([m[key] for m in by_seed.values() if key in m] for key in keys)

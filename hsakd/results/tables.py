@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from hsakd.utils.errors import DataError
+from hsakd.utils.networks import network_keys
 
 from .names import ConfigName
 from .runs import LeftOut, Run, shown_path
@@ -274,12 +275,10 @@ def differences(row: Row, other: Row) -> list[str]:
 def _settings_of_training(row: Row) -> dict[str, object]:
     settings = row.group.runs[0].settings
     found = {key: value for key, value in settings.items() if key.split('.')[0] in _TRAINING}
-    for prefix in ('model.student.', f'model.networks.{row.network or 0}.', 'model.'):
-        parts = tuple(f'{prefix}{part}.' for part in ('backbone', 'neck', 'head'))
-        network = {key: value for key, value in settings.items() if key.startswith(parts)}
-        if network:
-            return found | {f'model.{k.removeprefix(prefix)}': v for k, v in network.items()}
-    return found
+    key = network_keys(settings)[row.network or 0]
+    parts = tuple(f'{key}.{part}.' for part in ('backbone', 'neck', 'head'))
+    network = {k: value for k, value in settings.items() if k.startswith(parts)}
+    return found | {f'model{k.removeprefix(key)}': value for k, value in network.items()}
 
 
 def table(results: Results, best: bool = False) -> tuple[list[str], list[list[str]]]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from .config_text import checkpoint_meta, parse_config
 from .errors import CheckpointError, DamagedCheckpointError
+from .networks import WEIGHT_PREFIXES, network_configs
 
 
 def _history_method(owner: type, name: str) -> object:
@@ -40,8 +41,6 @@ _SAFE_GLOBALS = [
     argparse.Namespace,  # options of a command line, which other projects keep with their weights
 ]
 
-#: Where our training checkpoints keep the network that a reader wants.
-_PREFIXES = ('', 'module.', 'student.', 'networks.0.')
 
 
 _trusting = False
@@ -170,7 +169,7 @@ def network_state_dict(
             f'network {network} in it',
             f'networks {", ".join(found)}' if found else 'no checkpoint of an online distiller',
         )
-    for prefix in _PREFIXES if network is None else (f'networks.{network}.',):
+    for prefix in WEIGHT_PREFIXES if network is None else (f'networks.{network}.',):
         if any(name.startswith(f'{prefix}backbone.') for name in weights):
             return {
                 name.removeprefix(prefix): value
@@ -262,7 +261,7 @@ def _logged_transforms(checkpoint: Mapping) -> str | None:
     """The type of the transforms of the network of a checkpoint, where its config tells."""
     try:
         model = parse_config(checkpoint_meta(checkpoint).get('cfg')).get('model')
-        network = model.get('student') or (model.get('networks') or [model])[0]
+        network = next(iter(network_configs(model).values()))
         return (network.get('transforms') or dict(type='Rotation'))['type'].split('.')[-1]
     except (SyntaxError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
         return None  # no config of ours

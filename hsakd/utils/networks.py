@@ -1,9 +1,17 @@
-"""Which networks a model has: of the model itself, and of its config."""
+"""Which networks a model has: of the model itself, of its config, settings and weights.
 
-from collections.abc import Mapping
+Networks that learn are the model itself, its ``student``, or its ``networks``; a frozen one that
+others learn from is its ``teacher``. Nothing else knows these names.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
 
 from mmengine.model import is_model_wrapper
 from torch import nn
+
+#: What the names of the weights of the network that a reader wants start with.
+WEIGHT_PREFIXES = ('', 'module.', 'student.', 'networks.0.')
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -32,3 +40,15 @@ def network_configs(model: Mapping) -> dict[str, Mapping]:
     if 'networks' in model:
         return {f'model.networks.{i}': network for i, network in enumerate(model['networks'])}
     return {'model.student': model['student']} if 'student' in model else {'model': model}
+
+
+def has_teacher(model: Mapping) -> bool:
+    """Whether a model's config has a student and a frozen teacher."""
+    return {'student', 'teacher'} <= set(model)
+
+
+def network_keys(settings: Iterable[str]) -> list[str]:
+    """The keys of :func:`network_configs`, of flat settings such as 'model.student.head.type'."""
+    matches = (re.match(r'model\.(student|networks\.\d+)(?=\.)', key) for key in settings)
+    found = {match[0] for match in matches if match}
+    return sorted(found, key=lambda key: (len(key), key)) or ['model']

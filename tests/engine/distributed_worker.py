@@ -82,7 +82,7 @@ class DoublePreprocessor(ClsDataPreprocessor):
 
 
 class Record(Hook):
-    """Keeps the mean losses of all processes; normalisation stays in eval mode unless told."""
+    """Keeps the mean losses of all processes; normalization stays in eval mode unless told."""
 
     def __init__(self, train_mode):
         self.train_mode = train_mode

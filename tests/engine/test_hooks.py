@@ -30,13 +30,13 @@ def test_non_finite_loss_is_named_with_its_iteration(tmp_path):
 def test_on_an_accelerator_it_looks_before_anything_is_saved(tmp_path):
     hook = NonFiniteLossHook(interval=100)
     runner = SimpleNamespace(iter=0, work_dir=tmp_path)
-    # What after_train_iter keeps where each look would cost a synchronisation.
+    # What after_train_iter keeps where each look would cost a synchronization.
     hook._pending = [(1, losses(loss=1.0)), (2, losses(loss=float('inf'))), (3, losses(loss=1.0))]
     with pytest.raises(NonFiniteLossError, match='^loss is inf at iteration 2;'):
         hook.before_save_checkpoint(runner, {})
 
 
-def test_spoilt_weights_are_found_before_they_replace_good_ones(tmp_path):
+def test_spoiled_weights_are_found_before_they_replace_good_ones(tmp_path):
     hook, model = NonFiniteLossHook(), nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
     runner = SimpleNamespace(work_dir=tmp_path, model=model, hooks=[])
     hook.after_train_epoch(runner)

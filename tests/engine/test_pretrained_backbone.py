@@ -280,7 +280,7 @@ def test_random_weights_learn_everywhere(tmp_path):
 
 
 @pytest.mark.parametrize('key', ['checkpoint', 'resume', 'load_from'])
-def test_a_detectors_checkpoint_decides_the_normalisation(tmp_path, key):
+def test_a_detectors_checkpoint_decides_the_normalization(tmp_path, key):
     cfg = detector()
     cfg.model.data_preprocessor.update(mean=MEAN, std=STD, bgr_to_rgb=False)
     weights = {'rpn_head.rpn_cls.weight': torch.zeros(1)}
@@ -319,7 +319,7 @@ def test_backbone_of_a_detector(tmp_path):
 
 
 def of(tmp_path, change):
-    """The normalisation that is read from a checkpoint whose config was changed."""
+    """The normalization that is read from a checkpoint whose config was changed."""
     from hsakd.utils.checkpoint import read_checkpoint
     from hsakd.utils.config_text import parse_config
     from hsakd.utils.normalization import checkpoint_normalization
@@ -343,7 +343,7 @@ def test_images_in_memory_are_rgb(tmp_path):
     assert of(tmp_path, change).rgb
 
 
-def test_normalisation_elsewhere_is_not_guessed(tmp_path):
+def test_normalization_elsewhere_is_not_guessed(tmp_path):
     assert of(tmp_path, lambda cfg: cfg.pop('data_preprocessor')) is None
     theirs = save_torchvision(tmp_path / 'whole.pth').state_dict()
     torch.save({k: v for k, v in theirs.items() if 'fc' not in k}, tmp_path / 'weights.pth')

@@ -16,7 +16,7 @@ from tests.conftest import batch, network_cfg
 
 SETS = {
     'rotation': (dict(type='Rotation'), 4),
-    'colour': (dict(type='ColorPermutation'), 6),
+    'color': (dict(type='ColorPermutation'), 6),
     'both': (
         dict(
             type='CombinedTransforms',
@@ -77,7 +77,7 @@ def test_transforms_of_a_set_differ():
         assert len({tuple(image.flatten().tolist()) for image in shown}) == m
 
 
-def test_colour_permutations_are_those_of_the_channels():
+def test_color_permutations_are_those_of_the_channels():
     x = torch.rand(1, 3, 2, 2)
     orders = {tuple(image[:, 0, 0].tolist()) for image in ColorPermutation()(x)}
     r, g, b = x[0, :, 0, 0].tolist()

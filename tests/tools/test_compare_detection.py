@@ -1,4 +1,4 @@
-"""Detectors fine-tuned from several initialisations, side by side."""
+"""Detectors fine-tuned from several initializations, side by side."""
 
 import json
 import os
@@ -92,12 +92,12 @@ def test_trains_and_tests_each_and_writes_tables_and_pictures(compared):
         (metrics,) = folder.glob(f'{name}/seed-0/test/*/*.json')
         measured = json.loads(metrics.read_text())
         content = json.loads((folder / 'comparison.json').read_text())
-        of_seed = content['initialisations'][name]['by_seed']['0']
+        of_seed = content['initializations'][name]['by_seed']['0']
         assert of_seed['voc_area/mAP'] == pytest.approx(100 * measured['voc_area/mAP'], abs=1e-6)
     assert content['partial'] is None
-    assert len(content['initialisations']['plain']['sha256']) == 64
+    assert len(content['initializations']['plain']['sha256']) == 64
     text = (folder / 'comparison.md').read_text()
-    assert '| initialisation | seeds | voc_area/mAP | voc_11points/mAP |' in text
+    assert '| initialization | seeds | voc_area/mAP | voc_11points/mAP |' in text
     assert '| plain | 1 | ' in text
     for name in ('precision_recall.png', 'predictions.png'):
         with Image.open(folder / name) as image:
@@ -146,7 +146,7 @@ def test_other_test_options_test_again(files, copy):
     commands = compare(files, copy.parents[1], '--cfg-options', 'test_evaluator.0.iou_thrs=[0.3]')
     assert [command[0] for command in commands] == ['test.py'] * 2
     content = json.loads((copy / 'comparison.json').read_text())
-    assert 'voc_area/AP30' in content['initialisations']['plain']['by_seed']['0']
+    assert 'voc_area/AP30' in content['initializations']['plain']['by_seed']['0']
 
 
 def test_a_failing_run_ends_it_with_a_partial_table(files, copy, in_process):
@@ -218,7 +218,7 @@ def test_tables_hold_means_spreads_and_paired_differences():
         distilled={1: {'voc/mAP': 70.0}},
     )
     (header, *rows), (_, *differences) = paired_tables(measured, [0, 1], 'random')
-    assert header == ['initialisation', 'seeds', 'voc/mAP']
+    assert header == ['initialization', 'seeds', 'voc/mAP']
     assert rows == [
         ['random', '2', '52.00 ± 2.83'],
         ['plain', '2', '63.00 ± 4.24'],

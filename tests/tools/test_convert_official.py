@@ -38,7 +38,7 @@ def resnet20() -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize('arch', NETWORKS)
-def test_recognises_each_network(
+def test_recognizes_each_network(
     arch: str, tmp_path: Path, convert: Callable, capsys: pytest.CaptureFixture
 ) -> None:
     spec = architectures()[arch]

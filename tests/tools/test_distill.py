@@ -159,6 +159,7 @@ def test_networks_that_teach_each_other_have_a_baseline_each(tmp_path):
         ('rubbish', 'KEY=VALUE'),
         ('model.teacher_ckpt=3', 'model.teacher_ckpt: .*got 3'),
         ('work_dir=x', '--cfg-options work_dir'),
+        (f'model.teacher_ckpt=work_dirs/{STUDENT}/epoch_80.pth', 'teacher_ckpt.*circle'),
     ],
 )
 def test_what_cannot_be_trained_is_named(tmp_path, in_process, option, words):

@@ -90,8 +90,8 @@ def test_scores_are_those_of_the_network_on_rgb(model: tuple, tmp_path: Path) ->
     checkpoint, network = model
     image = save_image(tmp_path / 'a.png')
     (prediction,) = predict(load_classifier(checkpoint), [tmp_path / 'a.png'], topk=9)
-    normalised = (image - np.array([90, 120, 150])) / np.array([60, 70, 80])
-    inputs = torch.from_numpy(normalised.transpose(2, 0, 1)[None]).float()
+    normalized = (image - np.array([90, 120, 150])) / np.array([60, 70, 80])
+    inputs = torch.from_numpy(normalized.transpose(2, 0, 1)[None]).float()
     with torch.no_grad():
         scores, labels = network.logits(inputs)[0].softmax(1)[0].sort(descending=True)
     assert prediction.classes == [CLASSES[i] for i in labels]
@@ -103,15 +103,15 @@ def test_takes_images_of_any_size_and_kind_in_subfolders(
 ) -> None:
     folder = tmp_path / 'images'
     save_image(folder / 'b' / 'wide.JPG', 300, 20)
-    save_image(folder / 'b' / 'grey.png', 8, 90, 'L')
-    save_image(folder / 'b' / 'grey.bmp', 33, 31, 'L')
+    save_image(folder / 'b' / 'gray.png', 8, 90, 'L')
+    save_image(folder / 'b' / 'gray.bmp', 33, 31, 'L')
     save_image(folder / 'alpha.webp', 64, 64, 'RGBA')
     save_image(folder / 'cmyk.jpeg', 64, 64, 'CMYK')
     save_image(folder / 'palette.tif', 40, 64, 'P')
     (folder / 'notes.txt').write_text('no image')
     main([str(folder), '--model', str(model[0]), '--topk', '2', '--out', str(tmp_path / 'out')])
     out = capsys.readouterr().out
-    names = ['alpha.webp', 'b/grey.bmp', 'b/grey.png', 'b/wide.JPG', 'cmyk.jpeg', 'palette.tif']
+    names = ['alpha.webp', 'b/gray.bmp', 'b/gray.png', 'b/wide.JPG', 'cmyk.jpeg', 'palette.tif']
     shown = [line.split('│')[1].strip() for line in out.splitlines() if line.startswith('│')]
     assert [name for name in shown if name] == names and len(shown) == 2 * len(names)
     pictures = [tmp_path / 'out' / f'{name}.png' for name in names]

@@ -141,13 +141,13 @@ def test_takes_images_of_any_size_and_kind(
 ) -> None:
     folder, out = tmp_path / 'images', tmp_path / 'out'
     save_image(folder / 'b' / 'wide.JPG', 300, 20)
-    save_image(folder / 'b' / 'grey.png', 8, 90, 'L')
+    save_image(folder / 'b' / 'gray.png', 8, 90, 'L')
     save_image(folder / 'b' / 'deep.png', 60, 50, 'I;16')
     save_image(folder / 'alpha.webp', 500, 450, 'RGBA')
     save_image(folder / 'cmyk.jpeg', 1, 1, 'CMYK')
     main([str(folder), '--model', save(), '--topk', '2', '--out', str(out), '--score-thr', '0'])
     rows = table(capsys.readouterr().out)
-    names = ['alpha.webp', 'b/deep.png', 'b/grey.png', 'b/wide.JPG', 'cmyk.jpeg']
+    names = ['alpha.webp', 'b/deep.png', 'b/gray.png', 'b/wide.JPG', 'cmyk.jpeg']
     assert [row[0] for row in rows if row[0]] == names
     for name in names:
         with Image.open(out / f'{name}.png') as picture:

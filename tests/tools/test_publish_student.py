@@ -240,7 +240,7 @@ def test_mmpretrain_loads_the_files(
     assert result.stdout.endswith('done\n')
 
 
-def normalised(images: Tensor) -> Tensor:
+def normalized(images: Tensor) -> Tensor:
     return (images - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
 
 
@@ -253,7 +253,7 @@ def test_onnx_takes_raw_rgb_images(offline: tuple, tmp_path: Path, publish: Call
         images = torch.randint(0, 256, (num, 3, 32, 32)).float()
         (found,) = session.run(['logits'], {'images': images.numpy()})
         with torch.no_grad():
-            wanted = distiller.student.logits(normalised(images))[0]
+            wanted = distiller.student.logits(normalized(images))[0]
         np.testing.assert_allclose(found, wanted.numpy(), atol=1e-4, rtol=0)
     properties = {p.key: p.value for p in onnx.load(model).metadata_props}
     assert json.loads(properties['classes']) == list(CLASSES)
@@ -272,7 +272,7 @@ def test_onnx_of_a_network_trained_on_bgr_takes_rgb(
     rgb = torch.randint(0, 256, (2, 3, 64, 64)).float()
     (found,) = session.run(None, {'images': rgb.numpy()})
     with torch.no_grad():
-        wanted = model.logits(normalised(rgb.flip(1)))[0]
+        wanted = model.logits(normalized(rgb.flip(1)))[0]
     np.testing.assert_allclose(found, wanted.numpy(), atol=1e-4, rtol=0)
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Convert a checkpoint as the paper's authors publish it to one of hsakd.
 
-The network, one of the paper's fourteen, is recognised by its keys, with auxiliary branches or
+The network, one of the paper's fourteen, is recognized by its keys, with auxiliary branches or
 without. Nothing inside SRC is executed, unless --trust-checkpoint says so.
 """
 

@@ -62,7 +62,7 @@ class NonFiniteLossHook(Hook):
         self.after_train_epoch(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Look before weights that may be spoilt are written, whoever writes them."""
+        """Look before weights that may be spoiled are written, whoever writes them."""
         self._check_losses(runner)
 
     def _checkpoint_is_due(self, runner: Runner) -> bool:
@@ -105,7 +105,7 @@ def _check_loss_scale(runner: Runner, iteration: int) -> None:
 
 
 def _check_weights(runner: Runner) -> None:
-    """Look at all weights and running statistics; the last step may have spoilt them."""
+    """Look at all weights and running statistics; the last step may have spoiled them."""
     weights = runner.model.state_dict()
     finite = torch.stack([torch.isfinite(value).all() for value in weights.values()])
     if not finite.all():

@@ -19,7 +19,7 @@ class Branches(ModuleList):
         repeat_last: Makes a fresh last stage at stride 1, with as many input as output channels.
         embedding_channels: Size of every branch's embedding.
         make_tail: Makes what follows the last stage of a branch.
-        init_cfg: Initialisation config.
+        init_cfg: Initialization config.
 
     Raises:
         ConfigError: ``stages`` names none, or others than the backbone has.

@@ -11,9 +11,9 @@ _ORDERS = list(permutations(range(3)))  # the first is 0, 1, 2
 
 @MODELS.register_module()
 class ColorPermutation(TransformSet):
-    """M = 6: the orders of the three colour channels (https://arxiv.org/abs/1910.05872).
+    """M = 6: the orders of the three color channels (https://arxiv.org/abs/1910.05872).
 
-    Channels are permuted as the network sees them, after normalisation.
+    Channels are permuted as the network sees them, after normalization.
     """
 
     num_transforms = len(_ORDERS)

@@ -199,7 +199,7 @@ def _redraw(module: nn.Module) -> None:
 def settings_of(backbone: BaseModule) -> BaseModule:
     """An object with class and settings of ``backbone`` and no modules.
 
-    Methods that make or initialise modules run on it without touching the backbone.
+    Methods that make or initialize modules run on it without touching the backbone.
     """
     settings = copy.copy(backbone)
     settings.__dict__['_modules'] = {}
