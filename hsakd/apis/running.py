@@ -39,8 +39,7 @@ def load_config(path: str, options: dict | None = None) -> Config:
         ConfigError: The file is missing or no config, or an option does not fit it.
     """
     where = f'config {path!r}'
-    if not Path(path).is_file():
-        raise ConfigError(f'{where}: no such file; those of hsakd are in configs/')
+    ConfigError.check(Path(path).is_file(), where, 'one of configs/ or your own', 'no such file')
     try:
         config = Config.fromfile(path)
     except UserError:

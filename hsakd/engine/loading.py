@@ -56,11 +56,9 @@ def load_what_fits(
         for name, value in wanted.items()
         if name in weights and weights[name].shape == value.shape
     }
-    if mismatch or not fitting:
-        raise CheckpointError(
-            f'load_from={path!r} does not fit the backbone of the config: '
-            f'{mismatch or "the model has none"}'
-        )
+    found = mismatch or 'a model without one'
+    where, expected = f'load_from={path!r}', 'weights of the backbone of the config'
+    CheckpointError.check(fitting and not mismatch, where, expected, found)
     model.load_state_dict(fitting, strict=False)
     logger.info(f'{len(fitting)} of {len(wanted)} weights loaded from {path}')
     mismatch = describe_mismatch(wanted, weights)
@@ -87,12 +85,13 @@ def load_for_test(runner, path: str | Path, checkpoint: Mapping | None = None) -
     checkpoint = checkpoint or read_checkpoint(path, 'checkpoint')
     weights = checkpoint_weights(checkpoint)
     mismatch = describe_mismatch(model.state_dict(), weights)
-    if mismatch:
-        what = f'{len(networks)} networks' if len(networks) > 1 else 'model'
-        raise CheckpointError(
-            f'checkpoint={str(path)!r} does not fit the {what} of the config, a '
-            f'{type(model).__name__}: {mismatch}'
-        )
+    what = f'{len(networks)} networks' if len(networks) > 1 else 'model'
+    CheckpointError.check(
+        not mismatch,
+        f'checkpoint={str(path)!r}',
+        f'weights of the {what} of the config, a {type(model).__name__}',
+        mismatch,
+    )
     if hasattr(model, 'with_bbox'):
         check_trained_classes(checkpoint, runner.test_dataloader.dataset, path)
     model.load_state_dict(weights)

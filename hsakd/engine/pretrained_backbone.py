@@ -205,12 +205,13 @@ def load_pretrained_backbone(model: nn.Module, source: str, network: int | None)
         wanted = part.state_dict()
         found = {key: weights[key] for key in wanted if key in weights}
         mismatch = describe_mismatch(wanted, found)
-        if mismatch:
-            raise CheckpointError(
-                f'{KEY}={source!r} does not fit model.{name} of the config, a '
-                f'{type(part).__name__}: {mismatch}; of the checkpoint, '
-                f'{_names([key for key in weights if key not in wanted])} are not in it'
-            )
+        others = _names([key for key in weights if key not in wanted])
+        CheckpointError.check(
+            not mismatch,
+            f'{KEY}={source!r}',
+            f'weights of model.{name} of the config, a {type(part).__name__}',
+            f'{mismatch}; of the checkpoint, {others} are not in it',
+        )
         # A deeper network has all the weights of a shallower one, and more in the same stages.
         stages = {key.split('.')[0] for key in wanted}
         more = [key for key in weights if key not in wanted and key.split('.')[0] in stages]

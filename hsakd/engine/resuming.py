@@ -50,11 +50,8 @@ def check_resumable(checkpoint: Mapping, model: nn.Module, path: str) -> None:
     )
     model = unwrap(model)
     mismatch = describe_mismatch(model.state_dict(), checkpoint_weights(checkpoint))
-    if mismatch:
-        raise CheckpointError(
-            f'resume={path!r} does not fit the model of the config, a {type(model).__name__}: '
-            f'{mismatch}'
-        )
+    expected = f'weights of the model of the config, a {type(model).__name__}'
+    CheckpointError.check(not mismatch, f'resume={path!r}', expected, mismatch)
 
 
 def place_in_training(meta: Mapping, batches: int) -> tuple[int, str]:

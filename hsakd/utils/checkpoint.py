@@ -239,12 +239,13 @@ def load_network(
         wanted = {k: v for k, v in wanted.items() if k.split('.')[0] in parts}
         state_dict = {k: v for k, v in state_dict.items() if k.split('.')[0] in parts}
     mismatch = describe_mismatch(wanted, state_dict)
-    if mismatch:
-        backbone = type(network.backbone).__name__
-        raise CheckpointError(
-            f'{key}={str(path)!r} does not fit the network of the config, a {backbone} with '
-            f'{network.num_branches} branches and {network.head.num_classes} classes: {mismatch}'
-        )
+    CheckpointError.check(
+        not mismatch,
+        f'{key}={str(path)!r}',
+        f'weights of the network of the config, a {type(network.backbone).__name__} with '
+        f'{network.num_branches} branches and {network.head.num_classes} classes',
+        mismatch,
+    )
     transforms = _logged_transforms(checkpoint)
     if transforms and network.num_branches and not parts:
         ours = type(network.transforms).__name__

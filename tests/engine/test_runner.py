@@ -118,8 +118,8 @@ def test_our_checkpoints(tmp_path, start_from):
 @pytest.mark.parametrize(
     'name, words',
     [
-        ('resnet34', 'does not fit the backbone of the config: .* have no place'),
-        ('resnet50', 'does not fit the backbone of the config: .* another shape'),
+        ('resnet34', 'have no place'),
+        ('resnet50', 'another shape'),
         ('mobilenet_v2', 'features.0.0.weight'),
     ],
 )
