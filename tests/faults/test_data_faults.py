@@ -142,7 +142,7 @@ def test_unreadable_image_of_a_detector(detection_tools, tmp_path):
     type_ = type_.replace('CLASSES', "('disc', 'square')")
     splits = (f"ann_file='ImageSets/Main/{split}.txt'" for split in ('train', 'test'))
     prefix = ", data_prefix=dict(sub_data_root='')"
-    config = write_config(tmp_path, root, VOC, type_ + prefix, *splits)
+    config = write_config(tmp_path, VOC, type_ + prefix, *splits)
     bad = root / 'JPEGImages/000003.jpg'
     bad.write_bytes(bad.read_bytes()[: bad.stat().st_size * 2 // 3])  # Pillow reads its header
     arguments = ('tools/train.py', config, '--work-dir', tmp_path / 'work')

@@ -160,12 +160,10 @@ def test_other_batches_go_on_where_the_epoch_was(tools, tmp_path):
 
 def test_detection(detection_tools, tmp_path):
     """Batches by aspect ratio, flips in a worker, warm-up by iterations."""
-    data = write_voc(tmp_path / 'data', dict(train=12, test=4))
+    write_voc(tmp_path / 'data', dict(train=12, test=4))
     kind = "type='hsakd.VOCDataset', data_root='DATA', metainfo=dict(classes=('disc', 'square'))"
     split = "ann_file='ImageSets/Main/{}.txt'"
-    config = write_config(
-        tmp_path, data, VOC, kind, split.format('train'), split.format('test')
-    )
+    config = write_config(tmp_path, VOC, kind, split.format('train'), split.format('test'))
     options = (
         'train_dataloader.dataset.times=1', 'train_dataloader.num_workers=1', *DIGITS[3:],
         'default_hooks.checkpoint.interval=2',
