@@ -183,7 +183,8 @@ class Subject:
 
     def plain(self) -> Variant:
         """The plain loop; an error if the config asks for what it does not have."""
-        model = copy.deepcopy(self.model)
+        # As one builds it: the runner has put its weights into the order of channels_last.
+        model = copy.deepcopy(self.model).to(memory_format=torch.contiguous_format)
         networks = list(trained_networks(model).values())
         teacher = next(iter(frozen_networks(model).values()), None)
         kind, transforms = self.config.model.type, networks[0].transforms
