@@ -53,11 +53,11 @@ def draw_joint_distributions(
     m = len(transforms)
     copies = np.linspace(0, m - 1, min(m, _MAX_COPIES)).round().astype(int)
     # Inches, so that the labels have room.
-    upright = m > 8 or max(map(len, transforms)) > 4
-    panel = max((0.15 if upright else 0.3) * m, 1.3)
+    vertical = m > 8 or max(map(len, transforms)) > 4
+    panel = max((0.15 if vertical else 0.3) * m, 1.3)
     heat = max(0.15 * shown, 1.1)
     width = max(panel * len(copies) + 0.08 * max(map(len, classes)) + 1.6, 4)
-    height = 2 * heat + 2.4 + (0.06 * max(map(len, transforms)) if upright else 0)
+    height = 2 * heat + 2.4 + (0.06 * max(map(len, transforms)) if vertical else 0)
     figure = new_figure(width, height * len(images))
     blocks = figure.subfigures(len(images), 1, squeeze=False)[:, 0]
     for block, image in zip(blocks, images, strict=True):
@@ -69,7 +69,7 @@ def draw_joint_distributions(
         block.suptitle(title, fontsize=10, x=0.02, ha='left')
         for j, column in zip(copies, axes.T, strict=True):
             column[0].set_title(transforms[j], fontsize=9, pad=3)
-            column[2].set_xticks(range(m), transforms, rotation=90 if upright else 0)
+            column[2].set_xticks(range(m), transforms, rotation=90 if vertical else 0)
         for row, name in enumerate(networks, 1):
             axes[row, 0].set_ylabel(name, fontsize=8)
         bar = block.colorbar(axes[1, 0].images[0], ax=axes[1:], shrink=0.8, aspect=25, pad=0.02)

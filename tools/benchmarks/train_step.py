@@ -40,6 +40,7 @@ from timing import (  # noqa: E402
 
 from hsakd.engine.acceleration import accelerate  # noqa: E402
 from hsakd.models import Rotation  # noqa: E402
+from hsakd.results.names import ConfigName  # noqa: E402
 from hsakd.utils.cli import positive_number, run_tool  # noqa: E402
 from hsakd.utils.errors import ConfigError, UserError  # noqa: E402
 from hsakd.utils.networks import frozen_networks, trained_networks, unwrap  # noqa: E402
@@ -103,10 +104,11 @@ def find_config(name: str) -> str:
     if Path(name).is_file():
         return name
     folder = ROOT / 'configs' / 'hsakd'
-    for data in ('cifar100', 'imagenet'):
-        for stem in (f'hsakd-offline_{name}', f'hsakd-{name}'):
-            for path in folder.glob(f'{stem}_[0-9]xb*_{data}.py'):
-                return str(path)
+    for path in sorted(folder.glob('*.py')):
+        found = ConfigName.parse(path.stem)
+        short = '_'.join([found.method.removeprefix('hsakd-'), *found.networks])
+        if name == short.removeprefix('offline_') and found.dataset in ('cifar100', 'imagenet'):
+            return str(path)
     raise UserError.expected(
         '--pairs', f'config files, or names of {folder} as {", ".join(PAIRS)}', repr(name)
     )
