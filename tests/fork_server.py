@@ -29,10 +29,13 @@ class Process:
     server: 'ForkServer'
     pid: int
     log: Path
+    status: int | None = None
 
     def wait(self, seconds: float = 120) -> int | None:
         """Its exit status, minus the signal that killed it; None if it still runs."""
-        return self.server.ask(do='wait', pid=self.pid, seconds=seconds)['status']
+        if self.status is None:
+            self.status = self.server.ask(do='wait', pid=self.pid, seconds=seconds)['status']
+        return self.status
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Send a signal to it and its workers."""

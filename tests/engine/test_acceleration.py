@@ -98,8 +98,9 @@ def test_fast_networks_are_one_graph(name):
     accelerate(model, fast=True)
     losses_of_steps(model)
     counters = torch._dynamo.utils.counters
-    graphs = dict(baseline=1, teacher=1, offline=2, online=2)[name]
-    assert counters['stats']['unique_graphs'] == graphs
+    # Equal networks may share one, in which weights are inputs.
+    graphs = dict(baseline=(1,), teacher=(1,), offline=(2,), online=(1, 2))[name]
+    assert counters['stats']['unique_graphs'] in graphs
     assert not counters['graph_break']
 
 
