@@ -89,7 +89,7 @@ def _temporary(work_dir):
 
 @pytest.mark.parametrize('kills', [3, pytest.param(50, marks=pytest.mark.slow)])
 def test_random_kills(kills, tools, tmp_path):
-    options = (*images(tmp_path / 'images'), f'train_cfg.max_iters={kills + 8}')
+    options = (*images(tmp_path / 'images'), f'train_cfg.max_iters={20 * kills + 8}')
     options += ('default_hooks.checkpoint.interval=1',)
     met, _ = kill_and_resume(tools, IMAGES, options, tmp_path, kills, some_time(random.Random(0)))
     assert met == kills
