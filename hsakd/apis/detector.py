@@ -155,7 +155,7 @@ def detect(
 
 
 def _check(registries: Sequence[Registry], name: str, key: str, scope: str) -> str:
-    """See that one of the registries knows a type and that its class is safe to build."""
+    """Check that one of the registries knows a type and that its class is safe to build."""
     from mmcv import ops
 
     # NMS and RoIAlign are not registered: mmdet takes the latter from this module by name, and

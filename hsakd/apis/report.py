@@ -107,7 +107,7 @@ def compared(results: Results, first: str | None = None) -> list[tuple[Row, Row]
 
 
 def make_report(results: Results, first: str | None = None, test: bool = True) -> Report:
-    """Compare runs.
+    """Compare runs and render the page.
 
     Args:
         results: Of :func:`~hsakd.results.tables.collect`.

@@ -31,7 +31,7 @@ _TOOLS = Path(__file__).resolve().parents[2] / 'tools'
 
 @dataclass
 class TrainingRun:
-    """One training.
+    """One training by tools/train.py.
 
     Attributes:
         config: Its config file.
@@ -47,7 +47,7 @@ class TrainingRun:
 
     @property
     def work_dir(self) -> Path:
-        """Where it writes."""
+        """The folder that the training writes to."""
         return self.checkpoint.parent
 
 
@@ -77,7 +77,7 @@ def last_checkpoint(config: Config, work_dir: Path) -> Path:
 
 
 def is_done(run: TrainingRun) -> bool:
-    """Its checkpoint is there, of a finished training of the settings that are asked for.
+    """Whether the checkpoint is there, of a finished training of the settings asked for.
 
     Raises:
         UserError: What is there was trained with other settings.
@@ -151,7 +151,7 @@ def call(tool: str, arguments: Sequence[str], label: str, dry_run: bool = False)
 
 
 def try_backbone(run: TrainingRun, option: str, source: str) -> None:
-    """See that what the backbone of a detector starts from fits it.
+    """Check that what the backbone of a detector starts from fits it.
 
     Args:
         run: Its training.

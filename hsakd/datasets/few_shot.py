@@ -75,7 +75,7 @@ class FewShotSubset:
 
     @property
     def metainfo(self) -> dict:
-        """That of the whole data set, with all of its classes."""
+        """The metainfo of the whole data set, with all of its classes."""
         return self.dataset.metainfo
 
     def _choose(self) -> list[int]:

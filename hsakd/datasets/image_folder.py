@@ -23,7 +23,7 @@ from .base import (
 
 @TRANSFORMS.register_module()
 class LoadImage(LoadImageFromFile):
-    """mmcv's ``LoadImageFromFile`` by Pillow, which notices truncated files, with a clear error.
+    """Load an image by Pillow, which notices truncated files, with a clear error.
 
     Gray images of 16 bits are scaled to 8, where Pillow alone would make all above 255 white.
 

@@ -91,7 +91,7 @@ class ImageNet(CheckedImages, MMPretrainImageNet):
         return [dict(img_path=p, gt_label=label) for p, label in zip(paths, labels, strict=True)]
 
     def _annotated_classes(self, data_list: list[dict]) -> list[str]:
-        """Of the training split, whatever its layout, or of this one where there is no other."""
+        """The classes of the training split, or of this one where there is no other."""
         labels = [info['gt_label'] for info in data_list]
         train = self.root / 'train'
         folders = find_folders(str(train))[0] if train.is_dir() else []

@@ -122,7 +122,7 @@ class FrozenNetwork:
         self._outputs: Callable[[Tensor], Outputs] | None = None
 
     def __call__(self, images: Tensor) -> Outputs:
-        """As the network's ``outputs``, without a gradient."""
+        """Compute the network's ``outputs`` without a gradient."""
         with torch.no_grad():
             if self._outputs is None:
                 self.prepared = fold_batch_norms(self.network, images[:2])
@@ -145,7 +145,7 @@ class CompiledNetwork:
         self._compiled: Callable[[Tensor], Outputs] | None = None
 
     def __call__(self, images: Tensor) -> Outputs:
-        """As the network's ``outputs``."""
+        """Compute the network's ``outputs``."""
         if not self._network.training:
             return _eager(self._network)(images)
         if self._compiled is None:

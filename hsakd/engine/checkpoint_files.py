@@ -25,7 +25,7 @@ BACKEND = dict(backend='hsakd_atomic')
 
 @register_backend('hsakd_atomic')
 class AtomicBackend(LocalBackend):
-    """mmengine's backend for local files, whose ``put`` replaces a file whole or not at all."""
+    """A backend for local files whose ``put`` replaces a file whole or not at all."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         """Write under a temporary name, wait for the disk, and rename.
@@ -54,7 +54,7 @@ class AtomicBackend(LocalBackend):
             ) from error
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
-        """As :meth:`put`."""
+        """Write a text as :meth:`put` writes bytes."""
         self.put(obj.encode(encoding), filepath)
 
 

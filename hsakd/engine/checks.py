@@ -30,7 +30,7 @@ _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm
 
 
 def check_fast(config: Config) -> None:
-    """See that ``fast`` and what else the config says go together."""
+    """Check that ``fast`` and what else the config says go together."""
     fast = config.get('fast', False)
     ConfigError.check(isinstance(fast, bool), 'fast', 'True or False', repr(fast))
     if not fast:
@@ -49,7 +49,7 @@ def check_fast(config: Config) -> None:
 
 
 def check_processes(config: Mapping) -> None:
-    """See that several processes can train as a config says."""
+    """Check that several processes can train as a config says."""
     sync_bn = config.get('sync_bn')
     ConfigError.check(
         sync_bn is None or torch.accelerator.is_available(),
@@ -69,7 +69,7 @@ def check_processes(config: Mapping) -> None:
 
 
 def check_optimizer(wrapper: object) -> None:
-    """See that an optimizer is known, whose error would list none."""
+    """Check that an optimizer is known, whose error would list none."""
     optimizer = wrapper.get('optimizer') if isinstance(wrapper, Mapping) else None
     kind = optimizer.get('type') if isinstance(optimizer, Mapping) else None
     if isinstance(kind, str):
@@ -79,7 +79,7 @@ def check_optimizer(wrapper: object) -> None:
 
 
 def check_train_loop(loop: BaseLoop, train_cfg: Mapping) -> None:
-    """See that the lengths of a training are numbers above 0."""
+    """Check that the lengths of a training are numbers above 0."""
     for key in ('max_epochs', 'max_iters', 'val_interval'):
         number = getattr(loop, key, None)
         if key in train_cfg:
@@ -88,7 +88,7 @@ def check_train_loop(loop: BaseLoop, train_cfg: Mapping) -> None:
 
 
 def check_schedules(schedules: object) -> None:
-    """See that learning rates are scheduled by numbers."""
+    """Check that learning rates are scheduled by numbers."""
     if isinstance(schedules, Mapping):
         schedules = [schedule for part in schedules.values() for schedule in part]
     for schedule in schedules:
@@ -104,7 +104,7 @@ def check_schedules(schedules: object) -> None:
 
 
 def check_intervals(hooks: list[Hook]) -> None:
-    """See that checkpoints and logs are due at numbers of epochs or iterations."""
+    """Check that checkpoints and logs are due at numbers of epochs or iterations."""
     for hook in hooks:
         interval = getattr(hook, 'interval', 1)
         if isinstance(hook, CheckpointHook | LoggerHook):
@@ -122,7 +122,7 @@ def classes_of(dataset: Dataset) -> tuple[str, ...] | None:
 
 
 def check_classes(model: nn.Module, dataset: Dataset, key: str) -> None:
-    """See that data and networks have as many classes as each other."""
+    """Check that data and networks have as many classes as each other."""
     classes = classes_of(dataset)
     network = next(iter(trained_networks(model).values()), unwrap(model))
     network = getattr(network, 'roi_head', network)  # of detectors with two stages
@@ -138,7 +138,7 @@ def check_classes(model: nn.Module, dataset: Dataset, key: str) -> None:
 
 
 def check_same_classes(dataset: Dataset, others: Dataset, key: str) -> None:
-    """See that labels of validation or test mean what those of training mean."""
+    """Check that labels of validation or test mean what those of training mean."""
     classes, trained = classes_of(dataset), classes_of(others)
     if None not in (classes, trained) and len(classes) == len(trained):
         differing = [pair for pair in zip(trained, classes, strict=True) if pair[0] != pair[1]]
@@ -152,7 +152,7 @@ def check_same_classes(dataset: Dataset, others: Dataset, key: str) -> None:
 
 
 def check_trained_classes(checkpoint: Mapping, dataset: Dataset, path: str) -> None:
-    """See that labels mean to the data what they mean to the detector of a checkpoint."""
+    """Check that labels mean to the data what they mean to the detector of a checkpoint."""
     saved = checkpoint_meta(checkpoint).get('dataset_meta')
     trained = tuple(saved.get('classes') or ()) if isinstance(saved, Mapping) else ()
     found = classes_of(dataset)
@@ -165,7 +165,7 @@ def check_trained_classes(checkpoint: Mapping, dataset: Dataset, path: str) -> N
 
 
 def check_batches(model: nn.Module, dataloader: DataLoader) -> None:
-    """See that there is a batch to train on, and none of one image under batch norm."""
+    """Check that there is a batch to train on, and none of one image under batch norm."""
     sampler = dataloader.batch_sampler
     size, images = sampler.batch_size, len(sampler.sampler)
     batch_size = 'train_dataloader.batch_size'
@@ -194,7 +194,7 @@ def check_batches(model: nn.Module, dataloader: DataLoader) -> None:
 
 
 def check_normalization(model: nn.Module) -> None:
-    """See that mean and standard deviation are those of three channels, or of all."""
+    """Check that mean and standard deviation are those of three channels, or of all."""
     for name in ('mean', 'std'):
         values = getattr(getattr(model, 'data_preprocessor', None), name, None)
         if isinstance(values, torch.Tensor):
@@ -242,7 +242,7 @@ def check_features(model: nn.Module, data_batch: dict) -> None:
 
 
 def check_metrics(evaluator: Evaluator, dataset: Dataset, key: str) -> None:
-    """See that metrics fit the classes and images of the data."""
+    """Check that metrics fit the classes and images of the data."""
     classes = classes_of(dataset)
     for metric in evaluator.metrics if classes else ():
         if isinstance(metric, Accuracy):

@@ -31,7 +31,7 @@ class SharedStatisticsHook(Hook):
     priority = 'VERY_LOW'  # after an EMAHook put its model in place
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Broadcast them."""
+        """Broadcast the running statistics of the first process."""
         model = unwrap(runner.model)
         frozen = set(frozen_names(model))
         for name, buffer in model.named_buffers():

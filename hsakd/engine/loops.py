@@ -14,7 +14,7 @@ _STEP = 1
 
 
 class ResumableEpochs(EpochBasedTrainLoop):
-    """mmengine's loop over epochs, which can start in the middle of one.
+    """A loop over epochs that can start in the middle of one.
 
     A step's random numbers are set from the seed, its iteration and the rank, so that there is no
     state of them to be saved. Data come from a
@@ -37,13 +37,13 @@ class ResumableEpochs(EpochBasedTrainLoop):
         self._epoch += 1
 
     def run_iter(self, idx: int, data_batch: Sequence[dict]) -> None:
-        """Run an iteration."""
+        """Run an iteration with random states set for it."""
         seed_all(self.runner.seed, self._iter, get_rank(), _STEP)
         super().run_iter(idx, data_batch)
 
 
 class ResumableIterations(IterBasedTrainLoop):
-    """mmengine's loop over iterations; see :class:`ResumableEpochs`.
+    """A loop over iterations that can start anywhere, as :class:`ResumableEpochs`.
 
     It takes a loader without an end, whose workers prefetch beyond the end of the data.
     """
@@ -53,7 +53,7 @@ class ResumableIterations(IterBasedTrainLoop):
         self.dataloader_iterator = _Batches(self.dataloader)
 
     def run_iter(self, data_batch: Sequence[dict]) -> None:
-        """Run an iteration."""
+        """Run an iteration with random states set for it."""
         seed_all(self.runner.seed, self._iter, get_rank(), _STEP)
         # For loss weights that grow over epochs; mmengine's stays at 0.
         self.runner.message_hub.update_info('epoch', self._iter // len(self.dataloader))

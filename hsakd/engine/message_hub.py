@@ -12,7 +12,7 @@ _MOST_PENDING = 1000
 
 
 class DeferredMessageHub(MessageHub):
-    """mmengine's message hub, which enters scalars in their histories when somebody reads them.
+    """A message hub that enters scalars in their histories when somebody reads them.
 
     mmengine's waits for the device at every loss of every step, and copies the whole history to
     append a number. Here the tensors of many steps come to the host in one transfer, at the next
@@ -59,7 +59,7 @@ class DeferredMessageHub(MessageHub):
 
     @property
     def log_scalars(self) -> OrderedDict[str, HistoryBuffer]:
-        """All histories."""
+        """The histories of all scalars, up to date."""
         self._enter(list(self._pending))
         return self._log_scalars
 
@@ -75,7 +75,7 @@ class DeferredMessageHub(MessageHub):
         return self._log_scalars[key]
 
     def state_dict(self) -> dict:
-        """As mmengine's."""
+        """Return the state for a checkpoint, up to date."""
         self._enter(list(self._pending))
         return super().state_dict()
 

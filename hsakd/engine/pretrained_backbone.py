@@ -142,7 +142,7 @@ def _backbone_parts(config: Config) -> dict[str, dict]:
 
 
 def _check_all_learns(config: Config, network: int | None) -> None:
-    """See that no random weight or statistic would stay as it is."""
+    """Check that no random weight or statistic would stay as it is."""
     expected = f"None with {KEY}='{RANDOM}'"
     ConfigError.check(network is None, 'pretrained_network', expected, network)
     needed = []
@@ -162,7 +162,7 @@ def _check_all_learns(config: Config, network: int | None) -> None:
 
 
 def _setting(part: Mapping, name: str) -> object:
-    """That of the config of a part, or else the default of its class; None where it has none."""
+    """A setting of a part, or the default of its class; None where there is none."""
     from mmdet.registry import MODELS
 
     if name in part:

@@ -33,7 +33,7 @@ def restore_gradients(gradients: Mapping[str, Tensor], model: nn.Module) -> None
 
 
 def check_resumable(checkpoint: Mapping, model: nn.Module, path: str) -> None:
-    """See that a checkpoint has the state of a training, and of exactly this model.
+    """Check that a checkpoint has the state of a training, and of exactly this model.
 
     Raises:
         CheckpointError: It does not.

@@ -77,7 +77,7 @@ def in_one_line(error: Exception) -> str:
 
 
 class DistillationRunner(Runner):
-    """mmengine's runner, which keeps a run safe whatever its config says.
+    """A runner that keeps a run safe whatever its config says.
 
     The terminal shows what a user needs; the config, the environment and the list of hooks go to
     the log file alone. Checkpoints are read without executing what is in them, written whole, and
@@ -113,13 +113,13 @@ class DistillationRunner(Runner):
         return hub
 
     def setup_env(self, env_cfg: dict) -> None:
-        """mmengine's, and gloo between processes where there is no accelerator."""
+        """Set up the environment, with gloo between processes without an accelerator."""
         if self.launcher in ('pytorch', 'slurm') and not torch.accelerator.is_available():
             init_gloo(self.launcher, env_cfg.get('dist_cfg', {}).get('timeout'))
         super().setup_env(env_cfg)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        """mmengine's, without a GPU too, and with frozen parts left out of the traffic."""
+        """Wrap the model for several processes, without a GPU too, and send no frozen parts."""
         if not is_model_wrapper(model):
             # Before DDP copies the layout; the model is moved to its device by mmengine's.
             use_channels_last(model, torch.device(get_device()), self.cfg.get('fast', False))
@@ -132,7 +132,7 @@ class DistillationRunner(Runner):
         return super().wrap_model(model_wrapper_cfg, model)
 
     def register_default_hooks(self, hooks: dict[str, Hook | dict] | None = None) -> None:
-        """mmengine's, and checkpoints by our hook where the config names that of mmengine."""
+        """Register the default hooks, with our checkpoint hook in the place of mmengine's."""
         hooks = dict(hooks or {})
         hook = hooks.get('checkpoint', dict(type='CheckpointHook', interval=1))
         mmengines = ('CheckpointHook', 'mmengine.CheckpointHook', MMEngineCheckpointHook)
@@ -145,7 +145,7 @@ class DistillationRunner(Runner):
         default_hooks: dict[str, Hook | dict] | None = None,
         custom_hooks: list[Hook | dict] | None = None,
     ) -> None:
-        """mmengine's, and what keeps a run safe, whatever hooks the config lists."""
+        """Register the config's hooks, and those that keep any run safe."""
         super().register_hooks(default_hooks, custom_hooks)
         needed = [*_SAFETY_HOOKS, SharedStatisticsHook] if self.distributed else _SAFETY_HOOKS
         for kind in needed:
@@ -159,7 +159,7 @@ class DistillationRunner(Runner):
     def build_dataloader(
         dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
     ) -> DataLoader:
-        """mmengine's, with our initializer of workers.
+        """Build a loader whose workers are initialized by us.
 
         Raises:
             ConfigError: It is to hold its data in memory, which is for training alone.
@@ -242,17 +242,17 @@ class DistillationRunner(Runner):
     # Running.
 
     def train(self) -> nn.Module:
-        """mmengine's, with faults of loaders and other processes in one line."""
+        """Train; faults of loaders and other processes become one line."""
         with described('train_dataloader'):
             return super().train()
 
     def test(self) -> dict[str, float]:
-        """As :meth:`train`."""
+        """Test; faults of loaders and other processes become one line."""
         with described('test_dataloader'):
             return super().test()
 
     def _init_model_weights(self) -> None:
-        """mmengine's, and then the backbone that ``pretrained_backbone`` names.
+        """Initialize the model, and load the backbone that ``pretrained_backbone`` names.
 
         That is not needed where a whole checkpoint follows.
         """
@@ -265,7 +265,7 @@ class DistillationRunner(Runner):
             self.logger.info(load_pretrained_backbone(unwrap(self.model), source, network))
 
     def _maybe_compile(self, target: str) -> None:
-        """mmengine's, which is the last step before the loop of training, and our acceleration."""
+        """Accelerate the model; mmengine calls this last before the loop of training."""
         accelerate(unwrap(self.model), self.cfg.get('fast', False))
         super()._maybe_compile(target)
 
@@ -281,7 +281,7 @@ class DistillationRunner(Runner):
         backend_args: dict | None = None,
         **kwargs,
     ) -> None:
-        """mmengine's, to be called in all processes; a local file is written whole or not at all.
+        """Save a checkpoint, a local file whole or not at all; to be called in all processes.
 
         With the optimizer go gradients that wait for its step, and with ``meta`` the batches of an
         epoch.

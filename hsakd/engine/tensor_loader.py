@@ -80,7 +80,7 @@ class TensorLoader:
 
     @property
     def sampler(self) -> Sampler:
-        """Of single images."""
+        """The sampler of single images."""
         return self.batch_sampler.sampler
 
     @property
@@ -153,7 +153,7 @@ class TensorLoader:
 
 
 class _Crop:
-    """mmpretrain's ``RandomCrop``, for batches.
+    """Random crops of a batch, as mmpretrain's ``RandomCrop`` of an image.
 
     Attributes:
         size: Height and width of what it makes.
@@ -191,7 +191,7 @@ class _Crop:
 
 
 class _Flip:
-    """mmcv's horizontal ``RandomFlip``, for batches."""
+    """Random horizontal flips of a batch, as mmcv's ``RandomFlip`` of an image."""
 
     draws = 1
 
@@ -317,7 +317,7 @@ def _check_memory(number: int, image: Tensor, device: torch.device) -> None:
 
 
 def _free_memory(device: torch.device) -> int:
-    """Bytes."""
+    """Free memory of a device, in bytes."""
     if device.type == 'cuda':
         return torch.cuda.mem_get_info(device)[0]
     try:

@@ -146,7 +146,7 @@ class SeededItems:
         self.num_classes = num_classes(dataset)
 
     def __call__(self, batch: Batch) -> list:
-        """Load."""
+        """Load the images of a batch."""
         items = []
         for position, index in enumerate(batch, batch.position):
             seed_all(self.seed, batch.epoch, position * self.world_size + self.rank)

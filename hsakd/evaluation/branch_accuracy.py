@@ -38,7 +38,7 @@ class BranchAccuracy(BaseMetric):
             )
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Mean over images."""
+        """Average over images."""
         results = [result for result in results if result is not None]
         if not results:
             return {}

@@ -8,7 +8,7 @@ from hsakd.registry import METRICS
 
 @METRICS.register_module()
 class CocoMetric(MMDetCocoMetric):
-    """mmdet's ``CocoMetric``, of the images that were tested.
+    """COCO's metric of the images that were tested.
 
     mmdet's takes all images of its file, so that those which the data set leaves out
     (``skip_bad_images``, ``indices``) count as images in which nothing was found. The boxes are
@@ -21,7 +21,7 @@ class CocoMetric(MMDetCocoMetric):
             super().__init__(*args, **kwargs)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """See mmdet's.
+        """Compute the metrics of the images in ``results``.
 
         Args:
             results: A pair (ground truth, predictions) an image.

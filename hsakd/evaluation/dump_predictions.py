@@ -6,7 +6,7 @@ from mmengine.evaluator import BaseMetric, DumpResults
 
 
 class DumpPredictions(DumpResults):
-    """mmengine's ``DumpResults``, which writes tensors and plain data to a ``.pth`` file too.
+    """Write predictions to a file, as tensors and plain data to a ``.pth`` file.
 
     Such a file can be read with ``weights_only``, and so without executing anything.
 
@@ -27,7 +27,7 @@ class DumpPredictions(DumpResults):
 
 
 def _plain(value: object) -> object:
-    """The same without the boxes of mmdet, which wrap tensors."""
+    """A value without the boxes of mmdet, which wrap tensors."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -48,5 +48,5 @@ class NetworkAccuracy(BaseMetric):
         }
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Of the base class, and not used: each network has metrics of its own."""
+        """Never called, since each network has metrics of its own."""
         raise NotImplementedError

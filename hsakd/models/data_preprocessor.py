@@ -7,12 +7,12 @@ from hsakd.structures import BatchedLabels
 
 @MODELS.register_module()
 class DataPreprocessor(ClsDataPreprocessor):
-    """mmpretrain's, which leaves :class:`~hsakd.structures.BatchedLabels` as they are.
+    """Preprocess images and leave :class:`~hsakd.structures.BatchedLabels` as they are.
 
     Its results are those of mmpretrain's, to the bit.
 
     Args:
-        **kwargs: Of mmpretrain's.
+        **kwargs: Passed on to mmpretrain.
     """
 
     def forward(self, data: dict, training: bool = False) -> dict:

@@ -59,7 +59,7 @@ class RecomputeMasks(CustomGraphPass):
             node.meta.update(recompute=CheckpointPolicy.MUST_RECOMPUTE, ac_graph_id=0)
 
     def uuid(self) -> bytes:
-        """As that of :class:`FuseEpilogues`."""
+        """Identify this pass in inductor's cache of graphs."""
         return get_hash_for_files((__file__,))
 
 

@@ -118,13 +118,13 @@ class Run:
 
     @property
     def progress(self) -> str:
-        """As in '12 / 240 epochs'."""
+        """How far the run came, as in '12 / 240 epochs'."""
         never = '' if self.validated else ', never validated'
         return f'{self.done} / {self.length} {self.unit}s{never}'
 
     @property
     def frozen_teacher(self) -> bool:
-        """Its teacher is one with a frozen backbone, trained to the end as its config says."""
+        """Whether its teacher has a frozen backbone and was trained to the end."""
         teacher, _, stage = str(self.settings.get('model.teacher_ckpt')).partition('/')
         name = ConfigName.parse(teacher)
         frozen = name is not None and name.method == 'hsakd-teacher-frozen'

@@ -56,7 +56,7 @@ def comparable_settings(config: Mapping, follow: bool = True) -> dict[str, objec
 
 @cache
 def shipped_settings(name: str) -> dict[str, object] | None:
-    """Those of the config file of a name in ``configs/``; None if there is none.
+    """The settings of the config file of a name in ``configs/``; None if there is none.
 
     Its checkpoints are meant as trained by their own config files.
     """
@@ -74,7 +74,7 @@ def changed_settings(own: Mapping[str, object], other: Mapping[str, object]) -> 
 
 
 def settings_text(settings: Mapping[str, object]) -> str:
-    """As in 'train_cfg.max_epochs=12, param_scheduler.milestones=[7,9,11]'."""
+    """Settings as text: 'train_cfg.max_epochs=12, param_scheduler.milestones=[7,9,11]'."""
     return ', '.join(
         f'{key}={json.dumps(value, separators=(",", ":")) if isinstance(value, list) else value}'
         for key, value in settings.items()

@@ -45,12 +45,12 @@ class RunGroup:
 
     @property
     def label(self) -> str:
-        """Name and changes."""
+        """The name of the config, and the settings that were changed."""
         return f'{self.name} {settings_text(self.changes)}'.strip()
 
     @property
     def seeds(self) -> str:
-        """As in '0, 1, 2'."""
+        """The seeds of the runs, as in '0, 1, 2'."""
         return ', '.join(str(run.seed) for run in self.runs)
 
     @property
@@ -118,7 +118,7 @@ class Row:
 
 @dataclass
 class Results:
-    """What :func:`collect` found.
+    """The rows and remarks that :func:`collect` makes of runs.
 
     Attributes:
         rows: In the order of data sets and config names.

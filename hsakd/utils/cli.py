@@ -47,7 +47,7 @@ def run_tool(main: Callable[[], None]) -> None:
 
 
 def check_out_folder(folder: Path, option: str) -> None:
-    """See that ``folder`` can be written to, or made, before work is done for it.
+    """Check that ``folder`` can be written to, or made, before work is done for it.
 
     Raises:
         UserError: It cannot.
@@ -60,7 +60,7 @@ def check_out_folder(folder: Path, option: str) -> None:
 
 
 def check_out_file(path: Path | None, force: bool, option: str = '--out') -> None:
-    """See that a file can be written, where one is asked for, before work is done for it.
+    """Check that a file can be written, where one is asked for, before work is done for it.
 
     Raises:
         UserError: It exists and is not to be replaced, or its folder cannot be written to.

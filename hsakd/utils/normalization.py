@@ -29,7 +29,7 @@ class Normalization(NamedTuple):
 
     @classmethod
     def from_preprocessor(cls, preprocessor: Mapping, rgb: bool) -> Self:
-        """That of the ``data_preprocessor`` of a config."""
+        """The normalization of a config's ``data_preprocessor``."""
         return cls(_numbers(preprocessor.get('mean')), _numbers(preprocessor.get('std')), rgb)
 
     def __str__(self) -> str:
@@ -41,7 +41,7 @@ IMAGENET = Normalization((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), Tru
 
 
 def classifier_normalization(config: Config, network: Mapping) -> Normalization:
-    """That of a network of a classifier's or a distiller's config.
+    """The normalization of a network of a classifier's or a distiller's config.
 
     Args:
         config: The config.
@@ -57,7 +57,7 @@ def classifier_normalization(config: Config, network: Mapping) -> Normalization:
 
 
 def detector_normalization(preprocessor: Mapping) -> Normalization:
-    """That of mmdet's ``DetDataPreprocessor``, whose images are files, read as BGR."""
+    """The normalization of mmdet's ``DetDataPreprocessor``, which gets images in BGR."""
     return Normalization.from_preprocessor(preprocessor, preprocessor.get('bgr_to_rgb', False))
 
 
@@ -67,7 +67,7 @@ def is_detector_preprocessor(preprocessor: Mapping | None) -> bool:
 
 
 def checkpoint_normalization(checkpoint: Mapping, network: int | None) -> Normalization | None:
-    """That of a checkpoint of a classifier or detector; None if it does not tell.
+    """The normalization that a checkpoint was trained with; None if it does not tell.
 
     torchvision's ResNets, which have no config in them, were all trained with :data:`IMAGENET`.
     """

@@ -30,7 +30,7 @@ class CheckedAnnotations(CheckedImages):
         super().__init__(skip_bad_images, **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """mmdet's, of annotations that are sound.
+        """Load the annotations that are sound, as mmdet does.
 
         Raises:
             ConfigError: ``metainfo.classes`` is no list of different names.
@@ -49,7 +49,7 @@ class CheckedAnnotations(CheckedImages):
         return super().load_data_list()
 
     def prepare_data(self, index: int) -> object:
-        """mmengine's, once the size of the image is looked at.
+        """Run the pipeline on an image whose size was checked.
 
         Raises:
             DataError: The image has too many pixels, or is none.
@@ -75,7 +75,7 @@ class CheckedAnnotations(CheckedImages):
             raise DataError.expected(self.ann_file, f'each {what} once', found)
 
     def filter_data(self) -> list[dict]:
-        """mmdet's, by ``filter_cfg``.
+        """Filter images by ``filter_cfg``, as mmdet does.
 
         Raises:
             DataError: No image is left.

@@ -43,7 +43,7 @@ class CocoDataset(CheckedAnnotations, MMDetCocoDataset):
     ANN_FILE = "COCO's JSON, such as annotations/instances_train2017.json"
 
     def load_checked(self) -> list[dict]:
-        """See :class:`CheckedAnnotations`."""
+        """Load the checked annotations of COCO's JSON file."""
         self.data_prefix.setdefault('img', self.data_root)
         return MMDetCocoDataset.load_data_list(self)
 
@@ -89,7 +89,7 @@ class CocoDataset(CheckedAnnotations, MMDetCocoDataset):
         return content
 
     def _own_categories(self, categories: list[dict], report: AnnotationReport) -> list[dict]:
-        """Those of the config, in its order; the others are reported."""
+        """Pick the categories of the config, in its order, and report the others."""
         by_name = {entry['name']: entry for entry in categories}
         missing = [name for name in report.classes if name not in by_name]
         expected = f'a category for each of metainfo.classes, among {", ".join(map(repr, by_name))}'

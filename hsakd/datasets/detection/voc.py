@@ -56,7 +56,7 @@ class VOCDataset(CheckedAnnotations, MMDetVOCDataset):
         return self.data_prefix.get('sub_data_root', self.data_root)
 
     def load_checked(self) -> list[dict]:
-        """See :class:`CheckedAnnotations`."""
+        """Load the checked annotations of VOC's XML files."""
         ConfigError.check(
             not (self.test_mode and self.bbox_min_size is not None),
             'dataset.filter_cfg.bbox_min_size',

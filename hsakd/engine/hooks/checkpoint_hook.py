@@ -22,14 +22,14 @@ _BEST = ('best_ckpt_path', 'best_ckpt_path_dict')
 
 @HOOKS.register_module()
 class CheckpointHook(MMEngineCheckpointHook):
-    """mmengine's, which keeps old checkpoints until the new one is whole on the disk.
+    """Save checkpoints, and keep old ones until the new one is whole on the disk.
 
     ``last_checkpoint`` is of the training at work: one that starts from the beginning drops it.
 
     Args:
         stop_on_error: Whether a checkpoint that cannot be saved stops training; else training goes
             on with a warning, and saves when the next one is due.
-        **kwargs: Of mmengine's hook.
+        **kwargs: Passed on to mmengine's hook.
     """
 
     def __init__(self, stop_on_error: bool = True, **kwargs) -> None:
@@ -37,7 +37,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         self.stop_on_error = stop_on_error
 
     def before_train(self, runner: Runner) -> None:
-        """mmengine's, point to what training starts from, and finish what a kill cut short."""
+        """Point to the checkpoint that training starts from, and finish what a kill cut short."""
         super().before_train(runner)
         self._point_to_start(runner)
         # Of a work dir that was copied, what is in the copy is meant.
@@ -60,7 +60,7 @@ class CheckpointHook(MMEngineCheckpointHook):
             (Path(runner.work_dir) / POINTER).unlink(missing_ok=True)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
-        """Mmengine's in another order: save, point to it, and then remove what is too much."""
+        """Save a checkpoint, point to it, and then remove those that are too many."""
         before = dict(runner.message_hub.runtime_info), self.last_ckpt
         kept = list(self.keep_ckpt_ids) if self.max_keep_ckpts > 0 else []
         steps = [*(other for other in kept if other != step), step]
@@ -108,7 +108,7 @@ class CheckpointHook(MMEngineCheckpointHook):
             point_to(Path(self.out_dir) / name, runner.work_dir)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
-        """mmengine's, which removes the previous best one before it saves the new one."""
+        """Save the best checkpoint, and remove the previous one afterwards."""
         info = dict(runner.message_hub.runtime_info)
         best = {key: copy(vars(self)[key]) for key in _BEST if key in vars(self)}
         backend, self.file_backend = self.file_backend, _RemovesLater()

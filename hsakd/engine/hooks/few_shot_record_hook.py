@@ -20,7 +20,7 @@ class FewShotRecordHook(Hook):
 
     @master_only
     def before_train(self, runner: Runner) -> None:
-        """Write the record."""
+        """Write the record of the images of a few-shot subset."""
         dataset = runner.train_dataloader.dataset
         if isinstance(dataset, FewShotSubset):
             content = json.dumps(dataset.record()).encode()

@@ -52,7 +52,7 @@ class PreemptionHook(Hook):
                 self._previous[number] = signal.signal(number, self._note)
 
     def after_run(self, runner: Runner) -> None:
-        """Listen no more."""
+        """Restore the signal handlers of before."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 

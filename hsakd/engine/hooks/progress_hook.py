@@ -30,7 +30,7 @@ class ProgressHook(Hook):
         self.progress: Progress | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Start the bar."""
+        """Start the progress bar where there is a terminal."""
         console = Console(stderr=True)
         if not (is_main_process() and console.is_terminal and sys.stdout.isatty()):
             return
@@ -50,7 +50,7 @@ class ProgressHook(Hook):
         self.progress.start()
 
     def after_train_iter(self, runner: Runner, batch_idx: int, *args, **kwargs) -> None:
-        """Advance the bar."""
+        """Advance the progress bar by an iteration."""
         if not self.progress:
             return
         of = f'/{runner.max_epochs}' if runner.max_epochs > 1 else ''
@@ -75,6 +75,6 @@ class ProgressHook(Hook):
             )
 
     def after_train(self, runner: Runner) -> None:
-        """Stop the bar."""
+        """Stop the progress bar."""
         if self.progress:
             self.progress.stop()

@@ -88,7 +88,7 @@ class StagedBackbone(BaseBackbone):
         return [(stage,) for stage in self.stages]
 
     def following_norms(self) -> Sequence[nn.Module]:
-        """Of pre-activation networks, the norm that follows each stage."""
+        """The norm that follows each stage of a pre-activation network."""
         return ()
 
     def make_tail(self) -> nn.Module:

@@ -34,7 +34,7 @@ class StartingWeights(NamedTuple):
 
 
 def starting_weights(backbone: nn.Module) -> StartingWeights:
-    """Those of the network that has ``backbone``.
+    """How the network that has ``backbone`` starts.
 
     They are the attribute ``starting_weights`` of its class. mmpretrain's ``ResNet`` and
     ``ResNet_CIFAR`` start as the authors'; all its others, and heads on them, as it starts them.

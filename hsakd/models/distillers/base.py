@@ -56,7 +56,7 @@ class Distiller(Method, BaseModel):
         return self.predictor.predict_with_branches(**self.data_preprocessor(data, False))
 
     def test_step(self, data: dict) -> list[DataSample]:
-        """As :meth:`val_step`."""
+        """Predict as in validation."""
         return self.val_step(data)
 
 
@@ -99,11 +99,11 @@ class OfflineDistiller(Distiller):
         self.register_load_state_dict_post_hook(_expect_no_teacher)
 
     def trained_networks(self) -> dict[str, nn.Module]:
-        """The student."""
+        """Return the student, by its config key."""
         return {'model.student': self.student}
 
     def frozen_networks(self) -> dict[str, nn.Module]:
-        """The teacher."""
+        """Return the teacher, by its config key."""
         return {'model.teacher': self.teacher}
 
     def teacher_outputs(self, x: Tensor) -> Outputs:
@@ -143,7 +143,7 @@ class OnlineDistiller(Distiller):
         self.set_loss_weights(loss_weights)
 
     def trained_networks(self) -> dict[str, nn.Module]:
-        """All of them."""
+        """Return all networks, by their config keys."""
         return {f'model.networks.{i}': network for i, network in enumerate(self.networks)}
 
     def val_step(self, data: dict) -> list[DataSample]:

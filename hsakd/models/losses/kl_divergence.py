@@ -46,5 +46,5 @@ class KLDivergence(nn.Module):
         return loss * t**2
 
     def extra_repr(self) -> str:
-        """The temperature."""
+        """Show the temperature."""
         return f'temperature={self.temperature}'

@@ -121,7 +121,7 @@ class BranchedClassifier(Method, ImageClassifier):
         self.set_loss_weights(loss_weights)
 
     def trained_networks(self) -> dict[str, nn.Module]:
-        """The network itself."""
+        """Return the network itself, by its config key."""
         return {'model': self}
 
     @property

@@ -23,7 +23,7 @@ class CombinedTransforms(TransformSet):
 
     @property
     def names(self) -> list[str]:
-        """Both names."""
+        """The names of both transforms of each combination."""
         return [f'{one} {other}' for one in self.first.names for other in self.second.names]
 
     def transform(self, images: Tensor, j: int) -> Tensor:

@@ -13,5 +13,5 @@ class NoTransform(TransformSet):
     names = ['as it is']
 
     def transform(self, images: Tensor, j: int) -> Tensor:
-        """The images."""
+        """Return the images as they are."""
         return images
