@@ -184,7 +184,7 @@ def check_compatible(distiller: Distiller, *what: str) -> None:
         for key, other in others:
             ConfigError.check(
                 repr(of(first)) == repr(of(other)),
-                key,
+                f'{key}.head.num_classes' if name == 'classes' else key,
                 f'the same {name} as {first_key} ({of(first)})',
                 of(other),
             )
