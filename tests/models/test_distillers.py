@@ -302,7 +302,10 @@ def test_online_of_different_families_trains_all_and_predicts_with_the_first():
     'networks, words',
     [
         ([network_cfg()], r'model\.networks:.*1'),
-        ([network_cfg(), network_cfg(num_classes=6)], r'networks\.1\.head\.num_classes:.*networks\.0 \(5\).*6'),
+        (
+            [network_cfg(), network_cfg(num_classes=6)],
+            r'networks\.1\.head\.num_classes:.*networks\.0 \(5\).*6',
+        ),
         ([network_cfg(), network_cfg(branches=False)], r'networks\.1:.*branches.*0'),
         ([network_cfg(branches=False)] * 2, r'networks\.0\.branches'),
         (2, r'model\.networks:.*2'),
