@@ -62,3 +62,11 @@ def test_options_of_shown_commands_exist(page):
         for word in words[2:]:
             if word.startswith('--'):
                 assert f"'{word.split('=')[0]}'" in source, command
+
+
+def test_tests_that_reliability_names_exist():
+    text = (ROOT / 'docs/reliability.md').read_text()
+    named = set(re.findall(r'`(?:[\w/]+\.py::)?(test_\w+)`', text))
+    sources = [file.read_text() for file in (ROOT / 'tests').rglob('test_*.py')]
+    there = {name for source in sources for name in re.findall(r'^def (test_\w+)', source, re.M)}
+    assert named and not named - there

@@ -3,6 +3,8 @@
 import os
 import pickle
 import socket
+import subprocess
+import sys
 import tarfile
 import time
 from pathlib import Path
@@ -237,6 +239,32 @@ def test_stuck_loader(loader, args, tools, data):
     assert error.startswith(f'{loader}: ') and ' 2 s' in error
     assert f'a larger {loader}.timeout' in error
     assert time.monotonic() - begin < 20, 'it takes four seconds on an idle machine'
+    assert_gone(process.pid)
+
+
+def test_empty_class_folder(tools, data):
+    """A class without images is a warning: validation data may lack some."""
+    for split in ('train', 'test'):
+        (data / split / 'emu').mkdir()
+    process = start(tools, data, 'work', 'model.head.num_classes=3', 'train_cfg.max_epochs=1')
+    assert process.wait() == 0, process.output
+    assert 'folder emu' in process.output
+
+
+@pytest.mark.slow
+def test_stuck_process_ends(data):
+    """A process of its own, which waits for its children when it ends."""
+    config = data / 'config.py'
+    extra = misbehaves('train_dataloader', 'hang')
+    config.write_text(CONFIG.replace('ROOT', str(ROOT)).replace('DATA', str(data)) + extra)
+    command = [sys.executable, ROOT / 'tools/train.py', config, '--work-dir', data / 'work']
+    with open(data / 'log.txt', 'w') as log:
+        process = subprocess.Popen(
+            [*command, '--cfg-options', 'train_dataloader.timeout=2'],
+            stdout=log, stderr=log, start_new_session=True, cwd=ROOT,
+        )  # fmt: skip
+        assert process.wait(60) == 1
+    assert 'train_dataloader' in (data / 'log.txt').read_text()
     assert_gone(process.pid)
 
 

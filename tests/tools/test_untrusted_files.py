@@ -279,6 +279,20 @@ def test_images_with_too_many_pixels_are_not_decoded(width, height, tmp_path):
         LoadImage().transform(dict(img_path=str(tmp_path / 'bomb.png')))
 
 
+def test_predict_names_and_skips_such_images(evil, in_process):
+    folder = write_image_folder(evil.parent / 'images', per_class=1)
+    write_bomb(folder / 'cat' / 'bomb.png', 10_000, 10_000)
+    with trust_checkpoints():
+        content = read_checkpoint(evil, 'x')
+    del content['attack']
+    torch.save(content, evil)
+    command = ['tools/predict.py', folder, '--model', evil, '--out', evil.parent / 'out']
+    status, messages = in_process(*command)
+    assert status == 1 and re.search('error: .*bomb.png: .*100,000,000', messages)
+    status, messages = in_process(*command, '--skip-bad-images')
+    assert status == 0 and 'bomb.png' in messages
+
+
 def test_the_limit_of_pixels_can_be_set(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 1000)
     Image.new('RGB', (100, 100)).save(tmp_path / 'image.png')
