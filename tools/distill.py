@@ -75,7 +75,7 @@ def parse_args() -> argparse.Namespace:
 
 
 class Plan:
-    """What is to be trained.
+    """The runs that are to be trained.
 
     Attributes:
         needed: Runs that give the checkpoints which others name, in the order of training.

@@ -114,7 +114,7 @@ def _is_full(error: OSError) -> bool:
 
 
 def _loader_in_use(error: RuntimeError) -> str | None:
-    """Validation's, where the error comes from within it."""
+    """Return the key of validation's loader, where the error comes from within it."""
     frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
     validates = any(isinstance(frame.f_locals.get('self'), ValLoop) for frame in frames)
     return 'val_dataloader' if validates else None

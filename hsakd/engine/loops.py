@@ -61,14 +61,14 @@ class ResumableIterations(IterBasedTrainLoop):
 
 
 class _Batches:
-    """What mmengine's loop over iterations asks for batches."""
+    """Stands in for the iterator that mmengine's loop asks for batches."""
 
     def __init__(self, dataloader: DataLoader | TensorLoader) -> None:
         self.dataloader = dataloader
         self._iterator = None
 
     def skip_iter(self, num_iters: int) -> None:
-        """Start after so many."""
+        """Start after ``num_iters`` batches."""
         self.dataloader.batch_sampler.start_at(0, num_iters)
 
     def __next__(self) -> Sequence[dict]:

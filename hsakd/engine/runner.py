@@ -103,7 +103,7 @@ class DistillationRunner(Runner):
         return logger
 
     def build_message_hub(self, message_hub: dict | None = None) -> MessageHub:
-        """One that does not make each step wait; it keeps what the log reads, and a little more."""
+        """Build a message hub that makes no step wait and keeps little more than the log reads."""
         settings = {'name': self.experiment_name, **(message_hub or {})}
         hub = DeferredMessageHub.get_instance(**settings)
         windows = [self.log_processor.window_size]

@@ -2,5 +2,5 @@
 
 
 def is_number(value: object) -> bool:
-    """An integer or a float, and no truth value."""
+    """Whether a value is an integer or a float, and not a bool."""
     return isinstance(value, int | float) and not isinstance(value, bool)

@@ -132,7 +132,7 @@ class CheckpointHook(MMEngineCheckpointHook):
 
 
 class _RemovesLater(LocalBackend):
-    """Notes what is to be removed."""
+    """A file backend that notes files to remove instead of removing them."""
 
     def __init__(self) -> None:
         self.outdated: list[str] = []

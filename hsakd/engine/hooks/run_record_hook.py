@@ -63,7 +63,7 @@ class RunRecordHook(Hook):
 
     @master_only
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Note what was measured."""
+        """Record the metrics of a validation."""
         if self.run is None:  # not within training
             return
         self.run.validated = self._done(runner)
@@ -78,7 +78,7 @@ class RunRecordHook(Hook):
 
     @master_only
     def after_train(self, runner: Runner) -> None:
-        """Note that it came to its end."""
+        """Record that the training came to its end."""
         self.run.finished = self._done(runner) >= self.run.length
         self._write(runner)
 
