@@ -7,12 +7,11 @@ from pathlib import Path
 import torch
 from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list
-from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Priority, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -28,10 +27,18 @@ from .distributed import SharedStatisticsHook, init_gloo, leave_out_frozen_parts
 from .faults import described
 from .loading import load_what_fits, starting_weights
 from .logs import console_handlers, for_terminal
-from .loops import TRAIN_LOOPS, ResumableEpochs, ResumableIterations
+from .loops import TRAIN_LOOPS, ResumableEpochs, ResumableIterations, done
 from .message_hub import DeferredMessageHub
 from .pretrained_backbone import KEY, RANDOM, load_pretrained_backbone
-from .resuming import check_resumable, place_in_training, restore_gradients, waiting_gradients
+from .resuming import (
+    FreshSchedule,
+    check_optimizer_state,
+    check_resumable,
+    other_settings,
+    place_in_training,
+    restore_gradients,
+    waiting_gradients,
+)
 from .tensor_loader import TensorLoader
 from .training_data import SeededItems, init_worker, training_loader
 
@@ -49,6 +56,8 @@ _SAFETY_HOOKS = (
     hooks.ProgressHook,
     hooks.PreemptionHook,
 )
+#: Hooks of mmengine's, with what an exact resume needs.
+_OURS = ('CheckpointHook', 'EarlyStoppingHook')
 
 
 @contextlib.contextmanager
@@ -131,14 +140,16 @@ class DistillationRunner(Runner):
                     model_wrapper_cfg = on_cpu(model_wrapper_cfg, unused)
         return super().wrap_model(model_wrapper_cfg, model)
 
-    def register_default_hooks(self, hooks: dict[str, Hook | dict] | None = None) -> None:
-        """Register the default hooks, with our checkpoint hook in the place of mmengine's."""
-        hooks = dict(hooks or {})
-        hook = hooks.get('checkpoint', dict(type='CheckpointHook', interval=1))
-        mmengines = ('CheckpointHook', 'mmengine.CheckpointHook', MMEngineCheckpointHook)
-        if isinstance(hook, dict) and hook.get('type') in mmengines:
-            hooks['checkpoint'] = dict(hook, type='hsakd.CheckpointHook')
-        super().register_default_hooks(hooks)
+    def register_hook(
+        self, hook: Hook | dict, priority: str | int | Priority | None = None
+    ) -> None:
+        """Register a hook; ours, which resume exactly, in the places of mmengine's."""
+        if isinstance(hook, dict):
+            kind = hook.get('type')
+            name = getattr(kind, '__name__', str(kind)).removeprefix('mmengine.')
+            if name in _OURS:
+                hook = dict(hook, type=f'hsakd.{name}')
+        super().register_hook(hook, priority)
 
     def register_hooks(
         self,
@@ -309,23 +320,47 @@ class DistillationRunner(Runner):
         if failure[0]:
             raise CheckpointError(failure[0])
 
-    def resume(self, filename: str, *args, **kwargs) -> None:
+    def resume(self, filename: str) -> None:
         """Go on from a checkpoint, exactly where it was saved.
 
+        Where the settings of the config are others than those of the checkpoint, they count from
+        here on, which is said.
+
         Raises:
-            CheckpointError: It holds weights alone, or others than exactly those of the model.
+            CheckpointError: It holds weights alone, or others than exactly those of the model; or
+                the state of another optimizer.
         """
         checkpoint = self._read(filename, 'resume')
         check_resumable(checkpoint, self.model, str(filename))
+        changes = other_settings(checkpoint, self.cfg)
+        check_optimizer_state(checkpoint, self.optim_wrapper, changes, str(filename))
+        schedule = FreshSchedule(self.optim_wrapper, self.param_schedulers)
         self.checkpoint = str(filename), checkpoint  # for load_checkpoint
-        super().resume(filename, *args, **kwargs)
-        meta = checkpoint['meta']
+        others = any(key.startswith('param_scheduler') for key in changes)
+        super().resume(filename, resume_param_scheduler=bool(self.param_schedulers) and not others)
+        meta, loop = checkpoint['meta'], self.train_loop
         restore_gradients(meta.get('gradients') or {}, self.model)
-        if isinstance(self.train_loop, ResumableEpochs):
-            iteration, notice = place_in_training(meta, len(self.train_dataloader))
+        batches = loop.max_iters
+        if isinstance(loop, ResumableEpochs):
+            batches = len(self.train_dataloader)
+            iteration, notice = place_in_training(meta, batches)
             if notice:
                 self.logger.warning(notice)
-            self.train_loop.start_at(iteration)
+            loop.start_at(iteration)
+        notice = schedule.take_effect(changes, loop.iter, batches)
+        if notice:
+            self.logger.warning(notice)
+        self._say_if_finished(str(filename))
+
+    def _say_if_finished(self, path: str) -> None:
+        key = 'max_epochs' if isinstance(self.train_loop, EpochBasedTrainLoop) else 'max_iters'
+        length = getattr(self.train_loop, key)
+        if done(self.train_loop) >= length:
+            self.logger.warning(
+                f'{path}: this training is finished ({key.removeprefix("max_")}: {length}). To '
+                f'extend it: --resume --cfg-options train_cfg.{key}=N, and the schedule where it '
+                'should go on, see docs/your_config.md'
+            )
 
     def load_checkpoint(self, filename: str, *args, **kwargs) -> dict:
         """Load the weights to start or go on from.

@@ -16,10 +16,16 @@ LONG = (
 
 
 @pytest.mark.parametrize(
-    'case, number', [('epochs', signal.SIGTERM), ('iterations with workers', signal.SIGUSR1)]
+    'case, number, status',
+    [
+        ('epochs', signal.SIGTERM, 75),
+        ('iterations with workers', signal.SIGUSR1, 75),
+        ('epochs', signal.SIGINT, 130),
+        ('iterations with workers', signal.SIGINT, 130),
+    ],
 )
-def test_saves_and_goes_on(case, number, tools, tmp_path):
-    """The signal goes to all processes of the run, as Slurm's and torchrun's do."""
+def test_saves_and_goes_on(case, number, status, tools, tmp_path):
+    """The signal goes to all processes of the run, as Slurm's, torchrun's and Ctrl-C's do."""
     config, options = PLAIN, LONG
     if case != 'epochs':
         config = IMAGES
@@ -30,9 +36,10 @@ def test_saves_and_goes_on(case, number, tools, tmp_path):
         assert process.wait(0.01) is None, process.output
     asked = time.monotonic()
     process.kill(number)
-    assert process.wait(30) == 75, process.output
+    assert process.wait(30) == status, process.output
     assert time.monotonic() - asked < 10
     assert f'stopped by {number.name} after iteration' in process.output
+    assert 'from which --resume goes on' in process.output
     assert 'Traceback' not in process.output
     assert last(work_dir) == work_dir / 'interrupted.pth'
     assert not list(work_dir.glob('.*.tmp'))

@@ -10,9 +10,12 @@ from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 from mmengine.runner import Runner
 
 from hsakd.engine.checkpoint_files import INTERRUPTED, POINTER, point_to
+from hsakd.engine.loops import done
 from hsakd.registry import HOOKS
 from hsakd.utils.errors import CheckpointError
 
+#: In the record of a run: the epoch or iteration of the last validation.
+VALIDATED = 'last_validation'  # not val..., which mmengine would log
 #: In the record of a run: the checkpoints that the one at hand makes superfluous.
 _OUTDATED = 'outdated_ckpts'
 _is_checkpoint = re.compile(r'(epoch_|iter_|best_).*\.pth').fullmatch
@@ -58,6 +61,11 @@ class CheckpointHook(MMEngineCheckpointHook):
             point_to(Path(runner._load_from).absolute(), runner.work_dir)
         elif not runner._resume:
             (Path(runner.work_dir) / POINTER).unlink(missing_ok=True)
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float]) -> None:
+        """Save the best checkpoint, and the last one again, as of after this validation."""
+        runner.message_hub.update_info(VALIDATED, done(runner.train_loop))
+        super().after_val_epoch(runner, metrics)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         """Save a checkpoint, point to it, and then remove those that are too many."""
