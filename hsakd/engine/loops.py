@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from mmengine.dist import get_rank
-from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from torch.utils.data import DataLoader
 
 from .tensor_loader import TensorLoader
@@ -11,11 +11,6 @@ from .training_data import seed_all
 
 #: Tells the random numbers of a step from those of an image.
 _STEP = 1
-
-
-def done(loop: BaseLoop) -> int:
-    """Epochs of a loop of training that are done; iterations, where it counts those."""
-    return loop.epoch if isinstance(loop, EpochBasedTrainLoop) else loop.iter
 
 
 class ResumableEpochs(EpochBasedTrainLoop):

@@ -25,9 +25,10 @@ from .acceleration import accelerate, use_channels_last
 from .checkpoint_files import BACKEND
 from .distributed import SharedStatisticsHook, init_gloo, leave_out_frozen_parts, on_cpu
 from .faults import described
+from .hooks.checkpoint_hook import done
 from .loading import load_what_fits, starting_weights
 from .logs import console_handlers, for_terminal
-from .loops import TRAIN_LOOPS, ResumableEpochs, ResumableIterations, done
+from .loops import TRAIN_LOOPS, ResumableEpochs, ResumableIterations
 from .message_hub import DeferredMessageHub
 from .pretrained_backbone import KEY, RANDOM, load_pretrained_backbone
 from .resuming import (

@@ -1,5 +1,6 @@
 """A run that is asked to stop saves, says so by its status, and goes on exactly from there."""
 
+import os
 import signal
 import time
 
@@ -12,7 +13,6 @@ from tests.faults.test_resume import IMAGES, PLAIN, images, start, train
 LONG = (
     'train_cfg.max_epochs=12', 'train_cfg.val_interval=6', 'val_dataloader.batch_size=800',
 )  # fmt: skip
-
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_with_checkpoints_of_two_kinds(tools, tmp_path):
     config = tmp_path / 'config.py'
     config.write_text(
         f"_base_ = ['{ROOT / PLAIN}']\n"
-        "custom_hooks = [*_base_.custom_hooks,\n"
+        'custom_hooks = [*_base_.custom_hooks,\n'
         "    dict(type='CheckpointHook', by_epoch=False, interval=3)]\n"
     )
     work_dir = tmp_path / 'work'
@@ -80,3 +80,21 @@ def test_with_checkpoints_of_two_kinds(tools, tmp_path):
     process.kill(signal.SIGTERM)
     assert process.wait(30) == 75, process.output
     assert last(work_dir) == work_dir / 'interrupted.pth'
+
+
+@pytest.mark.parametrize('number, status', [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_tool_that_trains_hands_it_on(number, status, tools, tmp_path):
+    """SIGTERM to tools/distill.py alone, and Ctrl-C to it and what it runs."""
+    config = ROOT / 'configs/hsakd/hsakd-offline_wrn-16-2_wrn-10-1_1xb64-80e_digits.py'
+    process = tools.start('tools/distill.py', config, log=tmp_path / 'log', cwd=tmp_path)
+    work_dir = tmp_path / 'work_dirs/hsakd-teacher_wrn-16-2_1xb64-80e_digits'
+    while not (work_dir / 'last_checkpoint').exists():
+        assert process.wait(0.01) is None, process.output
+    if number == signal.SIGTERM:
+        os.kill(process.pid, number)
+    else:
+        process.kill(number)
+    assert process.wait(30) == status, process.output
+    assert last(work_dir) == work_dir / 'interrupted.pth'
+    assert 'Traceback' not in process.output
+    assert f'stopped with status {status}; the same command' in process.output

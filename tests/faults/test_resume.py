@@ -65,7 +65,7 @@ def train(tools, config, work_dir, options, *args, run='run', **env):
 
 
 def start(*args):
-    return train(*args, run='start')
+    return train(*args, run='start', **env)
 
 
 @pytest.fixture(scope='module')

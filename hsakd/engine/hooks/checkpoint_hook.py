@@ -7,10 +7,9 @@ from pathlib import Path
 from mmengine.dist import is_main_process, master_only
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 
 from hsakd.engine.checkpoint_files import INTERRUPTED, POINTER, point_to
-from hsakd.engine.loops import done
 from hsakd.registry import HOOKS
 from hsakd.utils.errors import CheckpointError
 
@@ -21,6 +20,11 @@ _OUTDATED = 'outdated_ckpts'
 _is_checkpoint = re.compile(r'(epoch_|iter_|best_).*\.pth').fullmatch
 #: Where mmengine's hook keeps the best one, or those by several metrics.
 _BEST = ('best_ckpt_path', 'best_ckpt_path_dict')
+
+
+def done(loop: BaseLoop) -> int:
+    """Epochs of a loop of training that are done; iterations, where it counts those."""
+    return loop.epoch if isinstance(loop, EpochBasedTrainLoop) else loop.iter
 
 
 @HOOKS.register_module()

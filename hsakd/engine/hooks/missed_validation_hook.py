@@ -1,10 +1,9 @@
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from hsakd.engine.loops import done
 from hsakd.registry import HOOKS
 
-from .checkpoint_hook import VALIDATED
+from .checkpoint_hook import VALIDATED, done
 
 
 @HOOKS.register_module()
