@@ -65,7 +65,7 @@ def train(tools, config, work_dir, options, *args, run='run', **env):
 
 
 def start(*args):
-    return train(*args, run='start', **env)
+    return train(*args, run='start')
 
 
 @pytest.fixture(scope='module')
