@@ -154,9 +154,7 @@ class FreshSchedule:
             return ''
         shown = [f'{key}={now!r} (was {before!r})' for key, (before, now) in changes.items()]
         rates = self.optim_wrapper.get_lr().get('lr', [])
-        shown += [
-            f'schedules as if from the start: learning rate {rates[0]:.6g} here'
-        ] * restart
+        shown += [f'schedules as if from the start: learning rate {rates[0]:.6g} here'] * restart
         return f'--resume with other settings, which count from here on: {", ".join(shown)}'
 
     def _go_to(self, iteration: int, batches: int) -> None:

@@ -1,7 +1,4 @@
-import contextlib
-import logging
-import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -17,11 +14,12 @@ from torch.utils.data import DataLoader
 
 import hsakd
 from hsakd.utils.checkpoint import checkpoint_meta, read_checkpoint
-from hsakd.utils.errors import CheckpointError, ConfigError, UserError
+from hsakd.utils.errors import CheckpointError, ConfigError
 from hsakd.utils.networks import unwrap
 
 from . import checks, hooks
 from .acceleration import accelerate, use_channels_last
+from .building import building
 from .checkpoint_files import BACKEND
 from .distributed import SharedStatisticsHook, init_gloo, leave_out_frozen_parts, on_cpu
 from .faults import described
@@ -59,31 +57,6 @@ _SAFETY_HOOKS = (
 )
 #: Hooks of mmengine's, with what an exact resume needs.
 _OURS = ('CheckpointHook', 'EarlyStoppingHook')
-
-
-@contextlib.contextmanager
-def building(key: str) -> Iterator[None]:
-    """Report as one message of ``key`` what constructors of anybody's classes raise.
-
-    Raises:
-        ConfigError: They raise something. A traceback goes to the log file.
-    """
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        logger = MMLogger.get_current_instance()
-        if any(isinstance(handler, logging.FileHandler) for handler in logger.handlers):
-            logger.info(traceback.format_exc())  # which the terminal does not show
-        raise ConfigError(f'{key} cannot be used: {in_one_line(error)}') from error
-
-
-def in_one_line(error: Exception) -> str:
-    """The type and message of an error."""
-    # The text of a KeyError is its argument in quotes.
-    message = error.args[0] if isinstance(error, KeyError) and error.args else error
-    return f'{type(error).__name__}: {" ".join(str(message).split())}'
 
 
 class DistillationRunner(Runner):
@@ -191,7 +164,7 @@ class DistillationRunner(Runner):
         """Build mmengine's two loops as ours, which can start anywhere; others as they are."""
         if isinstance(loop, BaseLoop):
             return loop
-        with building('train_dataloader or train_cfg'):
+        with building('train_dataloader or train_cfg', self.cfg):
             kind = loop.get('type', loop.get('by_epoch'))
             kind = TRAIN_LOOPS.get(getattr(kind, '__name__', str(kind).split('.')[-1]))
             if kind is None or not isinstance(self._train_dataloader, dict):
@@ -229,24 +202,24 @@ class DistillationRunner(Runner):
 
     def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """The loop of mmengine, with faults in one message, as in what follows."""
-        with building('val_dataloader, val_cfg or val_evaluator'):
+        with building('val_dataloader, val_cfg or val_evaluator', self.cfg):
             return super().build_val_loop(loop)
 
     def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:  # noqa: D102
-        with building('test_dataloader, test_cfg or test_evaluator'):
+        with building('test_dataloader, test_cfg or test_evaluator', self.cfg):
             return super().build_test_loop(loop)
 
     def build_optim_wrapper(self, optim_wrapper: dict | OptimWrapper) -> OptimWrapper:  # noqa: D102
-        with building(f'optim_wrapper={self.cfg.get("optim_wrapper")}'):
+        with building(f'optim_wrapper={self.cfg.get("optim_wrapper")}', self.cfg):
             checks.check_optimizer(optim_wrapper)
             return super().build_optim_wrapper(optim_wrapper)
 
     def scale_lr(self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None) -> None:  # noqa: D102
-        with building(f'auto_scale_lr={auto_scale_lr}'):
+        with building(f'auto_scale_lr={auto_scale_lr}', self.cfg):
             super().scale_lr(optim_wrapper, auto_scale_lr)
 
     def build_param_scheduler(self, scheduler: object) -> list | dict[str, list]:  # noqa: D102
-        with building(f'param_scheduler={self.cfg.get("param_scheduler")}'):
+        with building(f'param_scheduler={self.cfg.get("param_scheduler")}', self.cfg):
             schedules = super().build_param_scheduler(scheduler)
         checks.check_schedules(schedules)
         return schedules

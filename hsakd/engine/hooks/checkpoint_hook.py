@@ -41,6 +41,8 @@ class CheckpointHook(MMEngineCheckpointHook):
 
     def __init__(self, stop_on_error: bool = True, **kwargs) -> None:
         super().__init__(**kwargs)
+        if self.args:  # which mmengine's hands on when it saves
+            raise TypeError(f'got an unexpected keyword argument {next(iter(self.args))!r}')
         self.stop_on_error = stop_on_error
 
     def before_train(self, runner: Runner) -> None:
