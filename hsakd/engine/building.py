@@ -36,7 +36,7 @@ def arguments(*functions: object) -> set[str]:
 #: Keys that this or mmengine's runner reads.
 _KEYS = arguments(Runner.__init__) - {'self', 'cfg'} | set(
     'compile custom_imports env_cfg fast find_unused_parameters max_bad_images model_wrapper_cfg '
-    'pretrained_backbone pretrained_network runner_type strategy sync_bn tta_model tta_pipeline'
+    'pretrained_backbone pretrained_network pretrained_sha256 runner_type strategy sync_bn'
     .split()
 )  # fmt: skip
 _LOADER = arguments(DataLoader) | {'in_memory', 'num_batch_per_epoch', 'disable_subprocess_warning'}
@@ -85,7 +85,7 @@ def check_keys(config: Config, options: Iterable[str], before: Iterable[str]) ->
         was_read = 'a variable of the config that was read before' if key in before else 'none'
         raise ConfigError.expected(f'--cfg-options {option}', _advice(key, config), was_read)
     for key in config:
-        if key in _KEYS or key in read:
+        if key in _KEYS or key in read or _is_variable(key, config):
             continue
         close = nearest(key, _KEYS, 0.8)
         ConfigError.check(not close, key, f'a key that something reads{close}', 'another one')
@@ -100,6 +100,18 @@ def check_keys(config: Config, options: Iterable[str], before: Iterable[str]) ->
                 if key not in known | {'type', '_scope_'}:
                     expected = f'one of {", ".join(sorted(known))}{nearest(key, known)}'
                     raise ConfigError.expected(f'{section}.{key}', expected, 'another key')
+
+
+def _is_variable(key: str, config: Config) -> bool:
+    """Whether a key of a config that mmengine wrote out is what was a variable of its files."""
+    value = config[key]
+    others = [(path, other) for path, other in _items(config) if path.split('.')[0] != key]
+    same = [path.split('.')[-1] for path, other in others if other == value]
+    return key.startswith('tta_') or (key in same if _is_plain(value) else bool(same))
+
+
+def _is_plain(value: object) -> bool:
+    return not value or isinstance(value, int | float)
 
 
 def _advice(key: str, config: Config) -> str:
