@@ -12,14 +12,16 @@ from mmengine.evaluator import Evaluator
 from mmengine.hooks import CheckpointHook, Hook, LoggerHook
 from mmengine.registry import OPTIMIZERS
 from mmengine.runner import BaseLoop
-from mmpretrain.evaluation import Accuracy
 from mmpretrain.models import LinearClsHead
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from hsakd.evaluation.top_k import fit_top_k
+from hsakd.models.networks import BranchedClassifier
+from hsakd.structures import class_labels
 from hsakd.utils.checkpoint import checkpoint_meta
 from hsakd.utils.checks import is_number
-from hsakd.utils.errors import ConfigError
+from hsakd.utils.errors import ConfigError, DataError
 from hsakd.utils.networks import trained_networks, unwrap
 
 #: Optimizer wrappers that set the precision themselves.
@@ -124,10 +126,7 @@ def classes_of(dataset: Dataset) -> tuple[str, ...] | None:
 def check_classes(model: nn.Module, dataset: Dataset, key: str) -> None:
     """Check that data and networks have as many classes as each other."""
     classes = classes_of(dataset)
-    network = next(iter(trained_networks(model).values()), unwrap(model))
-    network = getattr(network, 'roi_head', network)  # of detectors with two stages
-    head = getattr(network, 'head', None) or getattr(network, 'bbox_head', None)
-    wanted = getattr(head, 'num_classes', None)
+    wanted = getattr(_head(model), 'num_classes', None)
     if classes is not None and wanted is not None:
         ConfigError.check(
             len(classes) == wanted,
@@ -135,6 +134,13 @@ def check_classes(model: nn.Module, dataset: Dataset, key: str) -> None:
             f'{wanted} classes, as the head of every network of the config has (num_classes)',
             len(classes),
         )
+
+
+def _head(model: nn.Module) -> nn.Module | None:
+    """The head of a model's first network."""
+    network = next(iter(trained_networks(model).values()), unwrap(model))
+    network = getattr(network, 'roi_head', network)  # of detectors with two stages
+    return getattr(network, 'head', None) or getattr(network, 'bbox_head', None)
 
 
 def check_same_classes(dataset: Dataset, others: Dataset, key: str) -> None:
@@ -206,14 +212,26 @@ def check_normalization(model: nn.Module) -> None:
             )
 
 
+def check_scores(model: nn.Module) -> None:
+    """Check that labels can become scores where batch augmentation or ``to_onehot`` needs them."""
+    preprocessor = getattr(model, 'data_preprocessor', None)
+    missing = getattr(preprocessor, 'to_onehot', False) and preprocessor.num_classes is None
+    expected = 'the number of classes, by which labels become scores'
+    ConfigError.check(not missing, 'data_preprocessor.num_classes', expected, None)
+
+
 @torch.no_grad()
 def check_features(model: nn.Module, data_batch: dict) -> None:
-    """Pass one image through the networks, without touching statistics or random numbers."""
+    """Pass one image through the networks, without touching statistics or random numbers.
+
+    Its own label or scores go to the loss of each head.
+    """
     for key, network in (trained_networks(model) or {'model': model}).items():
         head = getattr(network, 'head', None)
         if not isinstance(head, LinearClsHead):
             continue
-        image = model.data_preprocessor(data_batch, False)['inputs'][:1]
+        batch = model.data_preprocessor(data_batch, False)
+        image, samples = batch['inputs'][:1], batch['data_samples']
         training = {module: module.training for module in network.modules()}
         network.eval()
         try:
@@ -236,22 +254,41 @@ def check_features(model: nn.Module, data_batch: dict) -> None:
             else f'{found}, as backbone and neck make of an image',
             head.in_channels,
         )
+        if isinstance(network, BranchedClassifier):
+            _check_loss(network, features, class_labels(samples), len(samples), f'{key}.head.loss')
+
+
+def _check_loss(
+    network: BranchedClassifier, features: torch.Tensor, y: torch.Tensor, images: int, key: str
+) -> None:
+    """Check that the loss of a head takes the labels of a batch, or their scores."""
+    logits = network.head((features,)).expand(images, -1)
+    shape = (images,) if y.ndim == 1 else tuple(logits.shape)
+    DataError.check(
+        y.shape == shape,
+        'train_dataloader.dataset',
+        f'one gt_label an image, or one gt_score of {logits.shape[1]} classes',
+        f'{tuple(y.shape)} of {images} images',
+    )
+    try:
+        network.cross_entropy(logits, y)
+    except Exception as error:  # of anybody's losses
+        raise ConfigError.expected(
+            key,
+            f'a loss of logits {tuple(logits.shape)} and {"scores" * (y.ndim - 1) or "labels"} '
+            f'{tuple(y.shape)}',
+            f'{type(error).__name__}: {" ".join(str(error).split())}',
+        ) from error
 
 
 # Metrics.
 
 
-def check_metrics(evaluator: Evaluator, dataset: Dataset, key: str) -> None:
-    """Check that metrics fit the classes and images of the data."""
+def check_metrics(evaluator: Evaluator, model: nn.Module, dataset: Dataset, key: str) -> None:
+    """Check that metrics fit the classes and images of the data; top-k of more is left out."""
     classes = classes_of(dataset)
+    fit_top_k(evaluator, getattr(_head(model), 'num_classes', len(classes or ())), key)
     for metric in evaluator.metrics if classes else ():
-        if isinstance(metric, Accuracy):
-            ConfigError.check(
-                max(metric.topk) <= len(classes),
-                f'{key}: topk',
-                f'at most {len(classes)}, the classes, e.g. --cfg-options {key}.0.topk="(1,)"',
-                tuple(metric.topk),
-            )
         coco = getattr(metric, '_coco_api', None)  # of mmdet's CocoMetric with an ann_file
         if coco is None:
             continue

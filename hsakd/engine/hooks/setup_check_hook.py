@@ -30,6 +30,7 @@ class SetupCheckHook(Hook):
             checks.check_same_classes(validation, loader.dataset, 'val_dataloader')
             self.before_val(runner)
         checks.check_normalization(model)
+        checks.check_scores(model)
         if hasattr(model, 'check_weights'):
             model.check_weights()
 
@@ -43,10 +44,11 @@ class SetupCheckHook(Hook):
 
     def before_val(self, runner: Runner) -> None:
         """Check validation data and metrics."""
-        checks.check_metrics(runner.val_evaluator, runner.val_dataloader.dataset, 'val_evaluator')
+        dataset = runner.val_dataloader.dataset
+        checks.check_metrics(runner.val_evaluator, runner.model, dataset, 'val_evaluator')
 
     def before_test(self, runner: Runner) -> None:
         """Check test data and metrics."""
         dataset = runner.test_dataloader.dataset
         checks.check_classes(runner.model, dataset, 'test_dataloader')
-        checks.check_metrics(runner.test_evaluator, dataset, 'test_evaluator')
+        checks.check_metrics(runner.test_evaluator, runner.model, dataset, 'test_evaluator')
