@@ -14,7 +14,6 @@ LONG = (
 )  # fmt: skip
 
 
-
 @pytest.mark.parametrize(
     'case, number', [('epochs', signal.SIGTERM), ('iterations with workers', signal.SIGUSR1)]
 )
@@ -63,7 +62,7 @@ def test_with_checkpoints_of_two_kinds(tools, tmp_path):
     config = tmp_path / 'config.py'
     config.write_text(
         f"_base_ = ['{ROOT / PLAIN}']\n"
-        "custom_hooks = [*_base_.custom_hooks,\n"
+        'custom_hooks = [*_base_.custom_hooks,\n'
         "    dict(type='CheckpointHook', by_epoch=False, interval=3)]\n"
     )
     work_dir = tmp_path / 'work'
