@@ -150,6 +150,14 @@ def test_scores_train(run, base, lines):
     assert status == 0, stderr
 
 
+@pytest.mark.parametrize('lines', [[], [MIXUP], [CUTMIX, IN_MEMORY]])
+def test_classifiers_of_mmpretrain_train(run, lines):
+    head = "model['head'].update(cal_acc=True, topk=(1, 5))" * (not lines)
+    classes = "data_preprocessor['num_classes'] = 3" * bool(lines)
+    status, stderr = run(*lines, head, classes, "model['type'] = 'mmpretrain.ImageClassifier'")
+    assert status == 0, stderr
+
+
 @pytest.mark.parametrize(
     'lines, words',
     [
@@ -165,11 +173,18 @@ def test_scores_train(run, base, lines):
         ),
         (
             [MIXUP, LOSS.format("type='mmpretrain.SeesawLoss', num_classes=3")],
-            'model.head.loss: expected a loss of logits (4, 3) and scores (4, 3)',
+            'model.head.loss: expected a loss that takes the scores',
         ),
         (
             [MIXUP, "model['type'] = 'mmpretrain.ImageClassifier'"],
             'data_preprocessor.num_classes: expected the number of classes',
+        ),
+        (
+            [
+                LOSS.format("type='mmpretrain.CrossEntropyLoss', use_soft=True"),
+                "model['type'] = 'mmpretrain.ImageClassifier'",
+            ],
+            'model.head.loss.use_soft: expected scores',
         ),
     ],
 )
