@@ -7,8 +7,10 @@ look for would otherwise end in a traceback or, worse, in wrong figures.
 import copy
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.dataset import BaseDataset
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import CheckpointHook, Hook, LoggerHook
 from mmengine.registry import OPTIMIZERS
@@ -318,6 +320,16 @@ def check_metrics(evaluator: Evaluator, model: nn.Module, dataset: Dataset, key:
     number = getattr(_head(model), 'num_classes', len(classes or ()))
     accuracies = [metric for metric in evaluator.metrics if isinstance(metric, Accuracy)]
     fit_top_k(accuracies if number else (), number, key)
+    if accuracies and isinstance(dataset, BaseDataset):
+        info = dataset.get_data_info(0)
+        label = info.get('gt_label')
+        alone = label is None and 'gt_score' in info
+        DataError.check(
+            not alone and np.ndim(label) == 0,
+            f'{key.split("_")[0]}_dataloader.dataset',
+            f'one gt_label an image, for {type(accuracies[0]).__name__} of {key}',
+            'a gt_score alone' if alone else f'gt_label={label}',
+        )
     for metric in evaluator.metrics if classes else ():
         coco = getattr(metric, '_coco_api', None)  # of mmdet's CocoMetric with an ann_file
         if coco is None:

@@ -60,6 +60,7 @@ SCORES = "train_dataloader['dataset']['pipeline'] = [dict(type='LoadImage'), {}]
     "dict(type='AddScores', number={}), dict(type='mmpretrain.PackInputs')"
 )
 OTHER_DATA = "train_dataloader['dataset'].update(type='Relabelled', labels='{}')"
+IN_VAL = "val_dataloader['dataset'].update(type='Relabelled', labels='{}')"
 IN_MEMORY = "train_dataloader['in_memory'] = True"
 FEW = """
 train_dataloader['dataset'] = dict(_delete_=True, type='FewShotSubset', fraction=0.5,
@@ -163,6 +164,8 @@ def test_classifiers_of_mmpretrain_train(run, lines):
     [
         ([SCORES.format(4)], 'one gt_score of 3 classes'),
         ([OTHER_DATA.format('several')], 'train_dataloader.dataset: expected one gt_label'),
+        ([IN_VAL.format('several')], 'val_dataloader.dataset: expected one gt_label'),
+        ([IN_VAL.format('scores')], 'val_dataloader.dataset: expected one gt_label'),
         ([OTHER_DATA.format('both'), IN_MEMORY], 'one gt_label an image'),
         ([FEW.format("type='Relabelled', labels='scores'")], 'one gt_label an image'),
         ([FEW.format("type='Relabelled', labels='several'")], 'one gt_label an image'),
