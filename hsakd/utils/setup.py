@@ -5,6 +5,8 @@ import functools
 import os
 from unittest import mock
 
+from hsakd import registry
+
 from . import checkpoint_schemes, mmcv_ext
 
 
@@ -13,10 +15,12 @@ def setup() -> None:
     """Set up this process, once.
 
     Checkpoints that mmengine loads are read without executing anything; torchvision's operators
-    stand in for those of mmcv where they are not compiled; and yapf works without its cache.
+    stand in for those of mmcv where they are not compiled; types are found in any scope; and yapf
+    works without its cache.
     """
     checkpoint_schemes.install()
     mmcv_ext.install()
+    registry.install()
     _import_yapf()
 
 
