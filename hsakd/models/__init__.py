@@ -1,8 +1,9 @@
 """Networks, branches, losses and distillers."""
 
-from hsakd.utils.third_party import import_quietly
+from hsakd.utils.third_party import import_quietly, initialize_quietly
 
 import_quietly('mmpretrain.models')
+initialize_quietly()
 
 # ruff: noqa: E402
 from .backbones import *  # noqa: F403

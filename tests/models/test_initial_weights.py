@@ -1,6 +1,9 @@
 """Networks start with the weights that the authors' networks start with."""
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +14,7 @@ from torch import Tensor, nn
 
 from hsakd.registry import MODELS
 from hsakd.utils.networks import trained_networks
-from tests.conftest import ROOT
+from tests.conftest import ROOT, network_cfg
 
 NORMAL, DEFAULT, SMALL, ZERO = 'normal', 'default', 'small', 'zero'
 #: Weights and biases of the backbone's convolutions, the head, the branches' convolutions and the
@@ -147,3 +150,53 @@ def test_other_backbones_of_mmpretrain_start_as_theirs() -> None:
     check(network.head.fc, (SMALL, ZERO))
     for joint_head in network.joint_heads:
         check(joint_head.fc, (DEFAULT, DEFAULT))
+
+
+@pytest.mark.parametrize(
+    'backbone',
+    [
+        dict(type='mmpretrain.MobileNetV2', widen_factor=0.25),
+        dict(type='mmpretrain.RegNet', arch='regnetx_400mf'),  # as torch draws them
+        dict(type='mmpretrain.RepVGG', arch='A0', out_indices=(0, 1, 2, 3)),
+        dict(type='mmpretrain.ResNetV1d', depth=18, base_channels=8, stem_channels=8),
+        dict(type='mmpretrain.VGG', depth=11),
+        dict(
+            type='mmpretrain.ConvNeXt',
+            arch=dict(depths=[1, 1, 1, 1], channels=[16, 24, 32, 48]),
+        ),
+    ],
+    ids=lambda backbone: backbone['type'],
+)
+def test_branches_start_as_without_a_file_of_weights(backbone: dict, tmp_path: Path) -> None:
+    torch.save(MODELS.build(backbone).state_dict(), tmp_path / 'backbone.pth')
+    stds = []
+    for init_cfg in (None, dict(type='Pretrained', checkpoint=str(tmp_path / 'backbone.pth'))):
+        model = MODELS.build(
+            network_cfg() | dict(backbone=backbone | (dict(init_cfg=init_cfg) if init_cfg else {}))
+        )
+        model.init_weights()
+        weights = dict(model.branches.named_parameters())
+        stds.append({k: w.std().item() for k, w in weights.items() if w.numel() > 1000})
+    assert stds[1] == pytest.approx(stds[0], rel=0.15)
+
+
+def test_building_a_network_prints_a_few_lines(tmp_path: Path) -> None:
+    config = ROOT / 'configs/baseline/resnet20_1xb64-240e_cifar100.py'
+    (tmp_path / 'notebook.py').write_text(
+        'import hsakd\n'
+        'from mmengine.config import Config\n'
+        'from hsakd.registry import MODELS\n'
+        'hsakd.setup()\n'
+        f'model = Config.fromfile({str(config)!r}).model\n'
+        "plain = dict(model, type='mmpretrain.ImageClassifier')\n"
+        'for built in (model, model.backbone, plain):\n'
+        "    MODELS.build(dict(built, _scope_='hsakd')).init_weights()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, tmp_path / 'notebook.py'],
+        capture_output=True,
+        text=True,
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        check=True,
+    )
+    assert len((done.stdout + done.stderr).splitlines()) < 10
