@@ -35,7 +35,10 @@ def starting_weights(model: nn.Module, checkpoint: Mapping, path: str) -> dict[s
         return weights
     network = network_state_dict(checkpoint, path, 'load_from')
     prefixes = {name[: found.start(1)] for name in wanted if (found := _in_backbone(name))}
-    return {prefix + name: value for prefix in prefixes for name, value in network.items()}
+    found = {prefix + name: value for prefix in prefixes for name, value in network.items()}
+    # Fully connected layers of VGG are of the backbone in mmpretrain's, where they are wanted.
+    extra = re.compile(r'backbone\.classifier\.').search
+    return {name: value for name, value in found.items() if name in wanted or not extra(name)}
 
 
 def load_what_fits(

@@ -2,11 +2,12 @@
 
 import argparse
 import contextlib
+import json
 import pickle
 import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PosixPath
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from .config_text import checkpoint_meta, parse_config
 from .errors import CheckpointError, DamagedCheckpointError
+from .foreign_keys import as_mmpretrain, without_wrappers
 from .networks import WEIGHT_PREFIXES, network_configs
 
 
@@ -39,8 +41,8 @@ _SAFE_GLOBALS = [
     *(type(np.dtype(name)) for name in ('bool', 'f2', 'f4', 'f8', 'i1', 'i2', 'i4', 'i8')),
     *(type(np.dtype(name)) for name in ('u1', 'u2', 'u4', 'u8')),
     argparse.Namespace,  # options of a command line, which other projects keep with their weights
+    PosixPath,
 ]
-
 
 _trusting = False
 
@@ -63,6 +65,8 @@ def trust_checkpoints() -> Iterator[None]:
 def read_checkpoint(path: str | Path, key: str, map_location: object = 'cpu') -> dict:
     """The content of a checkpoint file, read with ``weights_only`` once its checksums are compared.
 
+    Of a safetensors file these are its tensors by name.
+
     Args:
         path: The file.
         key: The config key or option that named it, for messages.
@@ -76,9 +80,13 @@ def read_checkpoint(path: str | Path, key: str, map_location: object = 'cpu') ->
         isinstance(path, str | Path), key, 'the path of a checkpoint (.pth) file', repr(path)
     )
     path = Path(path).expanduser()
+    if path.is_file() and _is_safetensors(path):
+        return _read_safetensors(path, key, map_location)
     damage = checkpoint_damage(path)
     if damage:
         raise _broken(key, path, damage)
+    if not _trusting:
+        _check_no_program(path, key)
     try:
         with torch.serialization.safe_globals(_SAFE_GLOBALS):
             return torch.load(path, map_location=map_location, weights_only=True)
@@ -90,7 +98,9 @@ def read_checkpoint(path: str | Path, key: str, map_location: object = 'cpu') ->
             raise CheckpointError(
                 f'{key}={str(path)!r}: refused, since reading it would execute code'
                 f'{f" ({called[1]})" if called else ""}: expected a file that holds tensors and '
-                'plain data, or with --trust-checkpoint any file of someone you trust'
+                'plain data, or with --trust-checkpoint any file of someone you trust, got '
+                f'{"a pickled module" if _has_modules(path) else "another one"} '
+                '(torch.save(module.state_dict(), FILE) writes weights alone)'
             ) from error
         raise _broken(key, path) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
@@ -109,6 +119,76 @@ def _unpickle(path: Path, key: str, map_location: object) -> dict:
             'a whole file of torch.save, with the modules of its classes installed',
             f'{type(error).__name__}: {error}',
         ) from error
+
+
+def _check_no_program(path: Path, key: str) -> None:
+    """Name what torch writes that is no checkpoint."""
+    names = zipfile.ZipFile(path).namelist() if zipfile.is_zipfile(path) else []
+    for part, what, weights in (
+        ('/code/', 'a TorchScript archive', 'torch.jit.load(FILE).state_dict()'),
+        ('/models/', 'a program of torch.export', 'torch.export.load(FILE).state_dict'),
+    ):
+        CheckpointError.check(
+            not any(part in name for name in names),
+            f'{key}={str(path)!r}',
+            f'a checkpoint; torch.save({weights}, OTHER) writes its weights, where its owner is '
+            'trusted',
+            what,
+        )
+
+
+def _has_modules(path: Path) -> bool:
+    """Whether layers of torch are pickled in a file."""
+    try:
+        found = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # a file from before PyTorch 1.6, or a damaged one
+        return False
+    return any(name.startswith('torch.nn.modules.') for name in found)
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file is in that format, by its name or its start."""
+    with open(path, 'rb') as file:
+        start = file.read(10)
+    return path.suffix == '.safetensors' or start[6:] == b'\0\0{"'
+
+
+#: https://github.com/huggingface/safetensors: types of numbers that torch has.
+_DTYPES = {
+    'F64': torch.float64,
+    'F32': torch.float32,
+    'F16': torch.float16,
+    'BF16': torch.bfloat16,
+    'I64': torch.int64,
+    'I32': torch.int32,
+    'I16': torch.int16,
+    'I8': torch.int8,
+    'U8': torch.uint8,
+    'BOOL': torch.bool,
+}
+
+
+def _read_safetensors(path: Path, key: str, map_location: object) -> dict[str, Tensor]:
+    """Tensors by name: eight bytes say how long a JSON header is, which says where they are."""
+    content = bytearray(path.read_bytes())
+    length = int.from_bytes(content[:8], 'little')
+    data = memoryview(content)[8 + length :]
+    tensors, end = {}, 0
+    try:
+        header = json.loads(content[8 : 8 + length])
+        header.pop('__metadata__', None)
+        for name, entry in header.items():
+            start, stop = entry['data_offsets']
+            dtype = _DTYPES[entry['dtype']]
+            flat = torch.frombuffer(data[start:stop], dtype=dtype) if stop > start else []
+            tensor = torch.as_tensor(flat, dtype=dtype).reshape(entry['shape'])
+            tensors[name], end = tensor.to(map_location), max(end, stop)
+        found = f'{len(data)} bytes of tensors, and not {end}' if end != len(data) else ''
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, RecursionError) as error:
+        found = f'a damaged one: {type(error).__name__}: {error}'
+    where = f'{key}={str(path)!r}'
+    DamagedCheckpointError.check(not found, where, 'a whole safetensors file', found)
+    return tensors
 
 
 def checkpoint_damage(path: str | Path) -> str:
@@ -150,8 +230,7 @@ def network_state_dict(
     Args:
         checkpoint: What :func:`read_checkpoint` gave: of a plain network, also one of mmpretrain's
             own, of a teacher, of an offline distiller (its student) or of an online one (its first
-            network); or a ResNet, ResNeXt or Wide ResNet of torchvision's (``conv1.*``,
-            ``layer1.*``, ..., ``fc.*``), which mmpretrain's ``ResNet`` and ``ResNeXt`` take.
+            network); or one of torchvision's or timm's that :func:`as_mmpretrain` knows.
         path: Where it came from, for messages.
         key: The config key or option that named it, for messages.
         network: Which network of an online distiller; the first by default.
@@ -160,6 +239,7 @@ def network_state_dict(
         CheckpointError: There is none.
     """
     weights = with_counters(checkpoint_weights(checkpoint))
+    official = any(name.startswith('auxiliary_classifier.') for name in weights)
     if network is not None:
         found = sorted({name.split('.')[1] for name in weights if name.startswith('networks.')})
         CheckpointError.check(
@@ -169,37 +249,57 @@ def network_state_dict(
             f'networks {", ".join(found)}' if found else 'no checkpoint of an online distiller',
         )
     for prefix in WEIGHT_PREFIXES if network is None else (f'networks.{network}.',):
-        if any(name.startswith(f'{prefix}backbone.') for name in weights):
+        if any(name.startswith(f'{prefix}backbone.') for name in weights) and not official:
             return {
                 name.removeprefix(prefix): value
                 for name, value in weights.items()
                 if name.startswith(prefix)
             }
-    weights = {name.removeprefix('module.'): value for name, value in weights.items()}
-    if is_torchvision_resnet(weights):
-        return {f'{"head" if k[:3] == "fc." else "backbone"}.{k}': v for k, v in weights.items()}
-    found = ', '.join(map(str, list(checkpoint)[:4])) if isinstance(checkpoint, Mapping) else ''
+    known = as_mmpretrain(weights)
+    if known is not None:
+        return known
+    names = weights or (checkpoint if isinstance(checkpoint, Mapping) else ())
+    found = ', '.join(map(str, list(names)[:4]))
     raise CheckpointError.expected(
         f'{key}={str(path)!r}',
-        'a network: a checkpoint of tools/train.py, a ResNet of torchvision, a classifier of '
-        'mmpretrain, or what tools/model_converters/convert_official.py makes of those of the '
-        "paper's authors",
+        'a network: a checkpoint of tools/train.py, a classifier of mmpretrain, one of torchvision '
+        'or timm of a family in docs/checkpoints.md, or what tools/model_converters/'
+        "convert_official.py makes of those of the paper's authors",
         f'{found or type(checkpoint).__name__}, ...',
     )
 
 
+#: Where others keep weights, moving averages first, as timm reads them.
+_CONTAINERS = (
+    'state_dict_ema',
+    'model_ema',
+    'state_dict',
+    'model_state_dict',
+    'model',
+    'net',
+    'network',
+    'weights',
+)
+
+
 def checkpoint_weights(checkpoint: object) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by name: its ``state_dict`` or, where it has none, itself."""
-    weights = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, Mapping) else {}
-    weights = weights if isinstance(weights, Mapping) else {}
-    return {str(name): value for name, value in weights.items() if isinstance(value, Tensor)}
+    """The tensors of a checkpoint by name.
 
-
-def is_torchvision_resnet(weights: Mapping[str, Tensor]) -> bool:
-    """Tell torchvision's from the ResNets for 32x32 images of others, which share some keys."""
-    weights = {name.removeprefix('module.'): value for name, value in weights.items()}
-    stem = weights.get('conv1.weight')
-    return 'layer4.0.conv1.weight' in weights and stem is not None and stem.shape[2:] == (7, 7)
+    They are those of its ``state_dict``, of what others call it (``model``, ``model_ema``, ..), or
+    its own. Prefixes such as ``module.`` are left out.
+    """
+    while isinstance(checkpoint, Mapping | nn.Module):
+        if isinstance(checkpoint, nn.Module):  # of somebody who is trusted
+            checkpoint = checkpoint.state_dict()
+        found = (checkpoint.get(name) for name in _CONTAINERS)
+        inner = next((part for part in found if isinstance(part, Mapping | nn.Module)), None)
+        if inner is None:
+            break
+        checkpoint = inner
+    weights = checkpoint if isinstance(checkpoint, Mapping) else {}
+    return without_wrappers(
+        {str(name): value for name, value in weights.items() if isinstance(value, Tensor)}
+    )
 
 
 def with_counters(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -242,7 +342,7 @@ def load_network(
         not mismatch,
         f'{key}={str(path)!r}',
         f'weights of the network of the config, a {type(network.backbone).__name__} with '
-        f'{network.num_branches} branches and {network.head.num_classes} classes',
+        f'{network.num_branches} branches',
         mismatch,
     )
     transforms = _logged_transforms(checkpoint)

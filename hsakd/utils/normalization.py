@@ -8,9 +8,10 @@ from mmengine.config import Config
 
 from hsakd.registry import TRANSFORMS
 
-from .checkpoint import checkpoint_weights, is_torchvision_resnet
+from .checkpoint import checkpoint_weights
 from .config_text import checkpoint_meta, find_class, leaf_datasets, parse_config
 from .errors import ConfigError
+from .foreign_keys import is_resnet
 from .networks import network_configs
 
 
@@ -72,9 +73,9 @@ def checkpoint_normalization(checkpoint: Mapping, network: int | None) -> Normal
     torchvision's ResNets, which have no config in them, were all trained with :data:`IMAGENET`.
     """
     weights = checkpoint_weights(checkpoint)
-    if is_torchvision_resnet(weights):
+    if is_resnet(weights):
         # Backbones without a classifier have the same names and may be anybody's, such as Caffe's.
-        return IMAGENET if {'fc.weight', 'module.fc.weight'} & weights.keys() else None
+        return IMAGENET if 'fc.weight' in weights else None
     meta = checkpoint_meta(checkpoint)
     try:
         config = parse_config(meta.get('cfg') or meta.get('config'))
