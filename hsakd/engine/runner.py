@@ -167,6 +167,8 @@ class DistillationRunner(Runner):
         if isinstance(dataloader, dict):
             dataloader = {'worker_init_fn': dict(type=init_worker), **dataloader}
             dataloader.pop('disable_subprocess_warning', None)  # of mmengine's initializer
+            if not dataloader.get('num_workers'):  # torch refuses what is of workers
+                dataloader = {k: v for k, v in dataloader.items() if k not in _OF_WORKERS}
             ConfigError.check(
                 not dataloader.pop('in_memory', False),
                 'in_memory',

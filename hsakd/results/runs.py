@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -137,8 +138,8 @@ class Run:
         return _scale(key) * self.metrics[key]
 
     def highest(self, key: str) -> float:
-        """The highest value of a metric over the validations, in percent."""
-        return _scale(key) * self.best[key]
+        """The highest value of a metric over the validations, in percent; NaN if all were."""
+        return _scale(key) * self.best.get(key, math.nan)
 
     def curve(self, key: str) -> dict[int, float]:
         """Means of ``key`` by epoch, or its values by iteration; average precision in percent."""

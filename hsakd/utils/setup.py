@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import warnings
 from unittest import mock
 
 from . import checkpoint_schemes, mmcv_ext
@@ -13,8 +14,10 @@ def setup() -> None:
     """Set up this process, once.
 
     Checkpoints that mmengine loads are read without executing anything; torchvision's operators
-    stand in for those of mmcv where they are not compiled; and yapf works without its cache.
+    stand in for those of mmcv where they are not compiled; yapf works without its cache; and torch
+    does not warn, for every loader of every run, that there are fewer cores than workers.
     """
+    warnings.filterwarnings('ignore', 'This DataLoader will create', UserWarning)
     checkpoint_schemes.install()
     mmcv_ext.install()
     _import_yapf()
