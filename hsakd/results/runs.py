@@ -145,7 +145,7 @@ class Run:
         """Means of ``key`` by epoch, or its values by iteration; average precision in percent."""
         values: dict[int, list[float]] = {}
         for at, record in self._positions():
-            if key in record:
+            if isinstance(record.get(key), int | float):
                 values.setdefault(at, []).append(_scale(key) * record[key])
         return {at: float(np.mean(values[at])) for at in sorted(values)}
 
