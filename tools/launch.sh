@@ -75,18 +75,18 @@ set_srun() { # PARTITION JOB
 }
 
 # Run a command whose workers save and end when they are asked to, and exit: with 75 (EX_TEMPFAIL,
-# "try again") if they saved, else with the command's status. SIGTERM and SIGUSR1 ask, by the file
-# `stop` in HSAKD_STOP_DIR, and by SIGNAL to the command where one is given (so does SIGHUP, of a
-# terminal that is closed); a second time, and
-# SIGINT, go to the command itself. The workers answer with the file `saved`.
+# "try again") if they saved, or 130 after Ctrl-C, else with the command's status. SIGTERM, SIGUSR1,
+# SIGHUP (of a terminal that is closed) and Ctrl-C ask, by the file `stop` in HSAKD_STOP_DIR, and by
+# SIGNAL to the command where one is given; a second one ends the command. The workers answer with
+# the file `saved`.
 run_stoppable() { # FOLDER SIGNAL COMMAND...
     local folder=$1 status=0 code
     first_signal=$2 command_pid='' asked='' woken=''
     shift 2
     HSAKD_STOP_DIR=$(mktemp -d "$folder/hsakd-stop.XXXXXX")
     export HSAKD_STOP_DIR
-    trap ask_to_stop TERM USR1 HUP
-    trap 'woken=1; kill -INT "$command_pid" 2>/dev/null || true' INT
+    trap 'ask_to_stop 75' TERM USR1 HUP
+    trap 'ask_to_stop 130' INT
     set -m # a process group of its own, since signals to this one's group are for the script
     "$@" </dev/null &
     command_pid=$!
@@ -97,21 +97,21 @@ run_stoppable() { # FOLDER SIGNAL COMMAND...
         [ -n "$woken" ]
     do :; done
     if [ -e "$HSAKD_STOP_DIR/saved" ]; then
-        status=75
+        status=$asked
     elif [ -n "$asked" ] && { [ "$status" -eq 138 ] || [ "$status" -eq 143 ]; }; then
-        status=75 # by SIGUSR1 or SIGTERM before they listened: nothing to save yet
+        status=$asked # by SIGUSR1 or SIGTERM before they listened: nothing to save yet
     fi
     rm -rf "$HSAKD_STOP_DIR"
     return "$status"
 }
 
-ask_to_stop() {
+ask_to_stop() { # STATUS
     woken=1
     if [ -n "$asked" ]; then
         kill -TERM "$command_pid" 2>/dev/null || true
         return
     fi
-    asked=1
+    asked=$1
     echo 'asked to stop: saving a checkpoint first; asked again, the workers are ended' >&2
     touch "$HSAKD_STOP_DIR/stop"
     if [ -n "$first_signal" ]; then

@@ -8,6 +8,7 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 from mmengine.device import is_cuda_available, is_musa_available, is_npu_available
 
+from hsakd.engine.building import building, check_keys, in_one_line
 from hsakd.engine.checkpoint_files import POINTER, STARTING, last_whole_checkpoint
 from hsakd.engine.checks import check_fast
 from hsakd.engine.distributed import restarted
@@ -17,7 +18,7 @@ from hsakd.engine.pretrained_backbone import (
     prepare_pretrained_backbone,
     prepare_trained_detector,
 )
-from hsakd.engine.runner import DistillationRunner, building, in_one_line
+from hsakd.engine.runner import DistillationRunner
 from hsakd.utils.checkpoint import checkpoint_meta, read_checkpoint
 from hsakd.utils.config_text import leaf_datasets
 from hsakd.utils.errors import CheckpointError, ConfigError, UserError
@@ -48,10 +49,12 @@ def load_config(path: str, options: dict | None = None) -> Config:
         raise ConfigError(f'{where}: {in_one_line(error)}') from error
     model = config.get('model')
     ConfigError.check(isinstance(model, dict), where, 'model=dict(type=...) in it', repr(model))
+    before = [*config]
     try:
         config.merge_from_dict(options or {})
     except Exception as error:  # by the kind of what is at the key
         raise ConfigError(f'--cfg-options {options}: {in_one_line(error)}') from error
+    check_keys(config, options or {}, before)
     return config
 
 
@@ -152,7 +155,7 @@ def build_runner(
                 notice = prepare_trained_detector(config, config.load_from, key, checkpoint)
             elif train and KEY in config:
                 notice = prepare_pretrained_backbone(config)
-    with building('the config'):
+    with building('the config', config):
         runner = DistillationRunner.from_cfg(config)
     if checkpoint:
         runner.checkpoint = str(config.load_from), checkpoint

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -141,13 +142,28 @@ def call(tool: str, arguments: Sequence[str], label: str, dry_run: bool = False)
     print(f'{label}: python {shlex.join(command)}', flush=True)
     if dry_run:
         return
-    status = subprocess.run([sys.executable, *command], check=False).returncode
+    status = _status([sys.executable, *command])
     if status:
         print(
             f'{label} stopped with status {status}; the same command as before goes on from there',
             file=sys.stderr,
         )
         sys.exit(status if status > 0 else 128 - status)
+
+
+def _status(command: Sequence[str]) -> int:
+    """Run a command to its end; it is the one that Ctrl-C and SIGTERM ask to stop, and saves."""
+    process = subprocess.Popen(command)
+    handlers = {
+        signal.SIGINT: lambda *_: None,  # a terminal sends it to the command, too
+        signal.SIGTERM: lambda number, _: process.send_signal(number),
+    }
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        return process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def try_backbone(run: TrainingRun, option: str, source: str) -> None:

@@ -1,37 +1,43 @@
-import contextlib
-import logging
-import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list
-from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Priority, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
 import hsakd
 from hsakd.utils.checkpoint import checkpoint_meta, read_checkpoint
-from hsakd.utils.errors import CheckpointError, ConfigError, UserError
+from hsakd.utils.errors import CheckpointError, ConfigError
 from hsakd.utils.networks import unwrap
 
 from . import checks, hooks
 from .acceleration import accelerate, use_channels_last
+from .building import building
 from .checkpoint_files import BACKEND
 from .distributed import SharedStatisticsHook, init_gloo, leave_out_frozen_parts, on_cpu
 from .faults import described
+from .hooks.checkpoint_hook import done
 from .loading import load_what_fits, starting_weights
 from .logs import console_handlers, for_terminal
 from .loops import TRAIN_LOOPS, ResumableEpochs, ResumableIterations
 from .message_hub import DeferredMessageHub
 from .pretrained_backbone import KEY, RANDOM, load_pretrained_backbone
-from .resuming import check_resumable, place_in_training, restore_gradients, waiting_gradients
+from .resuming import (
+    FreshSchedule,
+    check_optimizer_state,
+    check_resumable,
+    other_settings,
+    place_in_training,
+    restore_gradients,
+    waiting_gradients,
+)
 from .tensor_loader import TensorLoader
 from .training_data import SeededItems, init_worker, training_loader
 
@@ -49,31 +55,8 @@ _SAFETY_HOOKS = (
     hooks.ProgressHook,
     hooks.PreemptionHook,
 )
-
-
-@contextlib.contextmanager
-def building(key: str) -> Iterator[None]:
-    """Report as one message of ``key`` what constructors of anybody's classes raise.
-
-    Raises:
-        ConfigError: They raise something. A traceback goes to the log file.
-    """
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        logger = MMLogger.get_current_instance()
-        if any(isinstance(handler, logging.FileHandler) for handler in logger.handlers):
-            logger.info(traceback.format_exc())  # which the terminal does not show
-        raise ConfigError(f'{key} cannot be used: {in_one_line(error)}') from error
-
-
-def in_one_line(error: Exception) -> str:
-    """The type and message of an error."""
-    # The text of a KeyError is its argument in quotes.
-    message = error.args[0] if isinstance(error, KeyError) and error.args else error
-    return f'{type(error).__name__}: {" ".join(str(message).split())}'
+#: Hooks of mmengine's, with what an exact resume needs.
+_OURS = ('CheckpointHook', 'EarlyStoppingHook')
 
 
 class DistillationRunner(Runner):
@@ -131,14 +114,16 @@ class DistillationRunner(Runner):
                     model_wrapper_cfg = on_cpu(model_wrapper_cfg, unused)
         return super().wrap_model(model_wrapper_cfg, model)
 
-    def register_default_hooks(self, hooks: dict[str, Hook | dict] | None = None) -> None:
-        """Register the default hooks, with our checkpoint hook in the place of mmengine's."""
-        hooks = dict(hooks or {})
-        hook = hooks.get('checkpoint', dict(type='CheckpointHook', interval=1))
-        mmengines = ('CheckpointHook', 'mmengine.CheckpointHook', MMEngineCheckpointHook)
-        if isinstance(hook, dict) and hook.get('type') in mmengines:
-            hooks['checkpoint'] = dict(hook, type='hsakd.CheckpointHook')
-        super().register_default_hooks(hooks)
+    def register_hook(
+        self, hook: Hook | dict, priority: str | int | Priority | None = None
+    ) -> None:
+        """Register a hook; ours, which resume exactly, in the places of mmengine's."""
+        if isinstance(hook, dict):
+            kind = hook.get('type')
+            name = getattr(kind, '__name__', str(kind)).removeprefix('mmengine.')
+            if name in _OURS:
+                hook = dict(hook, type=f'hsakd.{name}')
+        super().register_hook(hook, priority)
 
     def register_hooks(
         self,
@@ -181,7 +166,7 @@ class DistillationRunner(Runner):
         """Build mmengine's two loops as ours, which can start anywhere; others as they are."""
         if isinstance(loop, BaseLoop):
             return loop
-        with building('train_dataloader or train_cfg'):
+        with building('train_dataloader or train_cfg', self.cfg):
             kind = loop.get('type', loop.get('by_epoch'))
             kind = TRAIN_LOOPS.get(getattr(kind, '__name__', str(kind).split('.')[-1]))
             if kind is None or not isinstance(self._train_dataloader, dict):
@@ -219,24 +204,24 @@ class DistillationRunner(Runner):
 
     def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """The loop of mmengine, with faults in one message, as in what follows."""
-        with building('val_dataloader, val_cfg or val_evaluator'):
+        with building('val_dataloader, val_cfg or val_evaluator', self.cfg):
             return super().build_val_loop(loop)
 
     def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:  # noqa: D102
-        with building('test_dataloader, test_cfg or test_evaluator'):
+        with building('test_dataloader, test_cfg or test_evaluator', self.cfg):
             return super().build_test_loop(loop)
 
     def build_optim_wrapper(self, optim_wrapper: dict | OptimWrapper) -> OptimWrapper:  # noqa: D102
-        with building(f'optim_wrapper={self.cfg.get("optim_wrapper")}'):
+        with building(f'optim_wrapper={self.cfg.get("optim_wrapper")}', self.cfg):
             checks.check_optimizer(optim_wrapper)
             return super().build_optim_wrapper(optim_wrapper)
 
     def scale_lr(self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None) -> None:  # noqa: D102
-        with building(f'auto_scale_lr={auto_scale_lr}'):
+        with building(f'auto_scale_lr={auto_scale_lr}', self.cfg):
             super().scale_lr(optim_wrapper, auto_scale_lr)
 
     def build_param_scheduler(self, scheduler: object) -> list | dict[str, list]:  # noqa: D102
-        with building(f'param_scheduler={self.cfg.get("param_scheduler")}'):
+        with building(f'param_scheduler={self.cfg.get("param_scheduler")}', self.cfg):
             schedules = super().build_param_scheduler(scheduler)
         checks.check_schedules(schedules)
         return schedules
@@ -311,23 +296,47 @@ class DistillationRunner(Runner):
         if failure[0]:
             raise CheckpointError(failure[0])
 
-    def resume(self, filename: str, *args, **kwargs) -> None:
+    def resume(self, filename: str) -> None:
         """Go on from a checkpoint, exactly where it was saved.
 
+        Where the settings of the config are others than those of the checkpoint, they count from
+        here on, which is said.
+
         Raises:
-            CheckpointError: It holds weights alone, or others than exactly those of the model.
+            CheckpointError: It holds weights alone, or others than exactly those of the model; or
+                the state of another optimizer.
         """
         checkpoint = self._read(filename, 'resume')
         check_resumable(checkpoint, self.model, str(filename))
+        changes = other_settings(checkpoint, self.cfg)
+        check_optimizer_state(checkpoint, self.optim_wrapper, changes, str(filename))
+        schedule = FreshSchedule(self.optim_wrapper, self.param_schedulers)
         self.checkpoint = str(filename), checkpoint  # for load_checkpoint
-        super().resume(filename, *args, **kwargs)
-        meta = checkpoint['meta']
+        others = any(key.startswith('param_scheduler') for key in changes)
+        super().resume(filename, resume_param_scheduler=bool(self.param_schedulers) and not others)
+        meta, loop = checkpoint['meta'], self.train_loop
         restore_gradients(meta.get('gradients') or {}, self.model)
-        if isinstance(self.train_loop, ResumableEpochs):
-            iteration, notice = place_in_training(meta, len(self.train_dataloader))
+        batches = loop.max_iters
+        if isinstance(loop, ResumableEpochs):
+            batches = len(self.train_dataloader)
+            iteration, notice = place_in_training(meta, batches)
             if notice:
                 self.logger.warning(notice)
-            self.train_loop.start_at(iteration)
+            loop.start_at(iteration)
+        notice = schedule.take_effect(changes, loop.iter, batches)
+        if notice:
+            self.logger.warning(notice)
+        self._say_if_finished(str(filename))
+
+    def _say_if_finished(self, path: str) -> None:
+        key = 'max_epochs' if isinstance(self.train_loop, EpochBasedTrainLoop) else 'max_iters'
+        length = getattr(self.train_loop, key)
+        if done(self.train_loop) >= length:
+            self.logger.warning(
+                f'{path}: this training is finished ({key.removeprefix("max_")}: {length}). To '
+                f'extend it: --resume --cfg-options train_cfg.{key}=N, and the schedule where it '
+                'should go on, see docs/your_config.md'
+            )
 
     def load_checkpoint(self, filename: str, *args, **kwargs) -> dict:
         """Load the weights to start or go on from.

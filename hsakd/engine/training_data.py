@@ -220,7 +220,7 @@ def init_worker(worker_id: int) -> None:
     A scheduler that asks a run to stop may signal all of its processes. The main one needs its
     workers for the iteration it is in, so that they obey no one else.
     """
-    asked = {signal.SIGTERM, signal.SIGUSR1}
+    asked = {signal.SIGTERM, signal.SIGUSR1, signal.SIGINT}
     parent = os.getppid()
 
     def obey_parent() -> None:

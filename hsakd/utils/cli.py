@@ -19,8 +19,6 @@ from .errors import Preempted, UserError
 # What --trust-checkpoint enters, until the tool ends.
 _while_running = contextlib.ExitStack()
 
-#: Exit status of a training that was asked to stop: start it again with --resume.
-EX_PREEMPTED = 75
 #: Names, in the environment, the folder by which tools/dist_train.sh and slurm_train.sh ask their
 #: processes to stop (a file ``stop``) and learn that the state was saved (``saved``).
 STOP_DIR = 'HSAKD_STOP_DIR'
@@ -31,8 +29,9 @@ def run_tool(main: Callable[[], None]) -> None:
 
     An error that the user can mend is one message and exit status 1.
     A worker's error arrives wrapped in the worker's traceback, of which only the message is kept.
-    A training that was asked to stop, and saved its state, ends with status 75 (EX_TEMPFAIL); with
-    status 0 where a script of ours started it, which torchrun and srun then take for no failure.
+    A training that was asked to stop, and saved its state, ends with status 75 (EX_TEMPFAIL), or
+    130 after Ctrl-C; with 0 where a script of ours started it, which torchrun and srun then take
+    for no failure.
     """
     try:
         with _while_running:
@@ -45,7 +44,7 @@ def run_tool(main: Callable[[], None]) -> None:
         sys.exit(1)
     except Preempted as stop:
         print(stop, file=sys.stderr)
-        sys.exit(0 if STOP_DIR in os.environ else EX_PREEMPTED)
+        sys.exit(0 if STOP_DIR in os.environ else stop.status)
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         sys.exit(130)

@@ -2,6 +2,9 @@
 
 from typing import Self
 
+#: Exit status of a training that a scheduler asked to stop: start it again with --resume.
+EX_PREEMPTED = 75
+
 
 class UserError(Exception):
     """Something the user gave is wrong.
@@ -53,4 +56,13 @@ class ProcessError(UserError):
 
 
 class Preempted(Exception):
-    """A training was asked to stop, and saved its state; the tools exit with status 75."""
+    """A training was asked to stop, and saved its state.
+
+    Args:
+        message: Where, and how to go on.
+        status: That the tools exit with.
+    """
+
+    def __init__(self, message: str, status: int = EX_PREEMPTED) -> None:
+        super().__init__(message)
+        self.status = status

@@ -135,7 +135,11 @@ def test_a_backbone_that_does_not_fit_is_refused(name, words, tmp_path, start_fr
 @pytest.mark.parametrize('kind', ['CheckpointHook', 'mmengine.CheckpointHook', None])
 def test_every_run_has_the_hooks_that_keep_it_safe(scope, kind, tmp_path):
     """One that a config lists is the only one of its kind."""
-    listed = [dict(type='EMAHook', momentum=1e-4), dict(type='hsakd.NonFiniteLossHook', interval=7)]
+    listed = [
+        dict(type='EMAHook', momentum=1e-4),
+        dict(type='hsakd.NonFiniteLossHook', interval=7),
+        dict(type='EarlyStoppingHook', monitor='accuracy/top1'),
+    ]
     default = dict(checkpoint=dict(type=kind, interval=3)) if kind else {}
     runner = DistillationRunner(
         model=nn.Linear(1, 1),

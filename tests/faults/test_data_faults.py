@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import signal
 import socket
 import subprocess
 import sys
@@ -199,6 +200,20 @@ def test_archive_that_is_cut(tools, tmp_path):
 
 def misbehaves(loader, what, at='dog/1.png'):
     return MISBEHAVES.replace('LOADER', loader).replace('WHAT', what).replace('AT', at)
+
+
+def test_a_second_ctrl_c_stops_at_once(tools, data):
+    """The first waits for the iteration, here of a loader that hangs."""
+    process = start(tools, data, extra=misbehaves('train_dataloader', 'hang', at='.png'))
+    while not (data / 'work/run.json').exists():
+        assert process.wait(0.01) is None, process.output
+    process.kill(signal.SIGINT)
+    assert process.wait(1) is None, process.output
+    assert 'Ctrl-C again stops at once' in process.output
+    process.kill(signal.SIGINT)
+    assert process.wait(30) == 130, process.output
+    assert 'Traceback' not in process.output
+    assert_gone(process.pid)
 
 
 @pytest.mark.parametrize('loader, args', LOADERS)

@@ -1,5 +1,6 @@
 """A run that is asked to stop saves, says so by its status, and goes on exactly from there."""
 
+import os
 import signal
 import time
 
@@ -14,12 +15,17 @@ LONG = (
 )  # fmt: skip
 
 
-
 @pytest.mark.parametrize(
-    'case, number', [('epochs', signal.SIGTERM), ('iterations with workers', signal.SIGUSR1)]
+    'case, number, status',
+    [
+        ('epochs', signal.SIGTERM, 75),
+        ('iterations with workers', signal.SIGUSR1, 75),
+        ('epochs', signal.SIGINT, 130),
+        ('iterations with workers', signal.SIGINT, 130),
+    ],
 )
-def test_saves_and_goes_on(case, number, tools, tmp_path):
-    """The signal goes to all processes of the run, as Slurm's and torchrun's do."""
+def test_saves_and_goes_on(case, number, status, tools, tmp_path):
+    """The signal goes to all processes of the run, as Slurm's, torchrun's and Ctrl-C's do."""
     config, options = PLAIN, LONG
     if case != 'epochs':
         config = IMAGES
@@ -30,9 +36,10 @@ def test_saves_and_goes_on(case, number, tools, tmp_path):
         assert process.wait(0.01) is None, process.output
     asked = time.monotonic()
     process.kill(number)
-    assert process.wait(30) == 75, process.output
+    assert process.wait(30) == status, process.output
     assert time.monotonic() - asked < 10
     assert f'stopped by {number.name} after iteration' in process.output
+    assert 'from which --resume goes on' in process.output
     assert 'Traceback' not in process.output
     assert last(work_dir) == work_dir / 'interrupted.pth'
     assert not list(work_dir.glob('.*.tmp'))
@@ -63,7 +70,7 @@ def test_with_checkpoints_of_two_kinds(tools, tmp_path):
     config = tmp_path / 'config.py'
     config.write_text(
         f"_base_ = ['{ROOT / PLAIN}']\n"
-        "custom_hooks = [*_base_.custom_hooks,\n"
+        'custom_hooks = [*_base_.custom_hooks,\n'
         "    dict(type='CheckpointHook', by_epoch=False, interval=3)]\n"
     )
     work_dir = tmp_path / 'work'
@@ -73,3 +80,21 @@ def test_with_checkpoints_of_two_kinds(tools, tmp_path):
     process.kill(signal.SIGTERM)
     assert process.wait(30) == 75, process.output
     assert last(work_dir) == work_dir / 'interrupted.pth'
+
+
+@pytest.mark.parametrize('number, status', [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_tool_that_trains_hands_it_on(number, status, tools, tmp_path):
+    """SIGTERM to tools/distill.py alone, and Ctrl-C to it and what it runs."""
+    config = ROOT / 'configs/hsakd/hsakd-offline_wrn-16-2_wrn-10-1_1xb64-80e_digits.py'
+    process = tools.start('tools/distill.py', config, log=tmp_path / 'log', cwd=tmp_path)
+    work_dir = tmp_path / 'work_dirs/hsakd-teacher_wrn-16-2_1xb64-80e_digits'
+    while not (work_dir / 'last_checkpoint').exists():
+        assert process.wait(0.01) is None, process.output
+    if number == signal.SIGTERM:
+        os.kill(process.pid, number)
+    else:
+        process.kill(number)
+    assert process.wait(30) == status, process.output
+    assert last(work_dir) == work_dir / 'interrupted.pth'
+    assert 'Traceback' not in process.output
+    assert f'stopped with status {status}; the same command' in process.output

@@ -1,5 +1,6 @@
 """A resumed run ends with the bits of one that was never interrupted."""
 
+import json
 import shutil
 
 import pytest
@@ -174,3 +175,120 @@ def test_detection(detection_tools, tmp_path):
     train(detection_tools, config, cut, options, '--resume', start)
     assert last(cut).name == 'iter_6.pth'
     assert_same_training(last(tmp_path / 'whole'), last(cut))
+
+
+def rates(work_dir, first=1):
+    """The learning rate of each iteration, from the logs of all sessions."""
+    logs = [log.read_text() for log in sorted(work_dir.glob('*/vis_data/scalars.json'))]
+    lines = [json.loads(line) for log in logs for line in log.splitlines()]
+    return {line['step']: line['lr'] for line in lines if 'lr' in line and line['step'] >= first}
+
+
+SHORT = (
+    'train_cfg.max_epochs=2', 'train_cfg.val_interval=9', 'val_dataloader.batch_size=800',
+    'default_hooks.logger.interval=1', 'param_scheduler.milestones="[1,3]"',
+    'param_scheduler.gamma=0.5',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    'changes, named',
+    [
+        (('optim_wrapper.optimizer.lr=0.01',), 'optimizer.lr=0.01 (was 0.05)'),
+        (('param_scheduler.milestones="[2,3]"',), 'milestones=[2, 3] (was [1, 3])'),
+        (
+            ('param_scheduler.gamma=0.1', 'optim_wrapper.optimizer.lr=0.2'),
+            'param_scheduler.gamma=0.1 (was 0.5)',
+        ),
+    ],
+)
+def test_other_learning_rates_count_from_there_on(changes, named, tools, tmp_path):
+    """As in a training with them from the start."""
+    train(tools, PLAIN, tmp_path / 'run', SHORT)
+    options = (*SHORT, 'train_cfg.max_epochs=4')
+    resumed = train(tools, PLAIN, tmp_path / 'run', (*options, *changes), '--resume')
+    assert named in resumed.output and 'count from here on' in resumed.output
+    assert 'train_cfg.max_epochs=4 (was 2)' in resumed.output
+    train(tools, PLAIN, tmp_path / 'fresh', (*options, *changes))
+    assert rates(tmp_path / 'run', 9) == rates(tmp_path / 'fresh', 9)
+
+
+def test_an_extended_run_keeps_its_schedule(tools, tmp_path):
+    train(tools, PLAIN, tmp_path / 'run', SHORT)
+    finished = train(tools, PLAIN, tmp_path / 'run', SHORT, '--resume')
+    assert 'this training is finished (epochs: 2)' in finished.output
+    assert '--resume --cfg-options train_cfg.max_epochs=N' in finished.output
+    assert 'other settings' not in finished.output
+    longer = (*SHORT, 'train_cfg.max_epochs=4')
+    extended = train(tools, PLAIN, tmp_path / 'run', longer, '--resume')
+    assert 'train_cfg.max_epochs=4 (was 2)' in extended.output
+    train(tools, PLAIN, tmp_path / 'whole', longer)
+    assert_same_training(last(tmp_path / 'whole'), last(tmp_path / 'run'))
+
+
+def test_other_weight_decay_counts_and_the_rest_goes_on(tools, tmp_path):
+    train(tools, PLAIN, tmp_path / 'run', SHORT)
+    options = (*SHORT, 'train_cfg.max_epochs=3', 'optim_wrapper.optimizer.weight_decay=0.1')
+    resumed = train(tools, PLAIN, tmp_path / 'run', options, '--resume')
+    assert 'weight_decay=0.1 (was 0.0005)' in resumed.output
+    (group,) = load(last(tmp_path / 'run'))['optimizer']['param_groups']
+    assert group['weight_decay'] == 0.1
+    assert rates(tmp_path / 'run', 9) == dict.fromkeys(range(9, 13), 0.025)
+
+
+def test_the_state_of_another_optimizer_is_refused(tools, tmp_path):
+    train(tools, PLAIN, tmp_path / 'run', SHORT)
+    config = tmp_path / 'config.py'
+    config.write_text(
+        f"_base_ = ['{ROOT / PLAIN}']\n"
+        "optim_wrapper = dict(optimizer=dict(_delete_=True, type='AdamW', lr=0.01))\n"
+    )
+    start = tmp_path / 'run/epoch_2.pth'
+    refused = train(tools, config, tmp_path / 'b', SHORT, '--resume', start, run='start')
+    assert refused.wait() == 1 and 'Traceback' not in refused.output
+    assert 'optim_wrapper.optimizer.type=SGD' in refused.output
+    assert f'load_from={start}' in refused.output
+
+
+BY_VALIDATION = """
+_base_ = [{base!r}]
+param_scheduler = dict(
+    _delete_=True, type='ReduceOnPlateauLR', monitor='accuracy/top1', rule='greater',
+    threshold=30, patience=0, factor=0.5,
+)
+custom_hooks = [dict(type='EarlyStoppingHook', monitor='accuracy/top1', min_delta=30, patience=3)]
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=-1))
+"""
+EVERY_EPOCH = (
+    'train_cfg.max_epochs=9', 'train_cfg.val_interval=1', 'val_dataloader.batch_size=800',
+    'default_hooks.logger.interval=1',
+)  # fmt: skip
+
+
+def test_validations_count_once(tools, tmp_path):
+    """Also for a checkpoint that was saved again after its validation, whose metric was the best.
+
+    Schedules on a plateau and the count of early stopping follow validations.
+    """
+    config = tmp_path / 'config.py'
+    config.write_text(BY_VALIDATION.format(base=str(ROOT / PLAIN)))
+    stopped = train(tools, config, tmp_path / 'whole', EVERY_EPOCH)
+    end = last(tmp_path / 'whole')
+    assert 1 < int(end.stem.removeprefix('epoch_')) < 9
+    assert json.loads((tmp_path / 'whole/run.json').read_text())['finished']
+    assert len({*rates(tmp_path / 'whole').values()}) > 2
+    for checkpoint in (tmp_path / 'whole').glob('epoch_*.pth'):
+        if checkpoint == end:
+            continue
+        cut = tmp_path / checkpoint.stem
+        train(tools, config, cut, EVERY_EPOCH, '--resume', checkpoint)
+        assert last(cut).name == end.name
+        assert_same_training(end, last(cut))
+        assert load(end)['early_stopping'] == load(last(cut))['early_stopping']
+    stopped = train(tools, config, tmp_path / 'whole', EVERY_EPOCH, '--resume')
+    assert last(tmp_path / 'whole') == end, stopped.output
+    longer = config.read_text().replace('patience=3', 'patience=5')
+    config.write_text(longer)
+    resumed = train(tools, config, tmp_path / 'whole', EVERY_EPOCH, '--resume')
+    assert 'custom_hooks.0.patience=5 (was 3)' in resumed.output
+    assert last(tmp_path / 'whole') != end

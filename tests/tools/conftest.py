@@ -30,14 +30,14 @@ def run_with_others(cwd: Path, *arguments: object, managed: tuple = ()) -> tuple
             patch.setattr(sys, 'argv', [str(file), *map(str, arguments)])
             runpy.run_path(sys.argv[0], run_name='__main__')
 
-    def call(command: list[str], check: bool) -> SimpleNamespace:
+    def call(command: list[str]) -> SimpleNamespace:
         commands.append([Path(command[1]).name, *command[2:]])
         run(Path(command[1]).resolve(), *command[2:])
-        return SimpleNamespace(returncode=0)
+        return SimpleNamespace(wait=lambda: 0)
 
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output):
         patch.chdir(cwd)
-        patch.setattr('hsakd.apis.training_runs.subprocess', SimpleNamespace(run=call))
+        patch.setattr('hsakd.apis.training_runs.subprocess', SimpleNamespace(Popen=call))
         run(ROOT / arguments[0], *arguments[1:])
     return output.getvalue(), commands
 

@@ -166,8 +166,10 @@ def test_settings_that_cannot_be(settings, gpus, message, env):
     assert len(output.splitlines()) == 1
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGUSR1], ids=lambda n: n.name)
-def test_a_signal_saves_and_stops(number, tools, env, tmp_path):
+@pytest.mark.parametrize(
+    'number, status', [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)]
+)
+def test_a_signal_saves_and_stops(number, status, tools, env, tmp_path):
     script = tools(TRAIN) / 'dist_train.sh'
     env['MAX_RESTARTS'] = '3'  # of which none is used
     process = start(env, script, 'a config.py', 2, '--work-dir', 'with space', 'it\'s "x"')
@@ -175,7 +177,7 @@ def test_a_signal_saves_and_stops(number, tools, env, tmp_path):
         wait_for(tmp_path / f'notes/arguments.{rank}', process)
     process.send_signal(number)
     output, _ = process.communicate(timeout=60)
-    assert process.returncode == 75 and output.count('asked to stop') == 1, output
+    assert process.returncode == status and output.count('asked to stop') == 1, output
     assert 'Error' not in output
     arguments = ['a config.py', '--launcher', 'pytorch', '--work-dir', 'with space', 'it\'s "x"']
     assert eval((tmp_path / 'notes/arguments.1').read_text()) == arguments

@@ -7,17 +7,24 @@ from pathlib import Path
 from mmengine.dist import is_main_process, master_only
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 
 from hsakd.engine.checkpoint_files import INTERRUPTED, POINTER, point_to
 from hsakd.registry import HOOKS
 from hsakd.utils.errors import CheckpointError
 
+#: In the record of a run: the epoch or iteration of the last validation.
+VALIDATED = 'last_validation'  # not val..., which mmengine would log
 #: In the record of a run: the checkpoints that the one at hand makes superfluous.
 _OUTDATED = 'outdated_ckpts'
 _is_checkpoint = re.compile(r'(epoch_|iter_|best_).*\.pth').fullmatch
 #: Where mmengine's hook keeps the best one, or those by several metrics.
 _BEST = ('best_ckpt_path', 'best_ckpt_path_dict')
+
+
+def done(loop: BaseLoop) -> int:
+    """Epochs of a loop of training that are done; iterations, where it counts those."""
+    return loop.epoch if isinstance(loop, EpochBasedTrainLoop) else loop.iter
 
 
 @HOOKS.register_module()
@@ -34,6 +41,8 @@ class CheckpointHook(MMEngineCheckpointHook):
 
     def __init__(self, stop_on_error: bool = True, **kwargs) -> None:
         super().__init__(**kwargs)
+        if self.args:  # which mmengine's hands on when it saves
+            raise TypeError(f'got an unexpected keyword argument {next(iter(self.args))!r}')
         self.stop_on_error = stop_on_error
 
     def before_train(self, runner: Runner) -> None:
@@ -58,6 +67,11 @@ class CheckpointHook(MMEngineCheckpointHook):
             point_to(Path(runner._load_from).absolute(), runner.work_dir)
         elif not runner._resume:
             (Path(runner.work_dir) / POINTER).unlink(missing_ok=True)
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float]) -> None:
+        """Save the best checkpoint, and the last one again, as of after this validation."""
+        runner.message_hub.update_info(VALIDATED, done(runner.train_loop))
+        super().after_val_epoch(runner, metrics)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         """Save a checkpoint, point to it, and then remove those that are too many."""

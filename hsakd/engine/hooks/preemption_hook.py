@@ -1,6 +1,7 @@
 import functools
 import os
 import signal
+import sys
 import threading
 from pathlib import Path
 from types import FrameType
@@ -8,24 +9,25 @@ from types import FrameType
 import torch
 from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
 from hsakd.engine.checkpoint_files import INTERRUPTED, point_to
 from hsakd.engine.distributed import anywhere
 from hsakd.registry import HOOKS
 from hsakd.utils.cli import STOP_DIR
-from hsakd.utils.errors import Preempted
+from hsakd.utils.errors import EX_PREEMPTED, Preempted
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 @HOOKS.register_module()
 class PreemptionHook(Hook):
-    """Saves and stops a training that a cluster's scheduler asks to stop, by SIGTERM or SIGUSR1.
+    """Saves and stops a training that is asked to: by SIGTERM or SIGUSR1, or by Ctrl-C.
 
     It finishes the iteration (or the validation) it is in, saves ``interrupted.pth``, from which
-    ``--resume`` goes on exactly, and exits with status 75. Several processes stop at the same
-    iteration, whichever of them was asked.
+    ``--resume`` goes on exactly, and exits with status 75, after Ctrl-C with 130. Several processes
+    stop at the same iteration, whichever of them was asked. A second Ctrl-C stops at once.
 
     Args:
         interval: Iterations between two agreements of several processes; by default 10 on an
@@ -40,16 +42,19 @@ class PreemptionHook(Hook):
         self._previous = {}
 
     def before_run(self, runner: Runner) -> None:
-        """Listen; only the main thread can.
+        """Listen, unless this is a test, which just ends; only the main thread can.
 
         By SIGTERM torchrun also ends workers since another one died; where our script started it,
         that asks by a file.
         """
+        if not isinstance(runner.optim_wrapper, OptimWrapper):
+            return
         _hold_signals_in_forks()
         by_script = STOP_DIR in os.environ and 'TORCHELASTIC_RUN_ID' in os.environ
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGUSR1,) if by_script else SIGNALS:
-                self._previous[number] = signal.signal(number, self._note)
+            for number in SIGNALS:
+                if not (by_script and number == signal.SIGTERM):
+                    self._previous[number] = signal.signal(number, self._note)
 
     def after_run(self, runner: Runner) -> None:
         """Restore the signal handlers of before."""
@@ -68,6 +73,11 @@ class PreemptionHook(Hook):
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._received = signal.Signals(number)
+        if number == signal.SIGINT:
+            print(
+                'stopping: saving a checkpoint first; Ctrl-C again stops at once', file=sys.stderr
+            )
+            signal.signal(number, signal.default_int_handler)
 
     def _stop_if_asked(self, runner: Runner, iteration: int) -> None:
         folder = os.environ.get(STOP_DIR)
@@ -86,7 +96,8 @@ class PreemptionHook(Hook):
         name = self._received.name if self._received else 'a signal to another process'
         raise Preempted(
             f'stopped by {name} after iteration {iteration} of {runner.max_iters}; saved to '
-            f'{str(path)!r}, from which --resume goes on'
+            f'{str(path)!r}, from which --resume goes on',
+            130 if self._received == signal.SIGINT else EX_PREEMPTED,
         )
 
 

@@ -79,7 +79,8 @@ class RunRecordHook(Hook):
     @master_only
     def after_train(self, runner: Runner) -> None:
         """Record that the training came to its end."""
-        self.run.finished = self._done(runner) >= self.run.length
+        ended = self._done(runner) >= self.run.length
+        self.run.finished = ended or runner.train_loop.stop_training  # by EarlyStoppingHook
         self._write(runner)
 
     def _done(self, runner: Runner) -> int:
