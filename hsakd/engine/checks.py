@@ -13,7 +13,7 @@ from mmengine.hooks import CheckpointHook, Hook, LoggerHook
 from mmengine.registry import OPTIMIZERS
 from mmengine.runner import BaseLoop
 from mmpretrain.evaluation import Accuracy
-from mmpretrain.models import LinearClsHead
+from mmpretrain.models import ClsHead, LinearClsHead
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -135,6 +135,16 @@ def check_classes(model: nn.Module, dataset: Dataset, key: str) -> None:
             f'{wanted} classes, as the head of every network of the config has (num_classes)',
             len(classes),
         )
+
+
+def check_number_of_classes(model: nn.Module) -> None:
+    """Check that a classifier has classes to tell apart."""
+    for key, network in trained_networks(model).items():
+        head = getattr(network, 'head', None)
+        if isinstance(head, ClsHead):  # one label an image
+            number = getattr(head, 'num_classes', 2)
+            expected = '2 or more, since with one class there is nothing to learn'
+            ConfigError.check(number > 1, f'{key}.head.num_classes', expected, number)
 
 
 def check_same_classes(dataset: Dataset, others: Dataset, key: str) -> None:

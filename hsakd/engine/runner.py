@@ -1,3 +1,4 @@
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -137,6 +138,18 @@ class DistillationRunner(Runner):
             if not any(isinstance(hook, kind) for hook in self.hooks):
                 self.register_hook(kind())
         checks.check_intervals(self.hooks)
+
+    def call_hook(self, fn_name: str, **kwargs) -> None:
+        """Call all hooks; those of others read some of their arguments only when a run starts."""
+        if fn_name not in ('before_run', 'before_train'):
+            super().call_hook(fn_name, **kwargs)
+            return
+        for hook in self.hooks:
+            kind = type(hook)
+            is_ours = kind.__module__.startswith('hsakd.')
+            named = f'{kind.__name__} (custom_hooks or default_hooks)'
+            with contextlib.nullcontext() if is_ours else building(named, self.cfg):
+                getattr(hook, fn_name, lambda runner: None)(self, **kwargs)
 
     # Data, loops, optimizer: what mmengine builds when training or testing starts.
 

@@ -170,3 +170,47 @@ def test_every_tool_keeps_spaces(case, tmp_path, in_process, monkeypatch, tool, 
     config = () if args is None else ('config.py', *args)
     status, error = in_process(tool, *config, '--cfg-options', 'model.type=No Such Type')
     assert status and 'No Such Type' in error and 'Traceback' not in error
+
+
+def train(case, folder, *options, args=()):
+    command = ('tools/train.py', case / 'config.py', '--work-dir', folder / 'w', *args)
+    return (*command, '--cfg-options', *options)
+
+
+def test_one_class_is_no_classification(case, tmp_path, in_process):
+    write_image_folder(tmp_path / 'one', ('ant',))
+    data = [f'{key}_dataloader.dataset.data_root={tmp_path / "one"}' for key in ('train', 'val')]
+    status, error = in_process(*train(case, tmp_path, 'model.head.num_classes=1', *data))
+    assert status == 1 and 'model.head.num_classes: expected 2 or more' in error
+
+
+@pytest.mark.parametrize(
+    'hook, words',
+    [
+        (dict(type='EMAHook', ema_type='ExponentialMovingAvg'), 'ExponentialMovingAvg'),
+        (dict(type='EMAHook', momentum=5), 'momentum'),
+        (dict(type='EMAHook', update_intervall=1), 'update_intervall'),
+        (dict(type='EMAHook', begin_epoch=-1), 'begin_epoch'),
+        (dict(type='mmpretrain.EMAHook', ema_type='Nothing'), 'Nothing'),
+        (dict(type='NoSuchHook'), 'NoSuchHook'),
+    ],
+)
+def test_wrong_arguments_of_a_hook_are_no_traceback(case, tmp_path, in_process, hook, words):
+    config = Config.fromfile(case / 'config.py')
+    config.custom_hooks = [hook]
+    config.dump(tmp_path / 'config.py')
+    status, error = in_process('tools/train.py', tmp_path / 'config.py', '--work-dir', tmp_path)
+    assert status == 1 and error.startswith('error: ') and 'Traceback' not in error
+    assert words in error and ('Hook' in error or 'custom_hooks' in error)
+    assert not list(tmp_path.glob('*.pth'))
+
+
+def test_fast_says_that_it_compiles_and_how_long_it_took(case, tmp_path, in_process, monkeypatch):
+    compiled = torch.compile
+    eager = dict(dynamic=False, backend='eager')
+    monkeypatch.setattr(torch, 'compile', lambda run, **kwargs: compiled(run, **eager))
+    assert in_process(*train(case, tmp_path, 'train_cfg.max_iters=2', args=('--fast',)))[0] == 0
+    log = next(tmp_path.rglob('*.log')).read_text()
+    assert 'WARNING - --fast: CIFARResNet for batches of 8 images is being compiled' in log
+    begins, ends = log.index('is being compiled'), log.index('is compiled, after')
+    assert begins < ends < log.index('accuracy/top1')
