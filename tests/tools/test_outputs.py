@@ -213,4 +213,4 @@ def test_fast_says_that_it_compiles_and_how_long_it_took(case, tmp_path, in_proc
     log = next(tmp_path.rglob('*.log')).read_text()
     assert 'WARNING - --fast: CIFARResNet for batches of 8 images is being compiled' in log
     begins, ends = log.index('is being compiled'), log.index('is compiled, after')
-    assert begins < ends < log.index('accuracy/top1')
+    assert begins < ends < log.index('Iter(val)')
