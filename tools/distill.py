@@ -160,7 +160,8 @@ class Plan:
             options = self._options(needed)
             expected = last_checkpoint(load_with_options(needed, options), checkpoint.parent)
             ok = there or expected.name == checkpoint.name
-            ends = f'{expected}, with which {needed} ends, e.g. --cfg-options {key}={expected}'
+            shown = shlex.quote(str(expected))
+            ends = f'{expected}, with which {needed} ends, e.g. --cfg-options {key}={shown}'
             ConfigError.check(ok, where, ends, checkpoint.name)
             way = [*on_the_way, os.path.relpath(config)]
             circle = f'that of {" -> ".join([*way, str(needed)])}'

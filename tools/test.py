@@ -67,7 +67,7 @@ def main() -> None:
     from hsakd.utils.files import write_files
 
     if args.out:
-        check_out_file(Path(args.out), force=True, option=f'--out={args.out!r}')
+        check_out_file(args.out, force=True, option=f'--out={args.out!r}')
     if args.show_dir:
         check_out_folder(args.show_dir, f'--show-dir={str(args.show_dir)!r}')
     config = prepare_config(args)

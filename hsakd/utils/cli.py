@@ -68,19 +68,25 @@ def check_out_folder(folder: Path, option: str) -> None:
     raise UserError.expected(option, 'a folder that can be written to', found)
 
 
-def check_out_file(path: Path | None, force: bool, option: str = '--out') -> None:
+def check_out_file(
+    path: str | Path | None, force: bool, option: str = '--out', suffix: str = ''
+) -> None:
     """Check that a file can be written, where one is asked for, before work is done for it.
 
     Raises:
-        UserError: It exists and is not to be replaced, or it or its folder cannot be written to.
+        UserError: It has another suffix, exists and is not to be replaced, or it or its folder
+            cannot be written to.
     """
     if path:
+        path, shown = Path(path), repr(str(path))
+        expected = f'the name of a {suffix or ""} file'.replace('  ', ' ')
+        UserError.check(path.name.lower().endswith(suffix), option, expected, shown)
         check_out_folder(path.parent, option)
-        UserError.check(not path.is_dir(), option, 'the name of a file', f'{str(path)!r}, a folder')
+        UserError.check(not path.is_dir(), option, expected, f'{shown}, a folder')
         writable = not path.is_file() or os.access(path, os.W_OK)
-        UserError.check(writable, option, 'a file that can be written', f'{str(path)!r}')
+        UserError.check(writable, option, 'a file that can be written', shown)
         free = force or not path.exists()
-        UserError.check(free, option, 'a new name, or --force to replace it', f'{str(path)!r}')
+        UserError.check(free, option, 'a new name, or --force to replace it', shown)
 
 
 class _TrustCheckpoints(argparse.Action):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from hsakd.utils.cli import add_config_options, add_trust_option, run_tool  # noqa: E402
+from hsakd.utils.cli import add_config_options, add_trust_option, check_out_file, run_tool  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -39,6 +39,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Load both networks, ask them, and draw."""
     args = parse_args()
+    check_out_file(args.out, args.force, suffix='.png')
     from hsakd.apis import find_images
     from hsakd.apis.joint_distribution import load_pair, read_images, test_images
     from hsakd.apis.running import load_config
