@@ -39,7 +39,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Load both networks, ask them, and draw."""
     args = parse_args()
-    check_out_file(args.out, args.force, suffix='.png')
+    check_out_file(args.out, force=True, suffix='.png')
     from hsakd.apis import find_images
     from hsakd.apis.joint_distribution import load_pair, read_images, test_images
     from hsakd.apis.running import load_config
