@@ -16,7 +16,7 @@ from mmengine.hooks import CheckpointHook, Hook, LoggerHook
 from mmengine.registry import OPTIMIZERS
 from mmengine.runner import BaseLoop
 from mmpretrain.evaluation import Accuracy
-from mmpretrain.models import ImageClassifier, LinearClsHead
+from mmpretrain.models import ClsHead, ImageClassifier, LinearClsHead
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -146,6 +146,16 @@ def _head(model: nn.Module) -> nn.Module | None:
     network = next(iter(trained_networks(model).values()), unwrap(model))
     network = getattr(network, 'roi_head', network)  # of detectors with two stages
     return getattr(network, 'head', None) or getattr(network, 'bbox_head', None)
+
+
+def check_number_of_classes(model: nn.Module) -> None:
+    """Check that a classifier has classes to tell apart."""
+    for key, network in trained_networks(model).items():
+        head = getattr(network, 'head', None)
+        if isinstance(head, ClsHead):  # one label an image
+            number = getattr(head, 'num_classes', 2)
+            expected = '2 or more, since with one class there is nothing to learn'
+            ConfigError.check(number > 1, f'{key}.head.num_classes', expected, number)
 
 
 def check_same_classes(dataset: Dataset, others: Dataset, key: str) -> None:

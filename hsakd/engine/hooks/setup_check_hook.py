@@ -24,6 +24,7 @@ class SetupCheckHook(Hook):
         """Check the model, and training and validation data against it."""
         model, loader = unwrap(runner.model), runner.train_dataloader
         checks.check_classes(model, loader.dataset, 'train_dataloader')
+        checks.check_number_of_classes(model)
         checks.check_batches(model, loader)
         if runner.val_loop is not None:
             validation = runner.val_dataloader.dataset
