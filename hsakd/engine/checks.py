@@ -27,7 +27,7 @@ from hsakd.structures import class_labels
 from hsakd.utils.checkpoint import checkpoint_meta
 from hsakd.utils.checks import is_number
 from hsakd.utils.errors import ConfigError, DataError, UserError
-from hsakd.utils.networks import trained_networks, unwrap
+from hsakd.utils.networks import image_channels, trained_networks, unwrap
 
 #: Optimizer wrappers that set the precision themselves.
 _OTHER_PRECISIONS = ('AmpOptimWrapper', 'ApexOptimWrapper')
@@ -219,14 +219,17 @@ def check_batches(model: nn.Module, dataloader: DataLoader) -> None:
 
 
 def check_normalization(model: nn.Module) -> None:
-    """Check that mean and standard deviation are those of three channels, or of all."""
+    """Check that mean and standard deviation are those of the channels of images, or of all."""
+    network = next(iter(trained_networks(model).values()), None)
+    channels = image_channels(network.backbone) if network is not None else 3
     for name in ('mean', 'std'):
         values = getattr(getattr(model, 'data_preprocessor', None), name, None)
         if isinstance(values, torch.Tensor):
             ConfigError.check(
-                values.numel() in (1, 3),
+                values.numel() in (1, channels),
                 f'data_preprocessor.{name}',
-                'three numbers, one for each channel',
+                f'one number, or one for each of the {channels} channels that networks take '
+                '(backbone.in_channels)',
                 values.flatten().tolist(),
             )
 

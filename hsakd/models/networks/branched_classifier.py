@@ -18,6 +18,7 @@ from hsakd.models.data_preprocessor import DataPreprocessor
 from hsakd.models.method import Batch, Method
 from hsakd.registry import MODELS
 from hsakd.utils.errors import ConfigError
+from hsakd.utils.networks import image_channels
 
 
 class Outputs(NamedTuple):
@@ -187,7 +188,8 @@ class BranchedClassifier(Method, ImageClassifier):
             image_size: Height and width of the images, in pixels.
         """
         network = copy.deepcopy(self).to('meta').eval()  # where shapes alone are computed
-        outputs = network.outputs(torch.empty(1, 3, image_size, image_size, device='meta'))
+        shape = (1, image_channels(self.backbone), image_size, image_size)
+        outputs = network.outputs(torch.empty(shape, device='meta'))
         return tree_map_only(Tensor, lambda output: output.shape[1:], outputs)
 
     def logits(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
