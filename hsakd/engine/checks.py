@@ -239,6 +239,14 @@ def check_scores(model: nn.Module) -> None:
     missing = getattr(preprocessor, 'to_onehot', False) and preprocessor.num_classes is None
     expected = 'the number of classes, by which labels become scores'
     ConfigError.check(not missing, 'data_preprocessor.num_classes', expected, None)
+    for key, network in trained_networks(model).items():
+        own = getattr(network.data_preprocessor, 'batch_augments', None)
+        ConfigError.check(
+            own is None or network is model,
+            f'{key}: augmentation of batches',
+            'none of its own, but data_preprocessor.batch_augments, for all networks alike',
+            own and own.augments,
+        )
 
 
 @torch.no_grad()

@@ -151,6 +151,17 @@ def test_scores_train(run, base, lines):
     assert status == 0, stderr
 
 
+def test_mixtures_of_one_network_alone_are_refused(run):
+    line = """
+network = dict(_base_.model, type='BranchedClassifier')
+network['head'] = dict(network['head'], num_classes=3)
+mixed = dict(network, train_cfg=dict(augments=dict(type='Mixup', alpha=0.5)))
+model = dict(_delete_=True, type='HSAKDOnline', networks=[network, mixed])
+"""
+    status, stderr = run(line, base=TEACHER)
+    assert status == 1 and 'model.networks.1: augmentation of batches: expected none' in stderr
+
+
 @pytest.mark.parametrize('lines', [[], [MIXUP], [CUTMIX, IN_MEMORY]])
 def test_classifiers_of_mmpretrain_train(run, lines):
     head = "model['head'].update(cal_acc=True, topk=(1, 5))" * (not lines)

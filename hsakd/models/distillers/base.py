@@ -217,13 +217,14 @@ def check_joint_losses(networks: dict[str, nn.Module]) -> None:
     for key, network in networks.items():
         loss = network.head.loss_module
         known = isinstance(loss, CrossEntropyLoss | LabelSmoothLoss)
+        package = type(loss).__module__.split('.')[0]
         sigmoid = known and getattr(loss, 'ce', loss).use_sigmoid
         ConfigError.check(
             known and not sigmoid,
             f'{key}.head.loss',
             'mmpretrain.CrossEntropyLoss or mmpretrain.LabelSmoothLoss of one class an image, '
             'which the joint task follows',
-            type(loss).__name__ + ' with use_sigmoid' * sigmoid,
+            f'{package}.{type(loss).__name__}' + ' with use_sigmoid' * sigmoid,
         )
 
 
