@@ -187,7 +187,9 @@ def test_heads_with_other_labels_are_refused(kind):
     'loss',
     [
         dict(type=CE, use_sigmoid=True),
+        dict(type=CE, reduction='sum'),
         dict(type='mmpretrain.FocalLoss'),
+        dict(type='torch.nn.CrossEntropyLoss', label_smoothing=0.1),
         dict(type=SMOOTH, label_smooth_val=0.1, mode='multi_label', use_sigmoid=True),
     ],
 )
