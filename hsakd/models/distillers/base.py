@@ -224,7 +224,7 @@ def check_joint_losses(networks: dict[str, nn.Module]) -> None:
         ConfigError.check(
             known and not sigmoid and not summed,
             f'{key}.head.loss',
-            'mmpretrain.CrossEntropyLoss or mmpretrain.LabelSmoothLoss, the mean over images of one '
+            'mmpretrain.CrossEntropyLoss or mmpretrain.LabelSmoothLoss, a mean over images of one '
             'class each, which the joint task follows',
             found + " with reduction='sum'" * summed,
         )
