@@ -237,15 +237,26 @@ def check_normalization(model: nn.Module) -> None:
 def check_scores(model: nn.Module) -> None:
     """Check that labels can become scores where batch augmentation or ``to_onehot`` needs them.
 
-    Accuracies in training (``cal_acc``) are those that the classes allow.
+    The preprocessor gets the classes of the head, unless it has a number. Accuracies in training
+    (``cal_acc``) are those that the classes allow.
     """
     head = _head(model)
     if getattr(head, 'cal_acc', False) and hasattr(head, 'num_classes'):
         fit_top_k([head], head.num_classes, 'model.head')
     preprocessor = getattr(model, 'data_preprocessor', None)
-    missing = getattr(preprocessor, 'to_onehot', False) and preprocessor.num_classes is None
-    expected = 'the number of classes, by which labels become scores'
-    ConfigError.check(not missing, 'data_preprocessor.num_classes', expected, None)
+    if getattr(preprocessor, 'to_onehot', False) and preprocessor.num_classes is None:
+        preprocessor.num_classes = getattr(head, 'num_classes', None)
+        expected = 'the number of classes, by which labels become scores'
+        known = preprocessor.num_classes is not None
+        ConfigError.check(known, 'data_preprocessor.num_classes', expected, None)
+    for key, network in trained_networks(model).items():
+        own = getattr(network.data_preprocessor, 'batch_augments', None)
+        ConfigError.check(
+            own is None or network is model,
+            f'{key}: augmentation of batches',
+            'none of its own, but data_preprocessor.batch_augments, for all networks alike',
+            own and own.augments,
+        )
 
 
 @torch.no_grad()

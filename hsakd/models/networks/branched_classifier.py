@@ -62,6 +62,8 @@ class BranchedClassifier(Method, ImageClassifier):
             network predicts, instead of its head's: M passes through network and branches where
             the head takes one through the network. None of them by default, which costs nothing.
         loss_weights: Factors of the terms, see :class:`~hsakd.models.losses.LossWeights`.
+        train_cfg: ``augments`` of batches, where mmpretrain's configs have them; the same as
+            ``data_preprocessor.batch_augments``.
         data_preprocessor: Config of mmpretrain's ``ClsDataPreprocessor``.
         init_cfg: Initialization config.
     """
@@ -77,9 +79,12 @@ class BranchedClassifier(Method, ImageClassifier):
         transforms: dict | None = None,
         aggregate: Sequence[int] | Literal['all'] | None = None,
         loss_weights: dict | None = None,
+        train_cfg: dict | None = None,
         data_preprocessor: dict | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
+        if train_cfg:
+            data_preprocessor = {'batch_augments': train_cfg, **(data_preprocessor or {})}
         super().__init__(
             backbone=MODELS.build(backbone),
             neck=MODELS.build(neck) if neck else None,
