@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import json
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -208,7 +209,7 @@ def report(runs: Sequence[FineTuning], args: argparse.Namespace) -> None:
     parts = [
         f'# {args.config.stem}',
         f'Config: `{args.config}`.',
-        f'Changed: `{" ".join(args.cfg_options)}`.' if args.cfg_options else '',
+        f'Changed: `{shlex.join(args.cfg_options)}`.' if args.cfg_options else '',
         'Last checkpoint of each run, on the test set of the config; seeds '
         f'{", ".join(map(str, args.seeds))}.',
         note,

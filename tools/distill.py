@@ -1,15 +1,17 @@
 #!/usr/bin/env python
-"""From a config to a published student: whatever it needs is trained first.
+"""From a config to a published student, or to a detector: whatever it needs is trained first.
 
 The checkpoints that the config names (model.teacher_ckpt, any other key ending in _ckpt, load_from,
 pretrained_backbone) and that are not there are trained from the configs of their folders' names;
 then come the config itself and, for comparison, the plain baseline of the same network. At the end
-the student is published and a table shows what distillation gained. Run it again after an
-interruption: what is done is skipped, what was under way goes on from its last checkpoint.
+the student is published and a table shows what distillation gained. A detector is not published:
+tools/test.py and predict.py take its checkpoint. Run it again after an interruption: what is done
+is skipped, what was under way goes on from its last checkpoint.
 """
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -158,7 +160,8 @@ class Plan:
             options = self._options(needed)
             expected = last_checkpoint(load_with_options(needed, options), checkpoint.parent)
             ok = there or expected.name == checkpoint.name
-            ends = f'{expected}, with which {needed} ends, e.g. --cfg-options {key}={expected}'
+            shown = shlex.quote(str(expected))
+            ends = f'{expected}, with which {needed} ends, e.g. --cfg-options {key}={shown}'
             ConfigError.check(ok, where, ends, checkpoint.name)
             way = [*on_the_way, os.path.relpath(config)]
             circle = f'that of {" -> ".join([*way, str(needed)])}'
@@ -216,13 +219,28 @@ def main() -> None:
     ConfigError.check(
         not own, '--cfg-options work_dir', '--work-dirs, the folder of all', 'work_dir='
     )
-    from hsakd.apis.training_runs import call, train
+    from hsakd.apis.running import is_detection
+    from hsakd.apis.training_runs import call, load_with_options, train
+    from hsakd.results.runs import Run
 
     plan = Plan(args)
+    is_detector = is_detection(load_with_options(args.config, args.cfg_options))
+    where = f'config {str(args.config)!r}'
+    ConfigError.check(
+        not (is_detector and args.onnx), where, 'a classifier with --onnx', 'a detector'
+    )
     runs = [*plan.needed, *plan.students, *plan.baselines]
     for position, run in enumerate(runs, 1):
         train(run, f'[{position}/{len(runs)}] {run.config.stem}', args.dry_run)
     if args.dry_run:
+        return
+    if is_detector:
+        measured = [*Run.of(plan.students[0].work_dir).metrics]
+        metric = next((key for key in measured if 'mAP' in key), 'accuracy/top1')
+        results = [*(str(run.work_dir) for run in plan.students), '--metric', metric]
+        call('analysis_tools/collect_results.py', results, 'results')
+        shown = shlex.quote(str(plan.students[0].checkpoint))
+        print(f'try it with  python tools/predict.py IMAGES --model {shown}')
         return
     publish = [str(plan.students[0].checkpoint), args.out, *(['--onnx'] if args.onnx else [])]
     call('model_converters/publish_student.py', publish, 'publish')

@@ -8,6 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hsakd.utils.cli import (  # noqa: E402
+    check_out_file,
     check_out_folder,
     parse_runner_args,
     positive_number,
@@ -25,15 +26,20 @@ _SUFFIXES = {
 def parse_args() -> argparse.Namespace:
     parser = runner_parser(__doc__)
     parser.add_argument('checkpoint', help='checkpoint of tools/train.py, or a converted one')
-    parser.add_argument('--out', help='file for predictions (.pkl, .pth) or metrics (.json)')
+    parser.add_argument(
+        '--out', help='file for predictions (.pkl, .pth) or metrics (.json); one there is replaced'
+    )
     parser.add_argument(
         '--out-item', choices=['metrics', 'pred'], help='what --out gets (default: pred)'
     )
-    parser.add_argument('--show-dir', help='folder for pictures of the predictions')
-    parser.add_argument('--show', action='store_true', help='show the predictions in a window')
     parser.add_argument(
-        '--interval', type=positive_number, default=1, help='show every n-th image (classifiers)'
+        '--show-dir',
+        type=Path,
+        help='folder for pictures of the predictions, in folders as the images; earlier ones are '
+        'replaced',
     )
+    parser.add_argument('--show', action='store_true', help='show the predictions in a window')
+    parser.add_argument('--interval', type=positive_number, default=1, help='show every n-th image')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds a window stays')
     args = parse_runner_args(parser)
     if args.out_item and not args.out:
@@ -51,18 +57,19 @@ def main() -> None:
     """Config, checkpoint and options to a runner, and test."""
     args = parse_args()
     import mmengine
+    from mmengine.dist import is_main_process
 
     from hsakd.apis.running import build_runner, is_detection, load_for_test, prepare_config
     from hsakd.engine.distributed import shutdown_processes
     from hsakd.engine.pretrained_backbone import prepare_trained_detector
-    from hsakd.evaluation.dump_predictions import DumpPredictions
+    from hsakd.evaluation.dump_predictions import DumpPredictions, plain_values
     from hsakd.utils.checkpoint import read_checkpoint
+    from hsakd.utils.files import write_files
 
-    for option in ('out', 'show_dir'):
-        if getattr(args, option):
-            path = Path(getattr(args, option))
-            folder = path.parent if option == 'out' else path
-            check_out_folder(folder, f'--{option.replace("_", "-")}={str(path)!r}')
+    if args.out:
+        check_out_file(args.out, force=True, option=f'--out={args.out!r}')
+    if args.show_dir:
+        check_out_folder(args.show_dir, f'--show-dir={str(args.show_dir)!r}')
     config = prepare_config(args)
     checkpoint = read_checkpoint(args.checkpoint, 'checkpoint')  # before the data set is built
     config.load_from, config.resume = None, False
@@ -71,24 +78,22 @@ def main() -> None:
     notice = None
     if is_detection(config):
         notice = prepare_trained_detector(config, args.checkpoint, 'checkpoint', checkpoint)
-    if args.show or args.show_dir:
-        folder = str(Path(args.show_dir).absolute()) if args.show_dir else None
-        options = dict(enable=True, out_dir=folder)
-        if is_detection(config):  # mmdet's names; it shows every image
-            options = dict(draw=True, test_out_dir=folder)
-        config.default_hooks.visualization.update(
-            show=args.show, wait_time=args.wait_time, interval=args.interval, **options
-        )
-
     runner = build_runner(config)
     if notice:
         runner.logger.log(*notice)
+    if args.show or args.show_dir:
+        from hsakd.visualization.prediction_hook import PredictionHook
+
+        window = dict(show=args.show, wait_time=args.wait_time)
+        runner.register_hook(PredictionHook(args.show_dir, args.interval, **window))
     load_for_test(runner, args.checkpoint, checkpoint)
     if args.out and args.out_item != 'metrics':
         runner.test_evaluator.metrics.append(DumpPredictions(args.out))
     metrics = runner.test()
-    if args.out and args.out_item == 'metrics':
-        mmengine.dump(metrics, args.out)
+    if args.out and args.out_item == 'metrics' and is_main_process():
+        suffix = args.out.rpartition('.')[2]
+        content = mmengine.dump(plain_values(metrics), file_format=suffix)
+        write_files({args.out: content if isinstance(content, bytes) else content.encode()}, True)
     shutdown_processes()
 
 

@@ -88,7 +88,10 @@ def prepare_config(args: argparse.Namespace) -> Config:
         loader = config.get(key)
         if loader:
             if not is_detection(config):  # images of one size
-                loader.setdefault('collate_fn', ConfigDict(type='default_collate'))
+                if loader.get('collate_fn', {'type': 'default_collate'}) == {
+                    'type': 'default_collate'
+                }:
+                    loader.collate_fn = ConfigDict(type='hsakd.collate_images')
             loader.setdefault('pin_memory', is_cuda_available())
             if loader.get('num_workers', 0):
                 loader.setdefault('timeout', LOADER_TIMEOUT)
@@ -109,10 +112,9 @@ def training_runner(args: argparse.Namespace) -> DistillationRunner:
     for key in ('train_dataloader', 'val_dataloader'):
         loader = config.get(key)
         if loader:
-            workers = loader.get('num_workers', 0) != 0
-            loader.setdefault('persistent_workers', workers)
+            loader.setdefault('persistent_workers', True)  # where there are workers
             if f'{key}.persistent_workers' not in (args.cfg_options or {}):
-                loader.persistent_workers &= workers and not args.no_persistent_workers
+                loader.persistent_workers &= not args.no_persistent_workers
     if args.amp:
         gpu = is_cuda_available() or is_npu_available() or is_musa_available()
         ConfigError.check(gpu, '--amp', 'a GPU', 'none; train without it')

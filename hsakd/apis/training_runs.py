@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from hsakd.engine.pretrained_backbone import (
@@ -22,6 +22,7 @@ from hsakd.engine.pretrained_backbone import (
 )
 from hsakd.results.runs import RECORD, Run
 from hsakd.results.settings import changed_settings, comparable_settings
+from hsakd.utils.cli import add_config_options
 from hsakd.utils.config_text import parse_config
 from hsakd.utils.errors import ConfigError, UserError
 
@@ -60,13 +61,12 @@ def load_with_options(config: Path, options: Sequence[str]) -> Config:
     """
     if not options:
         return load_config(str(config))
-    parser = argparse.ArgumentParser()
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    add_config_options(parser, '')
     try:
         parsed = parser.parse_args(['--cfg-options', *options])
-    except ValueError as error:
-        given = shlex.join(options)
-        raise ConfigError.expected('--cfg-options', 'KEY=VALUE ...', given) from error
+    except argparse.ArgumentError as error:
+        raise ConfigError(f'--cfg-options: {error.message}') from error
     return load_config(str(config), parsed.cfg_options)
 
 
@@ -180,7 +180,7 @@ def try_backbone(run: TrainingRun, option: str, source: str) -> None:
     from mmdet.registry import MODELS
 
     config = load_with_options(run.config, run.options)
-    read, accepted = config[KEY], 'a path without spaces, commas, quotes and brackets'
+    read, accepted = config[KEY], 'a path without commas, quotes and brackets'
     ConfigError.check(read == source, f'{option}={source}', accepted, repr(read))
     prepare_pretrained_backbone(config)
     if source == RANDOM:

@@ -1,7 +1,9 @@
 """Training made fast: exact by default, and faster at less precision where that is asked for."""
 
+import contextlib
 import copy
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -58,6 +60,8 @@ def accelerate(model: nn.Module, fast: bool = False) -> None:
         return
     device = next(model.parameters()).device
     use_channels_last(model, device, fast)
+    if fast:
+        _say('operators and networks are compiled now and at the first batches of each size')
     for network in networks.values() if fast else ():
         network.outputs = CompiledNetwork(network, _exchange_layers(network))
     for network in frozen_networks(model).values():
@@ -176,14 +180,33 @@ def _compiled(network: BranchedClassifier, options: dict) -> Callable[[Tensor], 
     limit = torch._dynamo.config.recompile_limit
     torch._dynamo.config.recompile_limit = max(limit, _GRAPHS)
     run = torch.compile(_eager(network), dynamic=False, options=options or None)
+    shapes = set()
 
     def outputs(images: Tensor) -> Outputs:
-        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+        is_new = images.shape not in shapes
+        shapes.add(images.shape)
+        compiling = _said_to_compile(network, images) if is_new else contextlib.nullcontext()
+        with compiling, torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
             found = run(images)
         # Copies, since the next call of a CUDA graph writes to the same memory.
         return tree_map_only(Tensor, lambda x: x.to(torch.float32, copy=True), found)
 
     return outputs
+
+
+@contextmanager
+def _said_to_compile(network: BranchedClassifier, images: Tensor) -> Iterator[None]:
+    """Say on the terminal that a network is compiled, with its gradients, and how long it took."""
+    what = f'{type(network.backbone).__name__} for batches of {len(images)} images'
+    _say(f'{what} is being compiled, which may take minutes')
+    start = time.monotonic()
+    yield
+    _say(f'{what} is compiled, after {time.monotonic() - start:.0f} s')
+
+
+def _say(message: str) -> None:
+    """Say something on the terminal, where a progress bar leaves room for warnings alone."""
+    print_log(f'--fast: {message}', 'current', logging.WARNING)
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -60,6 +60,10 @@ _TYPES = (
 ).split()
 
 
+#: Functions of mmengine and of ours whose frames tell what was being built.
+_BUILDERS = ('build_from_cfg', '_build_from_any_scope')
+
+
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """The known name that is most like one, as advice; empty if none is."""
     found = get_close_matches(name, known, 1, cutoff)
@@ -161,8 +165,11 @@ def building(key: str, config: Config | Mapping = MappingProxyType({})) -> Itera
     """
     try:
         yield
-    except UserError:
-        raise
+    except UserError as error:
+        where = _at_fault(error, config)[0] if str(error).startswith("type='") else ''
+        if not where:
+            raise
+        raise ConfigError(f'{where}{str(error).removeprefix("type")}') from error
     except Exception as error:
         logger = MMLogger.get_current_instance()
         if any(isinstance(handler, logging.FileHandler) for handler in logger.handlers):
@@ -181,13 +188,14 @@ def in_one_line(error: Exception) -> str:
 def _at_fault(error: Exception, config: Config | Mapping) -> tuple[str, str]:
     """The key of a config by which something was built that raised an error, and advice."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    built = [f.f_locals for f in frames if f.f_code.co_name == 'build_from_cfg']
+    built = [f.f_locals for f in frames if f.f_code.co_name in _BUILDERS]
     if not (built and isinstance(built[-1].get('cfg'), Mapping)):
         return '', ''
     cfg, kind = built[-1]['cfg'], built[-1].get('obj_cls')
     where = next((path for path, value in _items(config) if _same(value, cfg)), '')
     if kind is None and 'type' in cfg:
-        advice = nearest(_name(cfg['type']), _registered(built[-1]['registry']))
+        registry = built[-1].get('registry') or built[-1]['self']
+        advice = nearest(_name(cfg['type']), _registered(registry))
         return f'{where}.type' if where else '', advice
     if kind is None:
         group, _, name = where.rpartition('.')

@@ -9,15 +9,22 @@ _NOISE = (
     'Distributed training is not used',
     'Resumed iteration number is not divisible by',  # gradients are in our checkpoints
 )
+# Of many lines, for the log file alone: before each run, and of what went wrong with one.
+_LONG_NOISE = (
+    'Config:',
+    'System environment:',
+    'Hooks will be executed in the following order:',
+    'Traceback (most recent call last):',
+)
 
 
 def for_terminal(record: logging.LogRecord) -> bool:
-    """Whether a message goes to the terminal; long ones do if they are a metric's table."""
+    """Whether a message goes to the terminal: results, of any length, and all warnings do."""
     message = record.getMessage()
     if message.startswith(_NOISE):
         return False
-    table = '+---' in message or 'Average Precision' in message  # of a metric of mmdet
-    return record.levelno >= logging.WARNING or message.count('\n') < 3 or table
+    is_noise = message.lstrip('\n-').startswith(_LONG_NOISE)
+    return record.levelno >= logging.WARNING or not is_noise
 
 
 def console_handlers(logger: logging.Logger) -> list[logging.Handler]:

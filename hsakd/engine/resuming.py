@@ -51,7 +51,7 @@ def check_resumable(checkpoint: Mapping, model: nn.Module, path: str) -> None:
         not missing,
         f'resume={path!r}',
         'a checkpoint that tools/train.py saved at the end of an epoch or interval (weights alone '
-        f'are what --cfg-options load_from={path} takes)',
+        f'are what --cfg-options load_from={shlex.quote(path)} takes)',
         f'one without {", ".join(missing)}',
     )
     model = unwrap(model)

@@ -1,3 +1,4 @@
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -138,6 +139,18 @@ class DistillationRunner(Runner):
                 self.register_hook(kind())
         checks.check_intervals(self.hooks)
 
+    def call_hook(self, fn_name: str, **kwargs) -> None:
+        """Call all hooks; those of others read some of their arguments only when a run starts."""
+        if fn_name not in ('before_run', 'before_train'):
+            super().call_hook(fn_name, **kwargs)
+            return
+        for hook in self.hooks:
+            kind = type(hook)
+            is_ours = kind.__module__.startswith('hsakd.')
+            named = f'{kind.__name__} (custom_hooks or default_hooks)'
+            with contextlib.nullcontext() if is_ours else building(named, self.cfg):
+                getattr(hook, fn_name, lambda runner: None)(self, **kwargs)
+
     # Data, loops, optimizer: what mmengine builds when training or testing starts.
 
     @staticmethod
@@ -152,6 +165,8 @@ class DistillationRunner(Runner):
         if isinstance(dataloader, dict):
             dataloader = {'worker_init_fn': dict(type=init_worker), **dataloader}
             dataloader.pop('disable_subprocess_warning', None)  # of mmengine's initializer
+            if not dataloader.get('num_workers'):  # torch refuses what is of workers
+                dataloader = {k: v for k, v in dataloader.items() if k not in _OF_WORKERS}
             ConfigError.check(
                 not dataloader.pop('in_memory', False),
                 'in_memory',

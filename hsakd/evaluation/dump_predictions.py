@@ -1,6 +1,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric, DumpResults
 
@@ -22,6 +23,7 @@ class DumpPredictions(DumpResults):
         """Write the file; there is nothing to measure."""
         if Path(self.out_file_path).suffix != '.pth':
             return super().compute_metrics(results)
+        Path(self.out_file_path).parent.mkdir(parents=True, exist_ok=True)
         torch.save(_plain(results), self.out_file_path)
         return {}
 
@@ -33,3 +35,14 @@ def _plain(value: object) -> object:
     if isinstance(value, list):
         return [_plain(item) for item in value]
     return getattr(value, 'tensor', value) if not isinstance(value, torch.Tensor) else value
+
+
+def plain_values(value: object) -> object:
+    """Metrics as JSON, YAML and pickle files can hold them: text, numbers, lists, mappings."""
+    if isinstance(value, Mapping):
+        return {str(key): plain_values(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | range):
+        return [plain_values(item) for item in value]
+    if isinstance(value, torch.Tensor | np.ndarray | np.generic):
+        return plain_values(value.tolist())
+    return value if isinstance(value, str | int | float | None) else str(value)

@@ -3,12 +3,13 @@
 import dataclasses
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Self, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -77,12 +78,12 @@ class Run:
         try:
             content = json.loads(path.read_text())
             run = cls(path.parent, **content)
-            mappings = (run.settings, run.metrics, run.best, run.versions)
-            known = all(isinstance(mapping, dict) for mapping in mappings) and run.sessions
-            numbers = (run.seed, run.length, run.done, run.validated, *run.metrics.values())
-            if not known or not all(isinstance(number, int | float) for number in numbers):
-                raise TypeError('of another shape')
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+            for key, hint in get_type_hints(cls).items():
+                if not _fits(getattr(run, key), hint):
+                    raise TypeError(f'{key}={getattr(run, key)!r}')
+            if run.unit not in ('epoch', 'iteration') or not run.sessions:
+                raise ValueError(f'unit={run.unit!r} and sessions={run.sessions}')
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise DataError.expected(
                 repr(str(path)), 'the record that tools/train.py writes', error
             ) from error
@@ -137,14 +138,14 @@ class Run:
         return _scale(key) * self.metrics[key]
 
     def highest(self, key: str) -> float:
-        """The highest value of a metric over the validations, in percent."""
-        return _scale(key) * self.best[key]
+        """The highest value of a metric over the validations, in percent; NaN if all were."""
+        return _scale(key) * self.best.get(key, math.nan)
 
     def curve(self, key: str) -> dict[int, float]:
         """Means of ``key`` by epoch, or its values by iteration; average precision in percent."""
         values: dict[int, list[float]] = {}
         for at, record in self._positions():
-            if key in record:
+            if isinstance(record.get(key), int | float):
                 values.setdefault(at, []).append(_scale(key) * record[key])
         return {at: float(np.mean(values[at])) for at in sorted(values)}
 
@@ -174,6 +175,15 @@ class Run:
                 yield record.get('epoch', record['step']), record
             else:  # mmengine's LoggerHook may count validations by epoch here too
                 yield max(record['step'], iteration), record
+
+
+def _fits(value: object, hint: type) -> bool:
+    """Whether a value, and what it holds, is of a type as in ``dict[str, float]``."""
+    kind = get_origin(hint) or hint
+    if isinstance(value, bool) or not isinstance(value, int | float if kind is float else kind):
+        return isinstance(value, bool) and kind in (bool, object)
+    items = value.values() if kind is dict else value if kind is list else ()
+    return all(_fits(item, get_args(hint)[-1]) for item in items)
 
 
 _FIELDS = [entry.name for entry in dataclasses.fields(Run) if entry.name != 'folder']

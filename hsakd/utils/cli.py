@@ -3,9 +3,14 @@
 import argparse
 import contextlib
 import os
+import re
+import shlex
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from mmengine.config import DictAction
 
 import hsakd
 
@@ -51,23 +56,37 @@ def check_out_folder(folder: Path, option: str) -> None:
     Raises:
         UserError: It cannot.
     """
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not (there.is_dir() and os.access(there, os.W_OK)):
-        found = 'cannot be written to' if there.is_dir() else 'is a file'
-        expected = 'a folder that can be written to'
-        raise UserError.expected(option, expected, f'{str(there)!r}, which {found}')
+    there, found = folder.absolute(), ''
+    try:
+        there = next(path for path in (there, *there.parents) if path.exists())
+        if there.is_dir():
+            with tempfile.TemporaryFile(dir=there):
+                return
+        found = f'{str(there)!r}, which is a file'
+    except OSError as error:
+        found = f'{str(there)!r}: {error.strerror}'
+    raise UserError.expected(option, 'a folder that can be written to', found)
 
 
-def check_out_file(path: Path | None, force: bool, option: str = '--out') -> None:
+def check_out_file(
+    path: str | Path | None, force: bool, option: str = '--out', suffix: str = ''
+) -> None:
     """Check that a file can be written, where one is asked for, before work is done for it.
 
     Raises:
-        UserError: It exists and is not to be replaced, or its folder cannot be written to.
+        UserError: It has another suffix, exists and is not to be replaced, or it or its folder
+            cannot be written to.
     """
     if path:
-        free = force or not path.exists()
-        UserError.check(free, option, 'a new name, or --force to replace it', f'{str(path)!r}')
+        path, shown = Path(path), repr(str(path))
+        expected = f'the name of a {suffix or ""} file'.replace('  ', ' ')
+        UserError.check(path.name.lower().endswith(suffix), option, expected, shown)
         check_out_folder(path.parent, option)
+        UserError.check(not path.is_dir(), option, expected, f'{shown}, a folder')
+        writable = not path.is_file() or os.access(path, os.W_OK)
+        UserError.check(writable, option, 'a file that can be written', shown)
+        free = force or not path.exists()
+        UserError.check(free, option, 'a new name, or --force to replace it', shown)
 
 
 class _TrustCheckpoints(argparse.Action):
@@ -102,10 +121,53 @@ def positive_number(text: str) -> int:
     return int(text)
 
 
+class _ConfigOptions(DictAction):
+    """mmengine's, which deletes all spaces, with those that are inside of values."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Sequence[str],
+        option_string: str | None = None,
+    ) -> None:
+        """Add values by key to what earlier ones of the same option gave."""
+        try:
+            super().__call__(parser, namespace, [*map(_keep_spaces, values)], option_string)
+        except (ValueError, AssertionError) as error:  # mmengine's: no '=', unbalanced brackets
+            reason = f': {error}'.replace('\0', ' ') if isinstance(error, AssertionError) else ''
+            given = shlex.join(values)
+            raise argparse.ArgumentError(
+                self, f'expected KEY=VALUE ..., got {given}{reason}'
+            ) from None
+        options = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, {key: _with_spaces(v) for key, v in options.items()})
+
+
+def _keep_spaces(option: str) -> str:
+    """``KEY=VALUE`` with NULs, which no argument can hold, for the spaces that mean something."""
+    key, equals, value = option.partition('=')
+    value = value.strip()
+    is_list = ',' in value or value.lstrip('\'"').startswith(('[', '('))
+    inner = r'(?<![ ,\[(]) +(?![ ,\])])' if is_list else ' '
+    return key + equals + re.sub(inner, lambda found: '\0' * len(found[0]), value)
+
+
+def _with_spaces(value: object) -> object:
+    if isinstance(value, list | tuple):
+        return type(value)(map(_with_spaces, value))
+    return value.replace('\0', ' ') if isinstance(value, str) else value
+
+
+def add_config_options(parser: argparse.ArgumentParser, help_: str) -> None:
+    """Add ``--cfg-options``, for every tool that takes a config: values by key, or None."""
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=_ConfigOptions, metavar='KEY=VALUE', help=help_
+    )
+
+
 def runner_parser(description: str) -> argparse.ArgumentParser:
     """The options that tools/train.py and tools/test.py share, named as mmpretrain's."""
-    from mmengine.config import DictAction
-
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', help='folder for everything (default: work_dirs/CONFIG_NAME)')
@@ -116,12 +178,9 @@ def runner_parser(description: str) -> argparse.ArgumentParser:
         action='store_true',
         help='leave out and count images that cannot be decoded (decodes every image once first)',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override keys of the config, e.g. optim_wrapper.optimizer.lr=0.01 '
+    add_config_options(
+        parser,
+        'override keys of the config, e.g. optim_wrapper.optimizer.lr=0.01 '
         'model.teacher_ckpt=FILE; lists as key="[a,b]"',
     )
     add_trust_option(parser)
@@ -132,9 +191,6 @@ def runner_parser(description: str) -> argparse.ArgumentParser:
 
 def parse_runner_args(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """Parse the options of a :func:`runner_parser`."""
-    try:
-        args = parser.parse_args()
-    except ValueError:  # mmengine's, of --cfg-options
-        parser.error('--cfg-options: expected KEY=VALUE ...')
+    args = parser.parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args

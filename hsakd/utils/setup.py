@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import warnings
 from unittest import mock
 
 from hsakd import registry
@@ -15,9 +16,11 @@ def setup() -> None:
     """Set up this process, once.
 
     Checkpoints that mmengine loads are read without executing anything; torchvision's operators
-    stand in for those of mmcv where they are not compiled; types are found in any scope; and yapf
-    works without its cache.
+    stand in for those of mmcv where they are not compiled; types are found in any scope; yapf works
+    without its cache; and torch does not warn, for every loader of every run, that there are fewer
+    cores than workers.
     """
+    warnings.filterwarnings('ignore', 'This DataLoader will create', UserWarning)
     checkpoint_schemes.install()
     mmcv_ext.install()
     registry.install()

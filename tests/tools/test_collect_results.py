@@ -1,5 +1,7 @@
 import csv
 import io
+import json
+import math
 import re
 
 import numpy as np
@@ -521,3 +523,32 @@ def test_data_root_of_a_few_shot_subset_counts_as_that_of_what_it_wraps(kind, to
     settings = comparable_settings(dict(train_dataloader=dict(dataset=dataset)))
     assert ('train_dataloader.dataset.data_root' in settings) == told_apart
     assert ('train_dataloader.dataset.dataset.data_root' in settings) == told_apart
+
+
+@pytest.mark.parametrize(
+    'key, value',
+    [
+        ('name', 1), ('settings', []), ('settings', None), ('seed', '0'), ('seed', None),
+        ('processes', 'two'), ('unit', 'hour'), ('length', [240]), ('done', None),
+        ('finished', 'yes'), ('metrics', {'a': 'high'}), ('best', {'a': []}),
+        ('best', 5), ('sessions', []), ('sessions', [3]), ('sessions', 'abc'), ('seconds', 'long'),
+        ('command', None), ('versions', {'torch': 2}), ('other', 1),
+    ],
+)  # fmt: skip
+def test_a_damaged_record_is_named_with_its_key(tmp_path, in_process, key, value):
+    file = write_run(tmp_path / 'run', PLAIN, 73) / 'run.json'
+    file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
+    for tool in (TOOL, 'tools/analysis_tools/report.py'):
+        status, error = in_process(tool, 'run')
+        assert status == 1 and 'Traceback' not in error
+        assert 'run/run.json' in error and key in error
+
+
+def test_a_metric_that_is_not_a_number_once_spoils_no_best(tmp_path):
+    write_run(tmp_path, PLAIN, math.nan)  # after 99 in the middle
+    (run,), _ = find_runs([tmp_path])
+    assert run.best['accuracy/top1'] == 99 and math.isnan(run.final('accuracy/top1'))
+    write_run(tmp_path / 'never', PLAIN, math.nan, epochs=240, first=130)
+    (run,), _ = find_runs([tmp_path / 'never'])
+    assert math.isnan(run.highest('accuracy/top1'))
+    assert 'nan' in to_markdown(results(tmp_path / 'never'), best=True)

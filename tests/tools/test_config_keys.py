@@ -52,6 +52,7 @@ def train(in_process, tmp_path):
         ('model.backbone.type=WideResnet', 'model.backbone.type cannot be used'),
         ('model.backbone.type=WideResnet', "did you mean 'WideResNet'?"),
         ('model.head.type=mmpretrain.LinearCslHead', "did you mean 'mmpretrain.LinearClsHead'?"),
+        ('model.head.type=LinearClsHead', "model.head.type='LinearClsHead': expected mmpretrain."),
         ('train_dataloader.dataset.type=Digit', 'train_dataloader.dataset.type cannot be used'),
         ('train_dataloader.dataset.type=Digit', "did you mean 'Digits'?"),
         ('val_evaluator.0.topks=1', "did you mean 'topk'?"),

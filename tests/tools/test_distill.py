@@ -9,6 +9,7 @@ import pytest
 from hsakd.results.runs import Run
 from tests.conftest import ROOT, run_tool
 from tests.tools.conftest import run_with_others
+from tests.tools.test_detection import coco_config
 
 TOOL = 'tools/distill.py'
 STUDENT = 'hsakd-offline_wrn-16-2_wrn-10-1_1xb64-80e_digits'
@@ -175,3 +176,16 @@ def test_a_failing_training_ends_it(tmp_path):
     assert 'optim_wrapper.optimizer.type' in done.stderr and "'Nothing'" in done.stderr
     assert f'{TEACHER} stopped with status 1' in done.stderr
     assert not (tmp_path / f'work_dirs/{STUDENT}').exists()
+
+
+def test_a_detector_is_trained_and_not_published(tmp_path):
+    splits = {'train2017': 2, 'val2017': 2}
+    config = coco_config(tmp_path / 'with space', splits)
+    refused = run_tool(TOOL, config, '--onnx', cwd=tmp_path)
+    assert refused.returncode == 1 and 'a classifier with --onnx, got a detector' in refused.stderr
+    options = ('--cfg-options', 'train_cfg.max_epochs=1')
+    output, commands = run_with_others(tmp_path, TOOL, config, *options)
+    assert [command[0] for command in commands] == ['train.py', 'collect_results.py']
+    assert 'coco/bbox_mAP' in output
+    assert output.splitlines()[-1].endswith('/epoch_1.pth')
+    assert not (tmp_path / 'models').exists()

@@ -66,12 +66,58 @@ def test_tool_draws_unfinished_runs_by_themselves(tmp_path, in_process, lines, m
 def test_bad_input_is_named(tmp_path, in_process, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_run(tmp_path / 'a', PLAIN, 78, curve=True)
-    write_run(tmp_path / 'b', 'resnet8_1xb32-300i_images32', 78, curve=True)
     for options, words in (
         (['a', '--keys', 'los'], '--keys: expected accuracy/top1, '),
-        (['a', 'b'], 'train_cfg.max_epochs'),
         (['c'], "'c'"),
     ):
         status, error = in_process(TOOL, *options, '--out', 'c.png')
         assert status == 1 and words in error and 'Traceback' not in error
     assert not Path('c.png').exists()
+
+
+def test_epochs_and_iterations_are_drawn_in_rows(tmp_path, in_process, lines, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / 'a', PLAIN, 78, curve=True)
+    write_run(tmp_path / 'b', 'resnet8_1xb32-300i_images32', 60, epochs=300, curve=True)
+    assert in_process(TOOL, 'a', '--out', 'a.png') == (0, '')
+    lines.clear()
+    assert in_process(TOOL, 'a', 'b', '--out', 'both.png') == (0, '')
+    assert sorted(line['mean'][-1] for line in lines if line['mean'][-1] > 50) == [60, 78]
+    with Image.open('a.png') as one, Image.open('both.png') as both:
+        assert both.height > 1.7 * one.height
+
+
+def test_equal_lines_and_points_are_both_seen(tmp_path, in_process, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for epochs in (1, 5):  # a point, a line
+        for number, name in enumerate((PLAIN, STUDENT)):
+            write_run(tmp_path / f'{epochs}' / f'{number}', name, 78, epochs=epochs, curve=True)
+        command = (TOOL, str(epochs), '--keys', 'accuracy/top1', '--out', f'{epochs}.png')
+        assert in_process(*command)[0] == 0
+        with Image.open(f'{epochs}.png') as picture:
+            drawn = picture.convert('RGB').crop((0, 0, picture.width, int(0.7 * picture.height)))
+        colors = {color: count for count, color in drawn.getcolors(1 << 24)}
+        for color in (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00):
+            assert colors.get(color, 0) > 50
+
+
+def test_ticks_of_losses_are_plain_numbers(tmp_path, in_process, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / 'a', PLAIN, 78, epochs=3, curve=True)  # from 5 to 0.8
+    texts = []
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    save = Figure.savefig
+
+    def record(self, *args, **kwargs):
+        save(self, *args, **kwargs)
+        axes: list[Axes] = self.axes
+        ticks = [t for a in axes for t in a.get_yticklabels(minor=False)]
+        ticks += [t for a in axes for t in a.get_yticklabels(minor=True)]
+        texts.extend(tick.get_text() for tick in ticks)
+
+    monkeypatch.setattr(Figure, 'savefig', record)
+    assert in_process(TOOL, 'a', '--keys', 'loss_cls', '--out', 'a.png')[0] == 0
+    written = [text for text in texts if text]
+    assert {'1', '2'} <= set(written) and all(float(text) > 0 for text in written)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from hsakd.utils.cli import run_tool  # noqa: E402
+from hsakd.utils.cli import check_out_file, run_tool  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -41,6 +41,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Find, group, compare, and write."""
     args = parse_args()
+    check_out_file(args.out, force=True)
+    check_out_file(args.csv, force=True, option='--csv')
     from rich.console import Console
     from rich.markdown import Markdown
 

@@ -31,7 +31,7 @@ def main() -> None:
     from hsakd.apis.running import is_detection, load_config
     from hsakd.registry import MODELS
     from hsakd.utils.errors import ConfigError
-    from hsakd.utils.networks import frozen_networks, trained_networks
+    from hsakd.utils.networks import frozen_networks, image_channels, trained_networks
 
     config = load_config(args.config)
     kind = "a classifier or a distiller (mmdet's own get_flops.py is for detectors)"
@@ -44,7 +44,8 @@ def main() -> None:
     for column in table.columns[2:]:
         column.justify = 'right'
     for name, network in networks.items():
-        images = torch.empty(1, 3, height, width, device='meta')
+        channels = image_channels(network.backbone)
+        images = torch.empty(1, channels, height, width, device='meta')
         with FlopCounterMode(display=False) as head:
             network.head(network.extract_feat(images))
         parts = [network.backbone, network.head]

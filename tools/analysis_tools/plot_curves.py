@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from hsakd.utils.cli import run_tool  # noqa: E402
+from hsakd.utils.cli import check_out_file, run_tool  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -38,6 +38,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Find, group, and draw."""
     args = parse_args()
+    check_out_file(args.out, force=True, suffix='.png')
     from hsakd.results.runs import find_runs
     from hsakd.results.tables import group_runs
     from hsakd.utils.errors import DataError

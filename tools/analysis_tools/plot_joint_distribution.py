@@ -10,12 +10,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from hsakd.utils.cli import add_trust_option, run_tool  # noqa: E402
+from hsakd.utils.cli import add_config_options, add_trust_option, check_out_file, run_tool  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
-    from mmengine.config import DictAction
-
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -29,19 +27,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--branch', type=int, metavar='L', help="the student's branch, from 1 (default: the last)"
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override keys of the config, e.g. model.teacher_ckpt=FILE',
-    )
+    add_config_options(parser, 'override keys of the config, e.g. model.teacher_ckpt=FILE')
     parser.add_argument('--force', action='store_true', help='replace the file')
     add_trust_option(parser)
-    try:
-        args = parser.parse_args()
-    except ValueError:  # mmengine's, of --cfg-options
-        parser.error('--cfg-options: expected KEY=VALUE ...')
+    args = parser.parse_args()
     if not (args.images or args.indices):
         parser.error('nothing to draw: give images, or --indices of the test set')
     return args
@@ -50,6 +39,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Load both networks, ask them, and draw."""
     args = parse_args()
+    check_out_file(args.out, force=True, suffix='.png')
     from hsakd.apis import find_images
     from hsakd.apis.joint_distribution import load_pair, read_images, test_images
     from hsakd.apis.running import load_config

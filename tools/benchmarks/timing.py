@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.runner import Runner
 from PIL import Image
 
 from hsakd.apis.running import build_runner, prepare_config
-from hsakd.utils.cli import check_out_file, positive_number, runner_parser
+from hsakd.utils.cli import add_config_options, check_out_file, positive_number, runner_parser
 from hsakd.utils.errors import UserError
 from hsakd.utils.files import write_files
 
@@ -34,14 +34,8 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     add('--steps', '--rounds', type=positive_number, default=15, help='turns of each row (15)')
     add('--workers', type=positive_number, metavar='W', help='of loaders (2; on the CPU none)')
     add('--device', choices=['cuda', 'cpu'], help='(a GPU if there is one)')
-    add(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        default={},
-        metavar='KEY=VALUE',
-        help='override keys of the configs, as with tools/train.py',
-    )
+    add_config_options(parser, 'override keys of the configs, as with tools/train.py')
+    parser.set_defaults(cfg_options={})
     add('--out', type=Path, metavar='FILE.json', help='all figures, not rounded')
     add('--plot', type=Path, metavar='FILE.png', help='a chart')
     add('--force', action='store_true', help='replace the files')

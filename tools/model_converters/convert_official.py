@@ -6,6 +6,7 @@ without. Nothing inside SRC is executed, unless --trust-checkpoint says so.
 """
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -41,11 +42,12 @@ def main(argv: list[str] | None = None) -> None:
         f'{args.src}: {converted["meta"]["network"]}, {len(weights["head.fc.weight"])} classes, '
         f'{f"{branches} branches" if branches else "without branches"}, {parameters:,} parameters'
     )
-    print(f'written to {args.dst}; use it in tools/test.py as the checkpoint, or as')
+    dst = shlex.quote(args.dst)
+    print(f'written to {dst}; use it in tools/test.py as the checkpoint, or as')
     if branches:
-        print(f'  the teacher of a student: --cfg-options model.teacher_ckpt={args.dst}')
-    print(f'  a frozen teacher: --cfg-options model.backbone_ckpt={args.dst}')
-    print(f'  a plain classifier: publish_student.py {args.dst} OUT --config CONFIG')
+        print(f'  the teacher of a student: --cfg-options model.teacher_ckpt={dst}')
+    print(f'  a frozen teacher: --cfg-options model.backbone_ckpt={dst}')
+    print(f'  a plain classifier: publish_student.py {dst} OUT --config CONFIG')
 
 
 if __name__ == '__main__':

@@ -8,6 +8,7 @@ with those of the trained network.
 """
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -84,8 +85,8 @@ def main(argv: list[str] | None = None) -> None:
         print(f'  {file} ({file.stat().st_size:,} bytes)')
     if args.onnx:
         print(f'  logits of ONNX Runtime and PyTorch differ by {difference:.1e} at most')
-    print(f"load it with mmpretrain.get_model('{files[1]}', pretrained=True)")
-    print(f'try it with  python tools/predict.py IMAGES --model {files[0]}')
+    print(f'load it with mmpretrain.get_model({str(files[1])!r}, pretrained=True)')
+    print(f'try it with  python tools/predict.py IMAGES --model {shlex.quote(str(files[0]))}')
 
 
 if __name__ == '__main__':

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from hsakd.engine.logs import console_handlers
 from hsakd.registry import HOOKS
+from hsakd.utils.checks import as_number
 
 
 @HOOKS.register_module()
@@ -69,10 +70,12 @@ class ProgressHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Print a line that stays."""
         if self.progress:
-            self.progress.console.print(
-                f'iteration {runner.iter}: '
-                + '  '.join(f'{name} {value:.2f}' for name, value in metrics.items())
+            numbers = {name: as_number(value) for name, value in metrics.items()}
+            shown = '  '.join(
+                f'{name} {metrics[name] if number is None else f"{number:.2f}"}'
+                for name, number in numbers.items()
             )
+            self.progress.console.print(f'iteration {runner.iter}: {shown}', markup=False)
 
     def after_train(self, runner: Runner) -> None:
         """Stop the progress bar."""

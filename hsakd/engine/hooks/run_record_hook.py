@@ -1,3 +1,4 @@
+import math
 import os
 import platform
 import shlex
@@ -15,6 +16,7 @@ from hsakd.registry import HOOKS
 from hsakd.results.names import ConfigName
 from hsakd.results.runs import RECORD, Run
 from hsakd.results.settings import changed_settings, comparable_settings
+from hsakd.utils.checks import as_number
 from hsakd.utils.errors import UserError
 from hsakd.version import __version__
 
@@ -67,13 +69,11 @@ class RunRecordHook(Hook):
         if self.run is None:  # not within training
             return
         self.run.validated = self._done(runner)
-        self.run.metrics = {
-            key: float(value)
-            for key, value in (metrics or {}).items()
-            if hasattr(value, '__float__')
-        }
-        best = self.run.best
-        best |= {k: max(v, best.get(k, v)) for k, v in self.run.metrics.items()}
+        numbers = {key: as_number(value) for key, value in (metrics or {}).items()}
+        self.run.metrics = {key: number for key, number in numbers.items() if number is not None}
+        for key, number in self.run.metrics.items():
+            if not math.isnan(number):
+                self.run.best[key] = max(number, self.run.best.get(key, number))
         self._write(runner)
 
     @master_only

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
-from mmengine.model import BaseModule, PretrainedInit
+from mmengine.model import BaseModule
 
 from hsakd.models.backbones.stages import (
     fresh_copy,
@@ -64,20 +64,14 @@ class AuxiliaryBranches(Branches):
 
 
 def _layer_init(backbone: BaseModule) -> list[dict]:
-    """The ``init_cfg`` of a backbone's layers: its config's, that of its family, or its default."""
     start = starting_weights(backbone)
-    cfgs = None if backbone.init_cfg == start.backbone else backbone.init_cfg
-    # A file alone takes the place of the default, and is for the backbone alone.
-    default = _default_init(type(backbone)) if cfgs else None
-    return _without_files(cfgs) or _without_files(start.branches or default)
-
-
-def _without_files(cfgs: dict | Sequence[dict] | None) -> list[dict]:
-    cfgs = [cfgs] if isinstance(cfgs, dict) else cfgs or []
-    return [dict(cfg) for cfg in cfgs if cfg['type'] not in ('Pretrained', PretrainedInit)]
-
-
-def _default_init(kind: type) -> dict | list[dict] | None:
-    """What the constructor of a backbone takes for ``init_cfg`` where a config has none."""
-    parameters = (inspect.signature(each.__init__).parameters for each in inspect.getmro(kind))
-    return next((found['init_cfg'].default for found in parameters if 'init_cfg' in found), None)
+    cfgs = [] if backbone.init_cfg == start.backbone else backbone.init_cfg or []
+    cfgs = [cfgs] if isinstance(cfgs, dict) else cfgs
+    own = [dict(cfg) for cfg in cfgs if cfg['type'] != 'Pretrained']
+    if own or start.branches:
+        return own or [dict(start.branches)]
+    # Of its class, in the place of which came a file.
+    constructors = (inspect.signature(kind.__init__) for kind in type(backbone).mro())
+    found = (c.parameters['init_cfg'].default for c in constructors if 'init_cfg' in c.parameters)
+    default = next(found, None) or []
+    return [dict(cfg) for cfg in ([default] if isinstance(default, dict) else default)]

@@ -1,0 +1,216 @@
+"""What tools write and print, with odd values, names and options, as a user runs them."""
+
+import json
+import pickle
+
+import pytest
+import torch
+import yaml
+from mmengine.config import Config
+from PIL import Image
+
+from hsakd.registry import MODELS
+from tests.conftest import ROOT, run_tool, write_image_folder
+
+IMAGES = ROOT / 'configs/baseline/resnet8_1xb32-300i_images32.py'
+#: Metrics whose results are tensors, lists and arrays.
+EVALUATOR = [
+    dict(type='mmpretrain.Accuracy', topk=(1,)),
+    dict(type='mmpretrain.ConfusionMatrix'),
+    dict(type='mmpretrain.SingleLabelMetric', average=None),
+]
+
+
+@pytest.fixture(scope='module')
+def case(tmp_path_factory):
+    """A folder with a space in its name, images of the same names in each class, a network."""
+    folder = tmp_path_factory.mktemp('my work')
+    write_image_folder(folder / 'train', ('ant', 'bee', 'cat'), per_class=8)
+    write_image_folder(folder / 'test', ('ant', 'bee', 'cat'), per_class=3)
+    config = Config.fromfile(IMAGES)
+    config.model.head.num_classes = 3
+    config.train_cfg.update(max_iters=2, val_interval=2)
+    config.train_dataloader.update(batch_size=8, num_workers=0)
+    config.val_dataloader.num_workers = config.test_dataloader.num_workers = 0
+    config.train_dataloader.dataset.data_root = str(folder / 'train')
+    for part in (config.val_dataloader, config.test_dataloader):
+        part.dataset.data_root = str(folder / 'test')
+    config.val_evaluator = config.test_evaluator = EVALUATOR
+    config.dump(folder / 'config.py')
+    torch.save(dict(state_dict=MODELS.build(config.model).state_dict()), folder / 'net.pth')
+    return folder
+
+
+def evaluate(case, folder, *args, run=run_tool):
+    command = ('tools/test.py', case / 'config.py', case / 'net.pth', '--work-dir', folder / 'work')
+    return run(*command, *args)
+
+
+def test_every_image_has_a_picture(case, tmp_path):
+    pictures = tmp_path / 'new folder' / 'pictures'
+    result = evaluate(case, tmp_path, '--show-dir', pictures)
+    assert result.returncode == 0, result.stderr
+    names = sorted(str(path.relative_to(pictures)) for path in pictures.rglob('*.png'))
+    assert names == [f'{c}/{i}.png.png' for c in ('ant', 'bee', 'cat') for i in range(3)]
+    # Each class has a color of its own, red that of the first: channels are not swapped.
+    with Image.open(pictures / 'ant' / '0.png.png') as picture:
+        red, _, blue = picture.convert('RGB').resize((1, 1)).getpixel((0, 0))
+    assert red > blue + 50
+
+
+@pytest.mark.parametrize('suffix, load', [('json', json.load), ('yaml', yaml.safe_load)])
+def test_metrics_of_any_kind_are_written_and_shown(case, tmp_path, suffix, load):
+    out = tmp_path / 'new folder' / f'metrics.{suffix}'
+    result = evaluate(case, tmp_path, '--out', out, '--out-item', 'metrics')
+    assert result.returncode == 0, result.stderr
+    with open(out) as file:
+        metrics = load(file)
+    assert sum(map(sum, metrics['confusion_matrix/result'])) == 9
+    assert len(metrics['single-label/recall_classwise']) == 3
+    assert 'accuracy/top1: ' in result.stdout
+    assert 'confusion_matrix/result' in result.stdout
+
+
+def test_predictions_go_to_a_new_folder(case, tmp_path):
+    for name in ('p.pth', 'p.pkl'):
+        out = tmp_path / 'new' / 'folder' / name
+        assert evaluate(case, tmp_path, '--out', out).returncode == 0
+        content = torch.load(out) if name == 'p.pth' else pickle.loads(out.read_bytes())
+        assert len(content) == 9
+
+
+@pytest.mark.parametrize('option', ['--out', '--show-dir'])
+def test_a_folder_that_cannot_be_written_to_is_found_before_the_test(
+    case, tmp_path, in_process, option
+):
+    status, error = evaluate(case, tmp_path, option, '/proc/new/p.pth', run=in_process)
+    assert status == 1 and error.startswith(f'error: {option}=') and 'Traceback' not in error
+    assert not list(tmp_path.rglob('*.log'))
+
+
+def test_results_of_many_lines_are_shown_in_training(case, tmp_path):
+    work_dir = tmp_path / 'w'
+    result = run_tool('tools/train.py', case / 'config.py', '--work-dir', work_dir)
+    assert result.returncode == 0, result.stderr
+    (line,) = [line for line in result.stdout.splitlines() if 'Iter(val)' in line]
+    assert 'accuracy/top1: ' in line
+    assert 'Config:' not in result.stdout and 'System environment' not in result.stdout
+    record = json.loads((work_dir / 'run.json').read_text())
+    assert 'accuracy/top1' in record['metrics']
+
+
+@pytest.mark.parametrize('option', ['persistent_workers=True', 'prefetch_factor=4', 'timeout=9'])
+@pytest.mark.parametrize('key', ['train', 'val', 'test'])
+def test_what_is_of_workers_needs_none(case, tmp_path, in_process, key, option):
+    options = ('--cfg-options', f'{key}_dataloader.{option}', f'{key}_dataloader.num_workers=0')
+    if key == 'test':
+        status, error = evaluate(case, tmp_path, *options, run=in_process)
+    else:
+        command = ('tools/train.py', case / 'config.py', '--work-dir', tmp_path / 'w')
+        status, error = in_process(*command, *options)
+    assert status == 0, error
+
+
+def test_more_workers_than_cores_are_no_warning(case, tmp_path):
+    workers = [f'{key}_dataloader.num_workers=5' for key in ('train', 'val')]
+    command = ('tools/train.py', case / 'config.py', '--work-dir', tmp_path, '--cfg-options')
+    result = run_tool(*command, *workers, 'train_dataloader.persistent_workers=True')
+    assert result.returncode == 0, result.stderr
+    assert 'worker processes' not in result.stdout + result.stderr
+
+
+def parsed(*values):
+    from hsakd.utils.cli import runner_parser
+
+    args = runner_parser('').parse_args(['config.py', '--cfg-options', *values])
+    return args.cfg_options
+
+
+@pytest.mark.parametrize(
+    'value, expected',
+    [
+        ('/x/mein Bild', '/x/mein Bild'),
+        ('/x/mein  Bild ( 1) /y z', '/x/mein  Bild ( 1) /y z'),
+        ("'/x/a b'", '/x/a b'),
+        (' 3 ', 3),
+        ('[1, 2]', [1, 2]),
+        ('1, 2', [1, 2]),
+        ('( 1, )', (1,)),
+        ("['my cat', 'dog', 1e-3, None, true]", ['my cat', 'dog', 1e-3, None, True]),
+        ('[( 1 , 2 ), [a b, c], d  e]', [(1, 2), ['a b', 'c'], 'd  e']),
+        ('a=b = c', 'a=b = c'),
+        ('/x/a (b)/c', '/x/a (b)/c'),
+        ('[/x/a (b)/c, d]', ['/x/a (b)/c', 'd']),
+    ],
+)
+def test_spaces_inside_of_values_stay(value, expected):
+    assert parsed(f'key={value}') == {'key': expected}
+
+
+@pytest.mark.parametrize('value', ['key', 'key=[1,2', 'key=/x/(a,b'])
+def test_an_option_that_cannot_be_parsed_is_named(value, capsys):
+    with pytest.raises(SystemExit):
+        parsed('a=1', value)
+    error = capsys.readouterr().err
+    assert 'argument --cfg-options: expected KEY=VALUE' in error and value in error
+
+
+@pytest.mark.parametrize(
+    'tool, args',
+    [
+        ('tools/distill.py', ()),
+        ('tools/train.py', ()),
+        ('tools/test.py', ('net.pth',)),
+        ('tools/analysis_tools/plot_joint_distribution.py', ('net.pth', 'train', '--out', 'o.png')),
+        ('tools/benchmarks/data.py', None),
+    ],
+)
+def test_every_tool_keeps_spaces(case, tmp_path, in_process, monkeypatch, tool, args):
+    monkeypatch.chdir(case)
+    config = () if args is None else ('config.py', *args)
+    status, error = in_process(tool, *config, '--cfg-options', 'model.type=No Such Type')
+    assert status and 'No Such Type' in error and 'Traceback' not in error
+
+
+def train(case, folder, *options, args=()):
+    command = ('tools/train.py', case / 'config.py', '--work-dir', folder / 'w', *args)
+    return (*command, '--cfg-options', *options)
+
+
+def test_one_class_is_no_classification(case, tmp_path, in_process):
+    write_image_folder(tmp_path / 'one', ('ant',))
+    data = [f'{key}_dataloader.dataset.data_root={tmp_path / "one"}' for key in ('train', 'val')]
+    status, error = in_process(*train(case, tmp_path, 'model.head.num_classes=1', *data))
+    assert status == 1 and 'model.head.num_classes: expected 2 or more' in error
+
+
+@pytest.mark.parametrize(
+    'hook, words',
+    [
+        (dict(type='EMAHook', ema_type='ExponentialMovingAvg'), 'ExponentialMovingAvg'),
+        (dict(type='EMAHook', momentum=5), 'momentum'),
+        (dict(type='EMAHook', update_intervall=1), 'update_intervall'),
+        (dict(type='EMAHook', begin_epoch=-1), 'begin_epoch'),
+        (dict(type='mmpretrain.EMAHook', ema_type='Nothing'), 'Nothing'),
+        (dict(type='NoSuchHook'), 'NoSuchHook'),
+    ],
+)
+def test_wrong_arguments_of_a_hook_are_no_traceback(case, tmp_path, in_process, hook, words):
+    config = Config.fromfile(case / 'config.py')
+    config.custom_hooks = [hook]
+    config.dump(tmp_path / 'config.py')
+    status, error = in_process('tools/train.py', tmp_path / 'config.py', '--work-dir', tmp_path)
+    assert status == 1 and error.startswith('error: ') and 'Traceback' not in error
+    assert words in error and ('Hook' in error or 'custom_hooks' in error)
+    assert not list(tmp_path.glob('*.pth'))
+
+
+def test_fast_says_that_it_compiles_and_how_long_it_took(case, tmp_path, in_process, monkeypatch):
+    compiled = torch.compile
+    eager = dict(dynamic=False, backend='eager')
+    monkeypatch.setattr(torch, 'compile', lambda run, **kwargs: compiled(run, **eager))
+    assert in_process(*train(case, tmp_path, 'train_cfg.max_iters=2', args=('--fast',)))[0] == 0
+    log = next(tmp_path.rglob('*.log')).read_text()
+    assert 'WARNING - --fast: CIFARResNet for batches of 8 images is being compiled' in log
+    begins, ends = log.index('is being compiled'), log.index('is compiled, after')
+    assert begins < ends < log.index('Iter(val)')
