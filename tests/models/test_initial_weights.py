@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hsakd.registry import MODELS
 from hsakd.utils.networks import trained_networks
-from tests.conftest import ROOT, network_cfg
+from tests.conftest import ROOT
 
 NORMAL, DEFAULT, SMALL, ZERO = 'normal', 'default', 'small', 'zero'
 #: Weights and biases of the backbone's convolutions, the head, the branches' convolutions and the
