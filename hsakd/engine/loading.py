@@ -16,8 +16,7 @@ from hsakd.utils.checkpoint import (
 )
 from hsakd.utils.errors import CheckpointError
 from hsakd.utils.networks import trained_networks, unwrap
-
-from .checks import check_trained_classes
+from hsakd.utils.normalization import TrainedWith
 
 _in_backbone = re.compile(r'(?:^|\.)(backbone\.)').search  # by the name of a weight
 
@@ -81,11 +80,12 @@ def load_for_test(runner, path: str | Path, checkpoint: Mapping | None = None) -
     from hsakd.models import BranchedClassifier
 
     model = unwrap(runner.model)
+    checkpoint = checkpoint or read_checkpoint(path, 'checkpoint')
+    runner.trained_with = TrainedWith.of(checkpoint, f'checkpoint={str(path)!r}')
     networks = [*trained_networks(model).values()] or [model]
     if len(networks) == 1 and isinstance(networks[0], BranchedClassifier):
         load_network(networks[0], path, 'checkpoint', checkpoint=checkpoint)
         return
-    checkpoint = checkpoint or read_checkpoint(path, 'checkpoint')
     weights = checkpoint_weights(checkpoint)
     mismatch = describe_mismatch(model.state_dict(), weights)
     what = f'{len(networks)} networks' if len(networks) > 1 else 'model'
@@ -95,6 +95,4 @@ def load_for_test(runner, path: str | Path, checkpoint: Mapping | None = None) -
         f'weights of the {what} of the config, a {type(model).__name__}',
         mismatch,
     )
-    if hasattr(model, 'with_bbox'):
-        check_trained_classes(checkpoint, runner.test_dataloader.dataset, path)
     model.load_state_dict(weights)
