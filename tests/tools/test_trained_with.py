@@ -1,6 +1,7 @@
 """What a classifier's checkpoint was trained with is compared with the data of a run."""
 
 import shutil
+import time
 
 import pytest
 import torch
@@ -282,6 +283,7 @@ def teacher_says(config, teacher, site):
     config.model.teacher_ckpt = str(teacher)
     config.work_dir = str(site.folder / 'w')
     config.randomness = dict(seed=0)
+    config.experiment_name = f'teacher_{time.monotonic_ns()}'  # of the visualizer
     runner = DistillationRunner.from_cfg(config)
     runner.register_hook(Listen(), priority='VERY_LOW')
     runner.train()
