@@ -33,7 +33,9 @@ def starting_weights(model: nn.Module, checkpoint: Mapping, path: str) -> dict[s
     wanted, weights = model.state_dict(), checkpoint_weights(checkpoint)
     if wanted.keys() & weights.keys():
         return weights
-    network = network_state_dict(checkpoint, path, 'load_from')
+    like = next(iter(trained_networks(model).values()), model)
+    like = like if hasattr(like, 'backbone') else None
+    network = network_state_dict(checkpoint, path, 'load_from', like=like)
     prefixes = {name[: found.start(1)] for name in wanted if (found := _in_backbone(name))}
     return {prefix + name: value for prefix in prefixes for name, value in network.items()}
 

@@ -2,6 +2,8 @@
 
 import argparse
 import contextlib
+import json
+import math
 import pickle
 import re
 import zipfile
@@ -15,7 +17,15 @@ from torch import Tensor, nn
 
 from .config_text import checkpoint_meta, parse_config
 from .errors import CheckpointError, DamagedCheckpointError
+from .foreign_weights import foreign_network
 from .networks import WEIGHT_PREFIXES, network_configs
+
+#: Types of numbers by the names of safetensors.
+_SAFETENSORS = {
+    'F64': torch.float64, 'F32': torch.float32, 'F16': torch.float16, 'BF16': torch.bfloat16,
+    'I64': torch.int64, 'I32': torch.int32, 'I16': torch.int16, 'I8': torch.int8,
+    'U8': torch.uint8, 'BOOL': torch.bool,
+}  # fmt: skip
 
 
 def _history_method(owner: type, name: str) -> object:
@@ -41,6 +51,15 @@ _SAFE_GLOBALS = [
     argparse.Namespace,  # options of a command line, which other projects keep with their weights
 ]
 
+
+#: Where the weights are in the checkpoints of others: mmengine, Lightning and timm; torchvision's
+#: scripts; and so on. Averaged ones are taken where there are no others.
+_WEIGHTS = (
+    'state_dict', 'model', 'model_state_dict', 'model_state', 'net', 'network', 'weights',
+    'state_dict_ema', 'model_ema',
+)  # fmt: skip
+#: What wrappers put before the names of weights.
+_WRAPPERS = ('module.', 'model.', 'net.', 'network.')
 
 _trusting = False
 
@@ -76,6 +95,8 @@ def read_checkpoint(path: str | Path, key: str, map_location: object = 'cpu') ->
         isinstance(path, str | Path), key, 'the path of a checkpoint (.pth) file', repr(path)
     )
     path = Path(path).expanduser()
+    if path.suffix == '.safetensors':
+        return _read_safetensors(path, key, map_location)
     damage = checkpoint_damage(path)
     if damage:
         raise _broken(key, path, damage)
@@ -86,15 +107,62 @@ def read_checkpoint(path: str | Path, key: str, map_location: object = 'cpu') ->
         if _trusting:
             return _unpickle(path, key, map_location)
         called = re.search(r'GLOBAL (\S+)', str(error))
+        what = _kind(path, called[1] if called else '')
         if called or zipfile.is_zipfile(path):
             raise CheckpointError(
                 f'{key}={str(path)!r}: refused, since reading it would execute code'
                 f'{f" ({called[1]})" if called else ""}: expected a file that holds tensors and '
                 'plain data, or with --trust-checkpoint any file of someone you trust'
+                f'{what}'
             ) from error
         raise _broken(key, path) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+        what = _kind(path, '')
+        if what:
+            where, expected = f'{key}={str(path)!r}', 'a checkpoint with weights'
+            raise CheckpointError.expected(where, expected, what.removeprefix('; ')) from error
         raise _broken(key, path) from error
+
+
+def _kind(path: Path, called: str) -> str:
+    """What a file is that was not made for its weights, and how to get them; empty if unknown."""
+    with contextlib.suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+        if any(name.endswith('constants.pkl') for name in archive.namelist()):
+            return (
+                '; a TorchScript archive, whose weights torch.save(torch.jit.load(FILE)'
+                '.state_dict(), NEW_FILE) saves'
+            )
+    if called.rpartition('.')[2][:1].isupper() and not called.startswith(('collections', 'numpy')):
+        return (
+            f'; a whole module perhaps ({called}), pickled, whose weights torch.save('
+            'model.state_dict(), NEW_FILE) saves'
+        )
+    return ''
+
+
+def _read_safetensors(path: Path, key: str, map_location: object) -> dict:
+    """The tensors of a file of safetensors: the length of a header in JSON, the header, the rest.
+
+    Raises:
+        CheckpointError: It is missing or damaged.
+    """
+    try:
+        content = path.read_bytes()
+        start = 8 + int.from_bytes(content[:8], 'little')
+        header = json.loads(content[8:start])
+        tensors = {}
+        for name, entry in header.items():
+            if name != '__metadata__':
+                first, last = (start + offset for offset in entry['data_offsets'])
+                kind = _SAFETENSORS[entry['dtype']]
+                data = torch.frombuffer(bytearray(content[first:last] or b'\0' * 8), dtype=kind)
+                tensors[name] = data[: math.prod(entry['shape'])].reshape(entry['shape'])
+    except OSError as error:
+        raise _broken(key, path, error.strerror) from error
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise _broken(key, path, f'damaged: no file of safetensors ({error})') from error
+    device = map_location if isinstance(map_location, str | torch.device) else 'cpu'
+    return dict(state_dict={name: tensor.to(device) for name, tensor in tensors.items()})
 
 
 def _unpickle(path: Path, key: str, map_location: object) -> dict:
@@ -102,7 +170,8 @@ def _unpickle(path: Path, key: str, map_location: object) -> dict:
         f'{key}={str(path)!r}: trusted, and the code in it is executed (--trust-checkpoint)'
     )
     try:
-        return torch.load(path, map_location=map_location, weights_only=False)
+        content = torch.load(path, map_location=map_location, weights_only=False)
+        return dict(state_dict=content.state_dict()) if isinstance(content, nn.Module) else content
     except Exception as error:  # whatever the code in it raises
         raise CheckpointError.expected(
             f'{key}={str(path)!r}',
@@ -143,7 +212,11 @@ def checkpoint_damage(path: str | Path) -> str:
 
 
 def network_state_dict(
-    checkpoint: Mapping, path: str | Path, key: str, network: int | None = None
+    checkpoint: Mapping,
+    path: str | Path,
+    key: str,
+    network: int | None = None,
+    like: nn.Module | None = None,
 ) -> dict[str, Tensor]:
     """The state dict of one network (``backbone.*``, ``head.*``, ...) in a checkpoint.
 
@@ -151,15 +224,18 @@ def network_state_dict(
         checkpoint: What :func:`read_checkpoint` gave: of a plain network, also one of mmpretrain's
             own, of a teacher, of an offline distiller (its student) or of an online one (its first
             network); or a ResNet, ResNeXt or Wide ResNet of torchvision's (``conv1.*``,
-            ``layer1.*``, ..., ``fc.*``), which mmpretrain's ``ResNet`` and ``ResNeXt`` take.
+            ``layer1.*``, ..., ``fc.*``), which mmpretrain's ``ResNet`` and ``ResNeXt`` take. Names
+            may begin with those of wrappers (``module.``, ``_orig_mod.``, Lightning's ``model.``).
         path: Where it came from, for messages.
         key: The config key or option that named it, for messages.
         network: Which network of an online distiller; the first by default.
+        like: The network that wants the weights, for those of torchvision and timm, see
+            :func:`~hsakd.utils.foreign_weights.foreign_network`.
 
     Raises:
         CheckpointError: There is none.
     """
-    weights = with_counters(checkpoint_weights(checkpoint))
+    weights = unwrapped(with_counters(checkpoint_weights(checkpoint)))
     if network is not None:
         found = sorted({name.split('.')[1] for name in weights if name.startswith('networks.')})
         CheckpointError.check(
@@ -175,9 +251,11 @@ def network_state_dict(
                 for name, value in weights.items()
                 if name.startswith(prefix)
             }
-    weights = {name.removeprefix('module.'): value for name, value in weights.items()}
     if is_torchvision_resnet(weights):
         return {f'{"head" if k[:3] == "fc." else "backbone"}.{k}': v for k, v in weights.items()}
+    foreign = foreign_network(weights, like) if like is not None else {}
+    if foreign:
+        return foreign
     found = ', '.join(map(str, list(checkpoint)[:4])) if isinstance(checkpoint, Mapping) else ''
     raise CheckpointError.expected(
         f'{key}={str(path)!r}',
@@ -189,15 +267,27 @@ def network_state_dict(
 
 
 def checkpoint_weights(checkpoint: object) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by name: its ``state_dict`` or, where it has none, itself."""
-    weights = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, Mapping) else {}
-    weights = weights if isinstance(weights, Mapping) else {}
+    """The tensors of a checkpoint by name: its ``state_dict``, what others call so, or itself."""
+    weights = checkpoint if isinstance(checkpoint, Mapping) else {}
+    inner = (weights.get(key) for key in _WEIGHTS)
+    weights = next((part for part in inner if isinstance(part, Mapping)), weights)
     return {str(name): value for name, value in weights.items() if isinstance(value, Tensor)}
+
+
+def unwrapped(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights without what wrappers put before all of their names, as in ``module.model.conv1``."""
+    weights = {name.replace('_orig_mod.', ''): value for name, value in weights.items()}
+    for prefix in _WRAPPERS * 2:
+        inner = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+        # Lightning's modules have metrics and losses beside the model.
+        if len(inner) > len(weights) / 2:
+            weights = inner
+    return weights
 
 
 def is_torchvision_resnet(weights: Mapping[str, Tensor]) -> bool:
     """Tell torchvision's from the ResNets for 32x32 images of others, which share some keys."""
-    weights = {name.removeprefix('module.'): value for name, value in weights.items()}
+    weights = unwrapped(weights)
     stem = weights.get('conv1.weight')
     return 'layer4.0.conv1.weight' in weights and stem is not None and stem.shape[2:] == (7, 7)
 
@@ -232,7 +322,7 @@ def load_network(
         CheckpointError: The checkpoint does not fit; the message names what differs.
     """
     checkpoint = checkpoint or read_checkpoint(path, key)
-    state_dict = network_state_dict(checkpoint, path, key)
+    state_dict = network_state_dict(checkpoint, path, key, like=network)
     wanted = network.state_dict()
     if parts:
         wanted = {k: v for k, v in wanted.items() if k.split('.')[0] in parts}
