@@ -2,6 +2,7 @@
 """Evaluate a checkpoint on the test set of a config."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from hsakd.utils.cli import (  # noqa: E402
     run_tool,
     runner_parser,
 )
+from hsakd.utils.errors import UserError  # noqa: E402
 
 #: Suffixes of --out, by --out-item; a .pth of predictions can be read without executing anything.
 _SUFFIXES = {
@@ -66,6 +68,8 @@ def main() -> None:
     from hsakd.utils.checkpoint import read_checkpoint
     from hsakd.utils.files import write_files
 
+    display = os.environ.get('DISPLAY') or os.environ.get('WAYLAND_DISPLAY')
+    UserError.check(not args.show or display, '--show', 'a screen; --show-dir needs none', 'none')
     if args.out:
         check_out_file(args.out, force=True, option=f'--out={args.out!r}')
     if args.show_dir:

@@ -1,4 +1,3 @@
-import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -140,16 +139,21 @@ class DistillationRunner(Runner):
         checks.check_intervals(self.hooks)
 
     def call_hook(self, fn_name: str, **kwargs) -> None:
-        """Call all hooks; those of others read some of their arguments only when a run starts."""
-        if fn_name not in ('before_run', 'before_train'):
+        """Call all hooks; a wrong argument may show when a run starts, or at a validation."""
+        if fn_name not in ('before_run', 'before_train', 'after_val_epoch'):
             super().call_hook(fn_name, **kwargs)
             return
         for hook in self.hooks:
-            kind = type(hook)
-            is_ours = kind.__module__.startswith('hsakd.')
-            named = f'{kind.__name__} (custom_hooks or default_hooks)'
-            with contextlib.nullcontext() if is_ours else building(named, self.cfg):
-                getattr(hook, fn_name, lambda runner: None)(self, **kwargs)
+            try:
+                getattr(hook, fn_name)(self, **kwargs)
+            except Exception as error:
+                # What `described` is for: the disk, and other processes.
+                of_others = (OSError, RuntimeError) if self.distributed else OSError
+                if isinstance(error, of_others) or isinstance(hook, _SAFETY_HOOKS):
+                    raise
+                where = f'{type(hook).__name__} (custom_hooks or default_hooks)'
+                with building(where, self.cfg):
+                    raise
 
     # Data, loops, optimizer: what mmengine builds when training or testing starts.
 

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shlex
 
 import pytest
 import torch
@@ -214,3 +215,62 @@ def test_fast_says_that_it_compiles_and_how_long_it_took(case, tmp_path, in_proc
     assert 'WARNING - --fast: CIFARResNet for batches of 8 images is being compiled' in log
     begins, ends = log.index('is being compiled'), log.index('is compiled, after')
     assert begins < ends < log.index('Iter(val)')
+
+
+@pytest.mark.parametrize(
+    'key, value, words',
+    [
+        ('default_hooks.checkpoint.save_best', 'accuracy/top9', 'accuracy/top1'),
+        ('default_hooks.checkpoint.save_best', 'confusion_matrix/result', 'accuracy/top1'),
+        ('param_scheduler', dict(type='ReduceOnPlateauLR', monitor='no/such'), 'no/such'),
+        ('param_scheduler', dict(type='ReduceOnPlateauLR', monitor='confusion_matrix/result'), ''),
+        (
+            'custom_hooks',
+            [dict(type='EarlyStoppingHook', monitor='confusion_matrix/result', rule='greater')],
+            'EarlyStoppingHook',
+        ),
+    ],
+)
+def test_a_metric_that_is_none_is_no_traceback(case, tmp_path, in_process, key, value, words):
+    config = Config.fromfile(case / 'config.py')
+    config.merge_from_dict({key: None, 'default_hooks.checkpoint.rule': 'greater'})
+    config.merge_from_dict({key: value})
+    config.dump(tmp_path / 'config.py')
+    status, error = in_process('tools/train.py', tmp_path / 'config.py', '--work-dir', tmp_path)
+    assert status == 1 and error.startswith('error: ') and 'Traceback' not in error
+    assert words in error
+
+
+@pytest.mark.parametrize(
+    'command, words',
+    [
+        (('distill.py', 'config.py', '--work-dirs', 'a,b'), '--work-dirs='),
+        (('distill.py', 'config.py', '--out', 'config.py/x'), '--out='),
+        (('model_converters/publish_student.py', 'net.pth', 'config.py/x'), 'out='),
+        (('analysis_tools/plot_curves.py', '.', '--out', 'c.pdf'), '--out: expected'),
+        (('analysis_tools/collect_results.py', '.', '--csv', 'train'), '--csv: expected'),
+        (('analysis_tools/get_flops.py', 'config.py', '--shape', '0'), '--shape'),
+        (('analysis_tools/get_flops.py', 'config.py', '--shape', '1', '2', '3'), '--shape'),
+        (('dataset_converters/voc_to_coco.py', '.', 'x', '--out', 'x.txt'), '.json'),
+        (('test.py', 'config.py', 'net.pth', '--show'), '--show-dir'),
+    ],
+)
+def test_outputs_that_cannot_be_are_found_first(case, in_process, monkeypatch, command, words):
+    monkeypatch.chdir(case)
+    monkeypatch.delenv('DISPLAY', raising=False)
+    monkeypatch.delenv('WAYLAND_DISPLAY', raising=False)
+    before = sorted(case.rglob('*'))
+    status, error = in_process(f'tools/{command[0]}', *command[1:])
+    assert status in (1, 2) and words in error and 'Traceback' not in error
+    assert sorted(case.rglob('*')) == before
+
+
+def test_commands_to_copy_quote_paths(tmp_path, tool, capsys, save_training_checkpoint):
+    config = Config.fromfile(IMAGES)
+    model = MODELS.build(config.model)
+    save_training_checkpoint(tmp_path / 'net.pth', config.to_dict(), model)
+    out = tmp_path / 'new models' / 'net.pth'  # the suffix comes after the hash
+    tool('model_converters/publish_student')([str(tmp_path / 'net.pth'), str(out)])
+    last = capsys.readouterr().out.splitlines()[-1]
+    published = shlex.split(last)[-1]
+    assert published == str(next(out.parent.glob('net-????????.pth')))
