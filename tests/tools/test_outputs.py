@@ -222,8 +222,12 @@ def test_fast_says_that_it_compiles_and_how_long_it_took(case, tmp_path, in_proc
     [
         ('default_hooks.checkpoint.save_best', 'accuracy/top9', 'accuracy/top1'),
         ('default_hooks.checkpoint.save_best', 'confusion_matrix/result', 'accuracy/top1'),
-        ('param_scheduler', dict(type='ReduceOnPlateauLR', monitor='no/such'), 'no/such'),
-        ('param_scheduler', dict(type='ReduceOnPlateauLR', monitor='confusion_matrix/result'), ''),
+        ('param_scheduler', [dict(type='ReduceOnPlateauLR', monitor='no/such')], 'no/such'),
+        (
+            'param_scheduler',
+            [dict(type='ReduceOnPlateauLR', monitor='confusion_matrix/result')],
+            'Scheduler',
+        ),
         (
             'custom_hooks',
             [dict(type='EarlyStoppingHook', monitor='confusion_matrix/result', rule='greater')],
