@@ -50,9 +50,14 @@ class BatchedLabels:
 
 
 def class_labels(data_samples: Sequence[DataSample] | BatchedLabels) -> Tensor:
-    """Ground-truth class labels [N] of a batch."""
+    """Class labels [N] of a batch, or soft ones [N, K] where its samples have a ``gt_score``.
+
+    Those of Mixup and its like are the mixture of both images' labels.
+    """
     if isinstance(data_samples, BatchedLabels):
         return data_samples.gt_label
+    if 'gt_score' in data_samples[0]:
+        return torch.stack([sample.gt_score for sample in data_samples])
     return torch.cat([sample.gt_label for sample in data_samples])
 
 

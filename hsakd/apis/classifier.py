@@ -14,7 +14,7 @@ from torch import nn
 
 from hsakd.registry import DATASETS, MODELS, TRANSFORMS
 from hsakd.utils.checkpoint import describe_mismatch, network_state_dict, read_checkpoint
-from hsakd.utils.config_text import checkpoint_config, find_class
+from hsakd.utils.config_text import checkpoint_config, find_class, find_type
 from hsakd.utils.errors import CheckpointError, ConfigError, UserError
 from hsakd.utils.normalization import classifier_normalization, network_config
 
@@ -138,7 +138,8 @@ def _export(
     """
 
     def visit(name: str, key: str, scope: str) -> str:
-        module = find_class(registry, name, scope, key).__module__
+        found, scope = find_type(registry, name, scope, key)
+        module = found.__module__
         package = module.split('.')[0]
         if package in ('mmcv', 'mmengine', 'torch'):
             return name

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mmengine.logging import MMLogger
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from hsakd.utils.errors import ConfigError, DataError
 
@@ -23,6 +23,9 @@ MAX_PIXELS = 1024**3 // 4 // 3
 
 #: What Pillow raises for files that it cannot decode.
 DECODE_ERRORS = (OSError, SyntaxError, ValueError)
+
+#: Threads that read headers, for which a network's disk is waited for.
+_READERS = 16
 
 _ADVICE = 'mend or remove it, or skip such images with --skip-bad-images'
 
@@ -100,6 +103,24 @@ def open_image(path: str, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]
         if pixels > max_pixels:
             raise _too_large(path, pixels, max_pixels)
         yield image
+
+
+def image_sizes(paths: Sequence[str], max_pixels: int = MAX_PIXELS) -> list[tuple[int, int] | None]:
+    """Width and height of images as they are shown, by their headers and EXIF orientation.
+
+    None stands for what is missing or no image, which is for others to report.
+    """
+    with ThreadPoolExecutor(_READERS) as pool:
+        return list(pool.map(lambda path: _image_size(path, max_pixels), paths))
+
+
+def _image_size(path: str, max_pixels: int) -> tuple[int, int] | None:
+    try:
+        with open_image(path, max_pixels) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+            return image.size[::-1] if turned else image.size
+    except (DataError, *DECODE_ERRORS):
+        return None
 
 
 def _too_large(path: str, pixels: int, max_pixels: int) -> DataError:

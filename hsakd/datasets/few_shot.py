@@ -79,7 +79,13 @@ class FewShotSubset:
         return self.dataset.metainfo
 
     def _choose(self) -> list[int]:
-        labels = self.dataset.get_gt_labels()
+        try:
+            labels = self.dataset.get_gt_labels()
+        except (KeyError, ValueError):  # an image without, or with other numbers of them
+            labels = np.empty((0, 0))
+        where = f'{type(self.dataset).__name__}, data_root={self.dataset.data_root!r}'
+        expected = 'one gt_label an image, of whose classes FewShotSubset takes a share'
+        DataError.check(labels.ndim == 1, where, expected, 'none or several')
         names = self.metainfo.get('classes')
         classes = np.unique(labels) if names is None else range(len(names))
         rng = np.random.RandomState(self.seed)  # unlike a Generator's its numbers never change
@@ -87,7 +93,6 @@ class FewShotSubset:
         for label in classes:
             of_class = rng.permutation(np.flatnonzero(labels == label))
             if not of_class.size:
-                where = f'{type(self.dataset).__name__}, data_root={self.dataset.data_root!r}'
                 found = f'none of {names[label]!r}'
                 raise DataError.expected(where, 'images of every class', found)
             chosen.extend(of_class[: max(1, round(self.fraction * of_class.size))].tolist())

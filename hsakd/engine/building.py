@@ -36,7 +36,7 @@ def arguments(*functions: object) -> set[str]:
 #: Keys that this or mmengine's runner reads.
 _KEYS = arguments(Runner.__init__) - {'self', 'cfg'} | set(
     'compile custom_imports env_cfg fast find_unused_parameters max_bad_images model_wrapper_cfg '
-    'pretrained_backbone pretrained_network runner_type strategy sync_bn tta_model tta_pipeline'
+    'pretrained_backbone pretrained_network pretrained_sha256 runner_type strategy sync_bn'
     .split()
 )  # fmt: skip
 _LOADER = arguments(DataLoader) | {'in_memory', 'num_batch_per_epoch', 'disable_subprocess_warning'}
@@ -58,6 +58,10 @@ _TYPES = (
     'None EpochBasedTrainLoop IterBasedTrainLoop ValLoop TestLoop OptimWrapper AmpOptimWrapper '
     'LogProcessor'
 ).split()
+
+
+#: Functions of mmengine and of ours whose frames tell what was being built.
+_BUILDERS = ('build_from_cfg', '_build_from_any_scope')
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
@@ -85,7 +89,7 @@ def check_keys(config: Config, options: Iterable[str], before: Iterable[str]) ->
         was_read = 'a variable of the config that was read before' if key in before else 'none'
         raise ConfigError.expected(f'--cfg-options {option}', _advice(key, config), was_read)
     for key in config:
-        if key in _KEYS or key in read:
+        if key in _KEYS or key in read or _is_variable(key, config):
             continue
         close = nearest(key, _KEYS, 0.8)
         ConfigError.check(not close, key, f'a key that something reads{close}', 'another one')
@@ -100,6 +104,18 @@ def check_keys(config: Config, options: Iterable[str], before: Iterable[str]) ->
                 if key not in known | {'type', '_scope_'}:
                     expected = f'one of {", ".join(sorted(known))}{nearest(key, known)}'
                     raise ConfigError.expected(f'{section}.{key}', expected, 'another key')
+
+
+def _is_variable(key: str, config: Config) -> bool:
+    """Whether a key of a config that mmengine wrote out is what was a variable of its files."""
+    value = config[key]
+    others = [(path, other) for path, other in _items(config) if path.split('.')[0] != key]
+    same = [path.split('.')[-1] for path, other in others if other == value]
+    return key.startswith('tta_') or (key in same if _is_plain(value) else bool(same))
+
+
+def _is_plain(value: object) -> bool:
+    return not value or isinstance(value, int | float)
 
 
 def _advice(key: str, config: Config) -> str:
@@ -149,8 +165,11 @@ def building(key: str, config: Config | Mapping = MappingProxyType({})) -> Itera
     """
     try:
         yield
-    except UserError:
-        raise
+    except UserError as error:
+        where = _at_fault(error, config)[0] if str(error).startswith("type='") else ''
+        if not where:
+            raise
+        raise ConfigError(f'{where}{str(error).removeprefix("type")}') from error
     except Exception as error:
         logger = MMLogger.get_current_instance()
         if any(isinstance(handler, logging.FileHandler) for handler in logger.handlers):
@@ -169,13 +188,14 @@ def in_one_line(error: Exception) -> str:
 def _at_fault(error: Exception, config: Config | Mapping) -> tuple[str, str]:
     """The key of a config by which something was built that raised an error, and advice."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    built = [f.f_locals for f in frames if f.f_code.co_name == 'build_from_cfg']
+    built = [f.f_locals for f in frames if f.f_code.co_name in _BUILDERS]
     if not (built and isinstance(built[-1].get('cfg'), Mapping)):
         return '', ''
     cfg, kind = built[-1]['cfg'], built[-1].get('obj_cls')
     where = next((path for path, value in _items(config) if _same(value, cfg)), '')
     if kind is None and 'type' in cfg:
-        advice = nearest(_name(cfg['type']), _registered(built[-1]['registry']))
+        registry = built[-1].get('registry') or built[-1]['self']
+        advice = nearest(_name(cfg['type']), _registered(registry))
         return f'{where}.type' if where else '', advice
     if kind is None:
         group, _, name = where.rpartition('.')

@@ -4,22 +4,29 @@ Each check raises a :class:`~hsakd.utils.errors.ConfigError` that names the key 
 look for would otherwise end in a traceback or, worse, in wrong figures.
 """
 
+import copy
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.dataset import BaseDataset
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import CheckpointHook, Hook, LoggerHook
 from mmengine.registry import OPTIMIZERS
 from mmengine.runner import BaseLoop
 from mmpretrain.evaluation import Accuracy
-from mmpretrain.models import ClsHead, LinearClsHead
+from mmpretrain.models import ClsHead, ImageClassifier, LinearClsHead
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from hsakd.evaluation.top_k import fit_top_k
+from hsakd.models.method import Samples
+from hsakd.models.networks import BranchedClassifier
+from hsakd.structures import class_labels
 from hsakd.utils.checkpoint import checkpoint_meta
 from hsakd.utils.checks import is_number
-from hsakd.utils.errors import ConfigError
+from hsakd.utils.errors import ConfigError, DataError, UserError
 from hsakd.utils.networks import trained_networks, unwrap
 
 #: Optimizer wrappers that set the precision themselves.
@@ -124,10 +131,7 @@ def classes_of(dataset: Dataset) -> tuple[str, ...] | None:
 def check_classes(model: nn.Module, dataset: Dataset, key: str) -> None:
     """Check that data and networks have as many classes as each other."""
     classes = classes_of(dataset)
-    network = next(iter(trained_networks(model).values()), unwrap(model))
-    network = getattr(network, 'roi_head', network)  # of detectors with two stages
-    head = getattr(network, 'head', None) or getattr(network, 'bbox_head', None)
-    wanted = getattr(head, 'num_classes', None)
+    wanted = getattr(_head(model), 'num_classes', None)
     if classes is not None and wanted is not None:
         ConfigError.check(
             len(classes) == wanted,
@@ -135,6 +139,13 @@ def check_classes(model: nn.Module, dataset: Dataset, key: str) -> None:
             f'{wanted} classes, as the head of every network of the config has (num_classes)',
             len(classes),
         )
+
+
+def _head(model: nn.Module) -> nn.Module | None:
+    """The head of a model's first network."""
+    network = next(iter(trained_networks(model).values()), unwrap(model))
+    network = getattr(network, 'roi_head', network)  # of detectors with two stages
+    return getattr(network, 'head', None) or getattr(network, 'bbox_head', None)
 
 
 def check_number_of_classes(model: nn.Module) -> None:
@@ -216,18 +227,39 @@ def check_normalization(model: nn.Module) -> None:
             )
 
 
+def check_scores(model: nn.Module) -> None:
+    """Check that labels can become scores where batch augmentation or ``to_onehot`` needs them.
+
+    Accuracies in training (``cal_acc``) are those that the classes allow.
+    """
+    head = _head(model)
+    if getattr(head, 'cal_acc', False) and hasattr(head, 'num_classes'):
+        fit_top_k([head], head.num_classes, 'model.head')
+    preprocessor = getattr(model, 'data_preprocessor', None)
+    missing = getattr(preprocessor, 'to_onehot', False) and preprocessor.num_classes is None
+    expected = 'the number of classes, by which labels become scores'
+    ConfigError.check(not missing, 'data_preprocessor.num_classes', expected, None)
+
+
 @torch.no_grad()
 def check_features(model: nn.Module, data_batch: dict) -> None:
-    """Pass one image through the networks, without touching statistics or random numbers."""
+    """Pass one image through the networks, without touching statistics or random numbers.
+
+    Its own label or scores go to the loss of each head.
+    """
     for key, network in (trained_networks(model) or {'model': model}).items():
         head = getattr(network, 'head', None)
-        if not isinstance(head, LinearClsHead):
+        if not isinstance(network, ImageClassifier):
             continue
-        image = model.data_preprocessor(data_batch, False)['inputs'][:1]
+        batch = model.data_preprocessor(data_batch, False)
+        image, samples = batch['inputs'][:1], batch['data_samples']
+        if getattr(model.data_preprocessor, 'batch_augments', None):
+            for sample in samples:
+                sample.set_gt_score(sample.gt_score.float())  # as they are when mixed
         training = {module: module.training for module in network.modules()}
         network.eval()
         try:
-            features = network.extract_feat(image)
+            maps = network.extract_feat(image)
         except Exception as error:  # of anybody's layers
             raise ConfigError.expected(
                 key,
@@ -236,32 +268,79 @@ def check_features(model: nn.Module, data_batch: dict) -> None:
             ) from error
         for module, mode in training.items():
             module.training = mode
-        features = features[-1] if isinstance(features, list | tuple) else features
-        *shape, found = features.shape[1:]
-        ConfigError.check(
-            found == head.in_channels,
-            f'{key}.head.in_channels',
-            f'a neck that pools maps of shape {(*shape, found)}'
-            if shape
-            else f'{found}, as backbone and neck make of an image',
-            head.in_channels,
+        if isinstance(head, LinearClsHead):
+            features = maps[-1] if isinstance(maps, list | tuple) else maps
+            *shape, found = features.shape[1:]
+            ConfigError.check(
+                found == head.in_channels,
+                f'{key}.head.in_channels',
+                f'a neck that pools maps of shape {(*shape, found)}'
+                if shape
+                else f'{found}, as backbone and neck make of an image',
+                head.in_channels,
+            )
+        _check_loss(network, maps, samples, f'{key}.head.loss')
+
+
+def _check_loss(network: ImageClassifier, maps: object, samples: Samples, key: str) -> None:
+    """Check that the loss of a head takes the labels of a batch, or their scores.
+
+    Args:
+        network: With its head.
+        maps: What the head takes of the first image.
+        samples: Of all images.
+        key: Of the loss, for messages.
+    """
+    head, labels = network.head, 'scores' if 'gt_score' in samples[0] else 'labels'
+    before = copy.deepcopy(head.state_dict())  # some losses count what they have seen
+    try:
+        if not isinstance(network, BranchedClassifier):
+            soft = getattr(getattr(head, 'loss_module', None), 'use_soft', False)
+            needed = 'scores, by data_preprocessor.to_onehot=True'  # else they would broadcast
+            ConfigError.check(labels == 'scores' or not soft, f'{key}.use_soft', needed, labels)
+            head.loss(maps, samples[:1])
+            return
+        y, logits = class_labels(samples), head(maps).expand(len(samples), -1)
+        shape = (len(samples),) if y.ndim == 1 else logits.shape
+        DataError.check(
+            y.shape == shape,
+            'train_dataloader.dataset',
+            f'one gt_label an image, or one gt_score of {logits.shape[1]} classes',
+            f'{labels} {tuple(y.shape)} of {len(samples)} images',
         )
+        network.cross_entropy(logits, y)
+    except UserError:
+        raise
+    except Exception as error:  # of anybody's losses
+        raise ConfigError.expected(
+            key,
+            f'a loss that takes the {labels} of train_dataloader.dataset',
+            f'{type(error).__name__}: {" ".join(str(error).split())}',
+        ) from error
+    finally:
+        head.load_state_dict(before)
 
 
 # Metrics.
 
 
-def check_metrics(evaluator: Evaluator, dataset: Dataset, key: str) -> None:
-    """Check that metrics fit the classes and images of the data."""
+def check_metrics(evaluator: Evaluator, model: nn.Module, dataset: Dataset, key: str) -> None:
+    """Check that metrics fit the classes and images of the data; top-k of more is left out."""
     classes = classes_of(dataset)
+    number = getattr(_head(model), 'num_classes', len(classes or ()))
+    accuracies = [metric for metric in evaluator.metrics if isinstance(metric, Accuracy)]
+    fit_top_k(accuracies if number else (), number, key)
+    if accuracies and isinstance(dataset, BaseDataset):
+        info = dataset.get_data_info(0)
+        label = info.get('gt_label')
+        alone = label is None and 'gt_score' in info
+        DataError.check(
+            not alone and np.ndim(label) == 0,
+            f'{key.split("_")[0]}_dataloader.dataset',
+            f'one gt_label an image, for {type(accuracies[0]).__name__} of {key}',
+            'a gt_score alone' if alone else f'gt_label={label}',
+        )
     for metric in evaluator.metrics if classes else ():
-        if isinstance(metric, Accuracy):
-            ConfigError.check(
-                max(metric.topk) <= len(classes),
-                f'{key}: topk',
-                f'at most {len(classes)}, the classes, e.g. --cfg-options {key}.0.topk="(1,)"',
-                tuple(metric.topk),
-            )
         coco = getattr(metric, '_coco_api', None)  # of mmdet's CocoMetric with an ann_file
         if coco is None:
             continue

@@ -291,9 +291,10 @@ def _read(
     info = dataset.get_data_info(index)
     where = info.get('img_path') or f'image {index}'
     label = info.get('gt_label')
-    if not isinstance(label, int | np.integer):
+    if not isinstance(label, int | np.integer) or 'gt_score' in info:
         expected = 'one gt_label an image (others with train_dataloader.in_memory=False)'
-        raise DataError.expected(where, expected, repr(label))
+        found = 'a gt_score' if 'gt_score' in info else repr(label)
+        raise DataError.expected(where, expected, found)
     if classes is not None and not 0 <= label < classes:
         raise label_error(where, [int(label)], classes)
     for transform in transforms:

@@ -1,8 +1,6 @@
-import contextlib
-import io
-
 from mmdet.evaluation import CocoMetric as MMDetCocoMetric
 
+from hsakd.datasets.detection.coco import coco_api, read_coco
 from hsakd.registry import METRICS
 
 
@@ -16,9 +14,13 @@ class CocoMetric(MMDetCocoMetric):
     at all has an average precision of 0 and not none.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
-        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does
-            super().__init__(*args, **kwargs)
+    def __init__(self, ann_file: str | None = None, **kwargs) -> None:
+        super().__init__(**kwargs)
+        if ann_file:
+            content = read_coco(ann_file)
+            if kwargs.get('sort_categories'):
+                content['categories'].sort(key=lambda category: category['id'])
+            self._coco_api = coco_api(content)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Compute the metrics of the images in ``results``.

@@ -31,8 +31,9 @@ class NetworkAccuracy(BaseMetric):
         per_network = zip(*(sample.get('networks', ()) for sample in data_samples), strict=True)
         for index, predictions in enumerate(per_network):
             if index == len(self._metrics):
-                kinds = Accuracy(topk=1, collect_device=self.collect_device), BranchAccuracy(
-                    collect_device=self.collect_device
+                kinds = (
+                    Accuracy(topk=1, collect_device=self.collect_device),
+                    BranchAccuracy(collect_device=self.collect_device),
                 )
                 self._metrics.append(list(kinds))
             for metric in self._metrics[index]:

@@ -111,7 +111,7 @@ class Method:
 
         Args:
             x: Normalized images [N, C, H, W], not rotated.
-            y: Class labels [N].
+            y: Class labels [N], or scores of classes [N, K] where samples have them.
             batch: What else is known of these images.
         """
         raise NotImplementedError
@@ -131,11 +131,13 @@ class Method:
             given: See :class:`LossWeights`.
             without_gradient: Terms that are logged, and from which nothing learns.
         """
-        branches = range(next(iter(self.trained_networks().values())).num_branches)
+        network = next(iter(self.trained_networks().values()))
+        if getattr(self.data_preprocessor, 'num_classes', 0) is None:  # for scores of mixed images
+            self.data_preprocessor.num_classes = getattr(network.head, 'num_classes', None)
         terms = {
             term.replace('*', str(index)): weight
             for term, weight in self.default_weights.items()
-            for index in (branches if '*' in term else [0])
+            for index in (range(network.num_branches) if '*' in term else [0])
         }
         self.loss_weights = LossWeights(given, terms, without_gradient)
 
@@ -144,7 +146,7 @@ class Method:
 
         Args:
             inputs: Normalized images [N, C, H, W], not rotated.
-            data_samples: Their samples, with ``gt_label``.
+            data_samples: Their samples, with ``gt_label`` or ``gt_score``.
         """
         epoch = MessageHub.get_current_instance().runtime_info.get('epoch', 0)
         batch = Batch(data_samples, epoch)

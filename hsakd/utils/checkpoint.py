@@ -42,7 +42,6 @@ _SAFE_GLOBALS = [
 ]
 
 
-
 _trusting = False
 
 

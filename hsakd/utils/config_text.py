@@ -76,7 +76,15 @@ def parse_config(text: str) -> Config:
 
 
 def find_class(registry: Registry, name: str, scope: str, key: str) -> type:
-    """The registered class that a config's ``type`` names.
+    """The registered class that a config's ``type`` names; see :func:`find_type`."""
+    return find_type(registry, name, scope, key)[0]
+
+
+def find_type(registry: Registry, name: str, scope: str, key: str) -> tuple[type, str]:
+    """The registered class that a config's ``type`` names, and the scope that has it.
+
+    A name without a scope is looked for in the config's, ours and mmpretrain's, as the registries
+    find what the code of these packages builds.
 
     Registries also resolve ``type='os.system'`` to that function; only what somebody registered is
     accepted here.
@@ -90,20 +98,21 @@ def find_class(registry: Registry, name: str, scope: str, key: str) -> type:
     Raises:
         ConfigError: No such class is registered.
     """
-    found = None
-    try:
-        with registry.switch_scope_and_registry(scope) as scoped:
-            found = scoped.get(name)
-    except (RuntimeError, TypeError):  # mmengine found nothing of that name
-        pass
-    ConfigError.check(
-        any(found is registered for registered in _registered(registry.parent)),
+    for tried in dict.fromkeys([scope, 'hsakd', 'mmpretrain']):
+        try:
+            with registry.switch_scope_and_registry(tried) as scoped:
+                found = scoped.get(name)
+        except (RuntimeError, TypeError):  # mmengine found nothing of that name
+            continue
+        for scope_of, registered in _registered(registry.parent):
+            if found is registered:
+                return found, scope_of
+    raise ConfigError.expected(
         f'{key}.type',
         'a registered type of hsakd, of the OpenMMLab packages (with prefix, as in '
         'mmpretrain.ResNet) or of modules that the config imports (custom_imports)',
         repr(name),
     )
-    return found
 
 
 def leaf_datasets(dataset: dict) -> Iterator[dict]:
@@ -117,8 +126,9 @@ def leaf_datasets(dataset: dict) -> Iterator[dict]:
         yield dataset
 
 
-def _registered(registry: Registry) -> Iterator[object]:
-    yield from registry.module_dict.values()
+def _registered(registry: Registry) -> Iterator[tuple[str, object]]:
+    for registered in registry.module_dict.values():
+        yield registry.scope, registered
     for child in registry.children.values():
         yield from _registered(child)
 

@@ -6,6 +6,8 @@ import os
 import warnings
 from unittest import mock
 
+from hsakd import registry
+
 from . import checkpoint_schemes, mmcv_ext
 
 
@@ -14,12 +16,14 @@ def setup() -> None:
     """Set up this process, once.
 
     Checkpoints that mmengine loads are read without executing anything; torchvision's operators
-    stand in for those of mmcv where they are not compiled; yapf works without its cache; and torch
-    does not warn, for every loader of every run, that there are fewer cores than workers.
+    stand in for those of mmcv where they are not compiled; types are found in any scope; yapf works
+    without its cache; and torch does not warn, for every loader of every run, that there are fewer
+    cores than workers.
     """
     warnings.filterwarnings('ignore', 'This DataLoader will create', UserWarning)
     checkpoint_schemes.install()
     mmcv_ext.install()
+    registry.install()
     _import_yapf()
 
 

@@ -1,12 +1,14 @@
 """A key that nothing reads, and a value that nothing takes, is named with what was meant."""
 
 import pytest
+from mmengine.config import Config
 
+from hsakd.apis.running import load_config
 from tests.conftest import ROOT, run_tool
 
 PLAIN = ROOT / 'configs/baseline/wrn-10-1_1xb64-80e_digits.py'
 STUDENT = ROOT / 'configs/hsakd/hsakd-offline_wrn-16-2_wrn-10-1_1xb64-80e_digits.py'
-VOC = ROOT / 'configs/detection/faster-rcnn_resnet18-c4_voc0712.py'
+VOC = ROOT / 'configs/detection/voc/faster-rcnn_resnet18-c4_8xb2-18000i_voc0712.py'
 
 
 @pytest.fixture
@@ -50,6 +52,7 @@ def train(in_process, tmp_path):
         ('model.backbone.type=WideResnet', 'model.backbone.type cannot be used'),
         ('model.backbone.type=WideResnet', "did you mean 'WideResNet'?"),
         ('model.head.type=mmpretrain.LinearCslHead', "did you mean 'mmpretrain.LinearClsHead'?"),
+        ('model.head.type=LinearClsHead', "model.head.type='LinearClsHead': expected mmpretrain."),
         ('train_dataloader.dataset.type=Digit', 'train_dataloader.dataset.type cannot be used'),
         ('train_dataloader.dataset.type=Digit', "did you mean 'Digits'?"),
         ('val_evaluator.0.topks=1', "did you mean 'topk'?"),
@@ -114,3 +117,12 @@ def test_keys_that_only_the_config_reads(train, tmp_path):
     status, error = train(config, 'epochs=2')
     assert status == 1 and '--cfg-options epochs: expected' in error
     assert 'got a variable of the config that was read before' in error
+
+
+@pytest.mark.parametrize('config', [PLAIN, STUDENT, VOC])
+def test_configs_that_mmengine_wrote_out(config, tmp_path, caplog):
+    """They have the values of variables that no file reads any more."""
+    Config.fromfile(config).dump(tmp_path / 'config.py')
+    load_config(str(config))
+    load_config(str(tmp_path / 'config.py'))
+    assert not [record for record in caplog.records if 'nothing here reads' in record.message]

@@ -240,7 +240,7 @@ def bad_files(tmp_path_factory):
         ([PLAIN, 'train_dataloader.dataset.type=Nothing'], 'Nothing is not in the hsakd::dataset'),
         ([PLAIN, '--work-dir', 'truncated.pth'], "--work-dir='truncated.pth'"),
         ([TEACHER, 'model.frozen=True'], 'model.backbone_ckpt'),
-        ([PLAIN, 'val_evaluator.0.topk=(1,11)'], 'val_evaluator: topk: expected at most 10'),
+        ([PLAIN, 'val_evaluator.0.topk=11'], 'val_evaluator: topk: expected a number up to 10'),
         ([PLAIN, '--resume', 'whole.pth'], 'without meta.epoch, meta.iter, optimizer'),
         ([PLAIN, 'load_from=https://x.org/w.pth'], "got 'https://x.org/w.pth'"),
         (['name.py'], "config 'name.py': NameError: name 'undefined' is not defined"),

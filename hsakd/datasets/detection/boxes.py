@@ -51,8 +51,25 @@ class AnnotationReport:
     #: The file of each box clipped, and dropped.
     clipped: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
+    #: Images of another size than annotated.
+    resized: list[str] = field(default_factory=list)
     #: What is wrong, by image.
     bad_images: dict[object, str] = field(default_factory=dict)
+
+    def size(
+        self, path: str, found: tuple[int, int] | None, annotated: tuple[int, int]
+    ) -> tuple[int, int]:
+        """Width and height of an image: those of its file, if it can be read, are right.
+
+        Args:
+            path: The image.
+            found: Of :func:`~hsakd.datasets.base.image_sizes`.
+            annotated: 0 or less where the annotation has none.
+        """
+        if found and min(annotated) > 0 and found != annotated:
+            shown = ' and not '.join('x'.join(map(str, size)) for size in (found, annotated))
+            self.resized.append(f'{path}: {shown}')
+        return found or annotated
 
     def add_box(
         self, name: str, box: Box, max_x: float, max_y: float, file: str, drop: bool = False
@@ -119,6 +136,11 @@ class AnnotationReport:
                 found,
             )
             logger.info(f'{self.source}: left out boxes of other classes: {found}')
+        if self.resized:
+            logger.warning(
+                f'{self.source}: {len(self.resized)} of {num_images} images have another size than '
+                f'annotated, and that of the file counts: {some(self.resized)}'
+            )
         dirty = [
             f'{len(files)} {what} ({some(dict.fromkeys(files))})'
             for files, what in (

@@ -7,7 +7,7 @@ import os
 from mmdet.datasets import CocoDataset as MMDetCocoDataset
 from mmdet.datasets.api_wrappers import COCO
 
-from hsakd.datasets.base import Folders
+from hsakd.datasets.base import Folders, image_sizes
 from hsakd.registry import DATASETS
 from hsakd.utils.checks import is_number
 from hsakd.utils.errors import DataError
@@ -15,11 +15,61 @@ from hsakd.utils.errors import DataError
 from .boxes import AnnotationReport
 from .checked import CheckedAnnotations
 
+#: What has to be there; the rest has defaults.
 _KEYS = {
     'categories': {'id', 'name'},
-    'images': {'id', 'file_name', 'width', 'height'},
-    'annotations': {'id', 'image_id', 'category_id', 'bbox', 'area'},
+    'images': {'id', 'file_name'},
+    'annotations': {'image_id', 'category_id', 'bbox'},
 }
+_ANN_FILE = "COCO's JSON, such as annotations/instances_train2017.json"
+
+
+def read_coco(path: str) -> dict[str, list[dict]]:
+    """COCO's JSON, with what many exports leave out: id, iscrowd and area of annotations.
+
+    ``iscrowd`` is 0 by default, and ``area`` that of the box.
+
+    Raises:
+        DataError: It is missing, no JSON, or not in COCO's layout.
+    """
+    try:
+        with open(path, encoding='utf-8') as file:
+            content = json.load(file)
+    except OSError as error:
+        raise DataError.expected(path, _ANN_FILE, error.strerror) from error
+    except ValueError as error:  # with line and column
+        raise DataError.expected(path, _ANN_FILE, f'no JSON ({error})') from error
+    for kind, keys in _KEYS.items():
+        entries = content.get(kind) if isinstance(content, dict) else None
+        expected = f'a list {kind!r} of {_ANN_FILE}'
+        DataError.check(isinstance(entries, list), path, expected, type(entries).__name__)
+        for position, entry in enumerate(entries):
+            missing = keys - entry.keys() if isinstance(entry, dict) else keys
+            if missing:
+                where, found = f'{path}, {kind}[{position}]', f'no {", ".join(sorted(missing))}'
+                raise DataError.expected(where, ', '.join(sorted(keys)), found)
+    numbered = all('id' in entry for entry in content['annotations'])
+    for number, entry in enumerate(content['annotations'], 1):
+        entry['id'] = entry['id'] if numbered else number
+        entry['iscrowd'] = int(entry.get('iscrowd') or 0)
+        if entry.get('area') is None and is_box(entry['bbox']):
+            entry['area'] = entry['bbox'][2] * entry['bbox'][3]
+    return content
+
+
+def coco_api(content: dict[str, list[dict]]) -> COCO:
+    """What mmdet reads annotations with, of a content of :func:`read_coco`."""
+    api = COCO()
+    api.dataset = content
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints that it does
+        api.createIndex()
+    api.img_ann_map, api.cat_img_map = api.imgToAnns, api.catToImgs
+    return api
+
+
+def is_box(value: object) -> bool:
+    """Whether a value is four finite numbers."""
+    return isinstance(value, list) and len(value) == 4 and all(map(_is_finite, value))
 
 
 @DATASETS.register_module()
@@ -40,7 +90,7 @@ class CocoDataset(CheckedAnnotations, MMDetCocoDataset):
             ``data_root``.
     """
 
-    ANN_FILE = "COCO's JSON, such as annotations/instances_train2017.json"
+    ANN_FILE = _ANN_FILE
 
     def load_checked(self) -> list[dict]:
         """Load the checked annotations of COCO's JSON file."""
@@ -56,34 +106,19 @@ class CocoDataset(CheckedAnnotations, MMDetCocoDataset):
         annotations = self._clean(content, report)
         report.close(len(content['images']), self.skip_bad_images, self.ignore_other_classes)
 
-        api = COCO()
-        api.dataset = {
-            # mmdet numbers the classes in this order.
-            'categories': categories,
-            'images': [i for i in content['images'] if i['id'] not in report.bad_images],
-            'annotations': [a for a in annotations if a['image_id'] not in report.bad_images],
-        }
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints that it does
-            api.createIndex()
-        api.img_ann_map, api.cat_img_map = api.imgToAnns, api.catToImgs
-        return api
+        return coco_api(
+            {
+                # mmdet numbers the classes in this order.
+                'categories': categories,
+                'images': [i for i in content['images'] if i['id'] not in report.bad_images],
+                'annotations': [a for a in annotations if a['image_id'] not in report.bad_images],
+            }
+        )
 
     def _read(self, path: str) -> dict[str, list[dict]]:
-        try:
-            with open(path, encoding='utf-8') as file:
-                content = json.load(file)
-        except ValueError as error:  # with line and column
-            raise DataError.expected(path, self.ANN_FILE, f'no JSON ({error})') from error
-        for kind, keys in _KEYS.items():
-            entries = content.get(kind) if isinstance(content, dict) else None
-            expected = f'a list {kind!r} of {self.ANN_FILE}'
-            DataError.check(isinstance(entries, list), path, expected, type(entries).__name__)
-            for position, entry in enumerate(entries):
-                missing = keys - entry.keys() if isinstance(entry, dict) else keys
-                if missing:
-                    where, found = f'{path}, {kind}[{position}]', f'no {", ".join(sorted(missing))}'
-                    raise DataError.expected(where, ', '.join(sorted(keys)), found)
-            self.check_different((entry['id'] for entry in entries), f'id of {kind}')
+        content = read_coco(path)
+        for kind in _KEYS:
+            self.check_different((entry['id'] for entry in content[kind]), f'id of {kind}')
         self.check_different((entry['name'] for entry in content['categories']), 'category')
         DataError.check(content['images'], path, self.ANN_FILE, 'no image')
         return content
@@ -102,10 +137,14 @@ class CocoDataset(CheckedAnnotations, MMDetCocoDataset):
 
     def _check_images(self, images: list[dict], report: AnnotationReport) -> None:
         folders = Folders()
-        for image in images:
-            path = os.path.join(self.data_prefix['img'], image['file_name'])
+        paths = [os.path.join(self.data_prefix['img'], image['file_name']) for image in images]
+        found = image_sizes(paths, self.max_pixels)
+        for image, path, size in zip(images, paths, found, strict=True):
             folder, name = os.path.split(path)
-            size = (image['width'], image['height'])
+            annotated = tuple(image.get(key, 0) for key in ('width', 'height'))
+            if all(map(_is_finite, annotated)):
+                size = report.size(path, size, annotated)
+            image['width'], image['height'] = size = size or annotated
             if name not in folders[folder]:
                 report.bad_images[image['id']] = f'{path}: expected an image, got no file'
             elif not all(_is_finite(side) and side >= 1 for side in size):
@@ -124,7 +163,7 @@ class CocoDataset(CheckedAnnotations, MMDetCocoDataset):
             wrong = ''
             if category not in names:
                 wrong = f'a category_id of {[*names]}, got {category!r}'
-            elif not (isinstance(box, list) and len(box) == 4 and all(map(_is_finite, box))):
+            elif not is_box(box):
                 wrong = f'bbox [x, y, width, height] in numbers, got {box!r}'
             elif not _is_finite(entry['area']):
                 wrong = f'a number for its area, got {entry["area"]!r}'

@@ -3,12 +3,12 @@ import os
 from xml.etree import ElementTree
 
 from mmdet.datasets import VOCDataset as MMDetVOCDataset
-from PIL import ImageOps
 
 from hsakd.datasets.base import (
     DECODE_ERRORS,
     IMAGE_EXTENSIONS,
     Folders,
+    image_sizes,
     open_image,
     read_lines,
     unreadable,
@@ -69,27 +69,37 @@ class VOCDataset(CheckedAnnotations, MMDetVOCDataset):
         folders = Folders()
         report = AnnotationReport(self.ann_file, tuple(self._metainfo['classes']))
         data_list = []
-        for name in names:
+        paths = [self._image_path(name, folders) for name in names]
+        sizes = image_sizes(paths, self.max_pixels)
+        for name, path, size in zip(names, paths, sizes, strict=True):
             try:
-                data_list.append(self._read_image(name, folders, report))
+                data_list.append(self._read_image(name, path, size, report))
             except DataError as error:
                 report.bad_images[name] = str(error)
         report.close(len(names), self.skip_bad_images, self.ignore_other_classes)
         return data_list
 
-    def _read_image(self, name: str, folders: Folders, report: AnnotationReport) -> dict:
+    def _image_path(self, name: str, folders: Folders) -> str:
+        """The file of an image; empty where there is none."""
         path = os.path.join(self.sub_data_root, self.img_subdir, name)
         folder, stem = os.path.split(path)
         suffix = next((form for form in _SUFFIXES if stem + form in folders[folder]), None)
-        DataError.check(suffix, f'{path}.jpg', f'an image (or {_OTHERS})', 'no file')
+        return path + suffix if suffix else ''
+
+    def _read_image(
+        self, name: str, path: str, size: tuple[int, int] | None, report: AnnotationReport
+    ) -> dict:
+        wanted = os.path.join(self.sub_data_root, self.img_subdir, f'{name}.jpg')
+        DataError.check(path, wanted, f'an image (or {_OTHERS})', 'no file')
         xml_path = os.path.join(self.sub_data_root, self.ann_subdir, f'{name}.xml')
         width, height, objects = read_voc_xml(xml_path)
+        width, height = report.size(path, size, (width, height))
         if not (width and height):
             try:
-                with open_image(path + suffix, self.max_pixels) as image:
-                    width, height = ImageOps.exif_transpose(image).size
+                with open_image(path, self.max_pixels):
+                    pass
             except DECODE_ERRORS as error:
-                raise unreadable(path + suffix, error) from error
+                raise unreadable(path, error) from error
         instances = []
         for class_name, difficult, box in objects:
             box = report.add_box(class_name, box, width - 1, height - 1, xml_path)
@@ -104,7 +114,7 @@ class VOCDataset(CheckedAnnotations, MMDetVOCDataset):
                 )
             )
         return dict(
-            img_path=path + suffix,
+            img_path=path,
             img_id=name,
             xml_path=xml_path,
             height=height,

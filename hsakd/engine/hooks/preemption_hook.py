@@ -117,7 +117,9 @@ def _release_child() -> None:
     """Let a child be ended by signals, as libraries end what they fork."""
     for number in SIGNALS:
         if isinstance(getattr(signal.getsignal(number), '__self__', None), PreemptionHook):
-            signal.signal(number, signal.SIG_DFL)
+            # Ctrl-C goes to all processes of a terminal, and this one is not the one to save.
+            ignored = number == signal.SIGINT
+            signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)
     _release()
 
 

@@ -3,6 +3,7 @@ from mmengine.runner import Runner
 
 from hsakd.engine import checks
 from hsakd.registry import HOOKS
+from hsakd.utils.errors import ConfigError
 from hsakd.utils.networks import unwrap
 
 
@@ -31,6 +32,7 @@ class SetupCheckHook(Hook):
             checks.check_same_classes(validation, loader.dataset, 'val_dataloader')
             self.before_val(runner)
         checks.check_normalization(model)
+        checks.check_scores(model)
         if hasattr(model, 'check_weights'):
             model.check_weights()
 
@@ -44,10 +46,18 @@ class SetupCheckHook(Hook):
 
     def before_val(self, runner: Runner) -> None:
         """Check validation data and metrics."""
-        checks.check_metrics(runner.val_evaluator, runner.val_dataloader.dataset, 'val_evaluator')
+        dataset = runner.val_dataloader.dataset
+        checks.check_metrics(runner.val_evaluator, runner.model, dataset, 'val_evaluator')
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Check that there is the metric by which the best checkpoint is chosen."""
+        for hook in runner.hooks if metrics else ():
+            for name in getattr(hook, 'key_indicators', None) or ():
+                known = name == 'auto' or name in metrics
+                ConfigError.check(known, 'save_best', f'one of {", ".join(metrics)}', repr(name))
 
     def before_test(self, runner: Runner) -> None:
         """Check test data and metrics."""
         dataset = runner.test_dataloader.dataset
         checks.check_classes(runner.model, dataset, 'test_dataloader')
-        checks.check_metrics(runner.test_evaluator, dataset, 'test_evaluator')
+        checks.check_metrics(runner.test_evaluator, runner.model, dataset, 'test_evaluator')

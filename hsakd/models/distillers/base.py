@@ -2,6 +2,7 @@ from collections.abc import Sequence
 
 import torch
 from mmengine.model import BaseModel, ModuleList
+from mmpretrain.models.losses import CrossEntropyLoss, LabelSmoothLoss
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
@@ -204,6 +205,25 @@ def check_branches(networks: dict[str, nn.Module]) -> None:
             f'{key}.branches',
             "auxiliary branches, e.g. dict(type='AuxiliaryBranches')",
             None,
+        )
+
+
+def check_joint_losses(networks: dict[str, nn.Module]) -> None:
+    """Check that the joint task can follow the loss of each network's head.
+
+    Raises:
+        ConfigError: It is no cross entropy of one class an image.
+    """
+    for key, network in networks.items():
+        loss = network.head.loss_module
+        known = isinstance(loss, CrossEntropyLoss | LabelSmoothLoss)
+        sigmoid = known and getattr(loss, 'ce', loss).use_sigmoid
+        ConfigError.check(
+            known and not sigmoid,
+            f'{key}.head.loss',
+            'mmpretrain.CrossEntropyLoss or mmpretrain.LabelSmoothLoss of one class an image, '
+            'which the joint task follows',
+            type(loss).__name__ + ' with use_sigmoid' * sigmoid,
         )
 
 

@@ -50,7 +50,7 @@ class HSAKDOffline(OfflineDistiller):
         f_s, c_s = self.student.logits(x_rot)
 
         losses = dict(
-            loss_cls=self.student.head.loss_module(f_s[:: transforms.num_transforms], y),
+            loss_cls=self.student.cross_entropy(f_s[:: transforms.num_transforms], y),
             loss_kd_logits=self.kl(f_s, f_t),
         )
         for l, k in self.branch_pairs:

@@ -1,10 +1,9 @@
-import torch.nn.functional as F
 from torch import Tensor
 
 from hsakd.models.method import Batch
 from hsakd.registry import MODELS
 
-from .base import OnlineDistiller, check_compatible
+from .base import OnlineDistiller, check_compatible, check_joint_losses
 
 
 @MODELS.register_module()
@@ -28,6 +27,7 @@ class HSAKDOnline(OnlineDistiller):
         super().__init__(**kwargs)
         self.kl = MODELS.build(kd_loss or dict(type='KLDivergence'))
         check_compatible(self, 'branches', 'transforms')
+        check_joint_losses(self.trained_networks())
 
     def losses(self, x: Tensor, y: Tensor, batch: Batch) -> dict[str, Tensor]:
         """For every network a, with its peers b as targets without a gradient.
@@ -36,7 +36,6 @@ class HSAKDOnline(OnlineDistiller):
         + mean_b [KL_t(f_a || f_b)(x_rot) + sum_l KL_t(c_l_a || c_l_b)(x_rot)]
         """
         transforms = self.networks[0].transforms
-        k = transforms.joint_labels(y)
         x_rot = transforms(x)
         outputs = [network.logits(x_rot) for network in self.networks]
 
@@ -44,10 +43,11 @@ class HSAKDOnline(OnlineDistiller):
         for a, (network, (f, c)) in enumerate(zip(self.networks, outputs, strict=True)):
             peers = outputs[:a] + outputs[a + 1 :]
             f_0 = f[:: transforms.num_transforms]
-            losses[f'net{a}_loss_cls'] = network.head.loss_module(f_0, y)
+            k = network.joint_labels(y)
+            losses[f'net{a}_loss_cls'] = network.cross_entropy(f_0, y)
             losses[f'net{a}_loss_kd_logits'] = _mean(self.kl(f, f_b) for f_b, _ in peers)
             for l, c_l in enumerate(c):
-                losses[f'net{a}_loss_aux_{l}'] = F.cross_entropy(c_l, k)
+                losses[f'net{a}_loss_aux_{l}'] = network.joint_cross_entropy(c_l, k)
                 losses[f'net{a}_loss_kd_aux_{l}'] = _mean(self.kl(c_l, c_b[l]) for _, c_b in peers)
         return losses
 

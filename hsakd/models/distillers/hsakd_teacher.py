@@ -1,10 +1,11 @@
-import torch.nn.functional as F
 from torch import Tensor
 
 from hsakd.models.method import Batch, FrozenPart
 from hsakd.models.networks.branched_classifier import BranchedClassifier
 from hsakd.registry import MODELS
 from hsakd.utils.errors import ConfigError
+
+from .base import check_joint_losses
 
 
 @MODELS.register_module()
@@ -40,6 +41,7 @@ class HSAKDTeacher(BranchedClassifier):
             'None without model.frozen=True (load_from starts joint training from weights)',
             repr(backbone_ckpt),
         )
+        check_joint_losses(self.trained_networks())
         if frozen:
             part = FrozenPart(self, ['backbone', 'head'], backbone_ckpt, 'model.backbone_ckpt')
             self.frozen_parts = [part]
@@ -47,10 +49,10 @@ class HSAKDTeacher(BranchedClassifier):
 
     def losses(self, x: Tensor, y: Tensor, batch: Batch) -> dict[str, Tensor]:
         """CE(f(x_0), y) + sum_l CE(c_l(x_rot), k)."""
-        k = self.transforms.joint_labels(y)
+        k = self.joint_labels(y)
         f, c = self.logits(self.transforms(x))
 
-        losses = dict(loss_cls=self.head.loss_module(f[:: self.transforms.num_transforms], y))
+        losses = dict(loss_cls=self.cross_entropy(f[:: self.transforms.num_transforms], y))
         for l, c_l in enumerate(c):
-            losses[f'loss_aux_{l}'] = F.cross_entropy(c_l, k)
+            losses[f'loss_aux_{l}'] = self.joint_cross_entropy(c_l, k)
         return losses

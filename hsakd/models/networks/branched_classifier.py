@@ -3,9 +3,11 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import ModuleList
 from mmpretrain.models import ImageClassifier
-from mmpretrain.models.heads import LinearClsHead
+from mmpretrain.models.heads import ClsHead, LinearClsHead
+from mmpretrain.models.losses import AsymmetricLoss, FocalLoss, LabelSmoothLoss
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
@@ -51,7 +53,8 @@ class BranchedClassifier(Method, ImageClassifier):
     Args:
         backbone: Backbone config.
         neck: Config of the pooling before the head; None where the backbone pools.
-        head: Config of the head, with ``num_classes`` N, ``in_channels`` and ``loss`` (CE on f).
+        head: Config of the head, with ``num_classes`` N, ``in_channels`` and ``loss`` (CE on f),
+            whose class weights and label smoothing hold for the joint task too.
         branches: Config of the auxiliary branches; None for a plain network.
         transforms: Config of the M self-supervision transforms.
         aggregate: Branches, numbers from 0 or 'all', whose :meth:`aggregated_logits` are what the
@@ -82,6 +85,13 @@ class BranchedClassifier(Method, ImageClassifier):
             head=MODELS.build(head),
             data_preprocessor=build_preprocessor(data_preprocessor),
             init_cfg=init_cfg,
+        )
+        ConfigError.check(
+            isinstance(self.head, ClsHead) and type(self.head).loss is ClsHead.loss,
+            'model.*.head.type',
+            'a head of one class an image, whose loss compares its scores with labels, such as '
+            'mmpretrain.LinearClsHead (any with model.type=mmpretrain.ImageClassifier)',
+            type(self.head).__name__,
         )
         start = starting_weights(self.backbone)
         if type(self.head) is LinearClsHead and 'init_cfg' not in head:
@@ -194,7 +204,48 @@ class BranchedClassifier(Method, ImageClassifier):
 
     def losses(self, x: Tensor, y: Tensor, batch: Batch) -> dict[str, Tensor]:
         """CE(f(x), y): the plain baseline."""
-        return dict(loss_cls=self.head.loss_module(self.outputs(x).logits, y))
+        return dict(loss_cls=self.cross_entropy(self.outputs(x).logits, y))
+
+    def cross_entropy(self, logits: Tensor, y: Tensor) -> Tensor:
+        """CE(f(x), y): the head's own loss, as mmpretrain computes it.
+
+        Args:
+            logits: f(x) [N, K].
+            y: Class labels [N], or scores [N, K].
+        """
+        loss = self.head.loss_module
+        if _takes_scores(loss):
+            y = F.one_hot(y, logits.shape[1]) if y.ndim == 1 else y
+            return loss(logits, _in_precision(y, logits), avg_factor=len(logits))
+        return loss(logits, y if y.ndim == 1 else _in_precision(y, logits))
+
+    def joint_labels(self, y: Tensor) -> Tensor:
+        """Joint labels k [M * N] of class labels [N], or scores [M * N, M * K].
+
+        They are scores where classes have them, [N, K], or get them by the head's label smoothing.
+        """
+        loss = self.head.loss_module
+        if isinstance(loss, LabelSmoothLoss):
+            loss.num_classes = loss.num_classes or self.head.num_classes
+            y = loss.smooth_label(loss.generate_one_hot_like_label(y))
+        return self.transforms.joint_labels(y)
+
+    def joint_cross_entropy(self, joint_logits: Tensor, k: Tensor) -> Tensor:
+        """CE(c_l(x_rot), k), where a joint label has the head's weight of its class.
+
+        Args:
+            joint_logits: c_l(x_rot) [M * N, M * K].
+            k: Of :meth:`joint_labels`.
+        """
+        loss = self.head.loss_module
+        weight = getattr(getattr(loss, 'ce', loss), 'class_weight', None)
+        if weight is not None:
+            weight = joint_logits.new_tensor(weight).repeat_interleave(
+                self.transforms.num_transforms
+            )
+        k = k if k.ndim == 1 else _in_precision(k, joint_logits)
+        # With weights too, a mean over rows, as mmpretrain's.
+        return F.cross_entropy(joint_logits, k, weight, reduction='sum') / len(joint_logits)
 
     def predict(
         self, inputs: Tensor, data_samples: list[DataSample] | None = None, **kwargs
@@ -266,3 +317,16 @@ class BranchedClassifier(Method, ImageClassifier):
 def build_preprocessor(cfg: dict | None) -> nn.Module:
     """:class:`~hsakd.models.DataPreprocessor`, unless ``cfg`` names another."""
     return MODELS.build(dict(dict(type=DataPreprocessor), **(cfg or {})))
+
+
+def _takes_scores(loss: nn.Module) -> bool:
+    """Whether a loss of mmpretrain's takes no labels but scores."""
+    cross_entropy = getattr(loss, 'ce', loss)
+    return isinstance(loss, AsymmetricLoss | FocalLoss) or any(
+        getattr(cross_entropy, name, False) for name in ('use_soft', 'use_sigmoid')
+    )
+
+
+def _in_precision(scores: Tensor, logits: Tensor) -> Tensor:
+    """Scores in the precision in which a loss of logits is computed."""
+    return scores.to(torch.promote_types(logits.dtype, torch.float32))

@@ -38,7 +38,19 @@ class TransformSet(ABC):
         return torch.stack(shown, dim=1).flatten(0, 1)
 
     def joint_labels(self, labels: Tensor) -> Tensor:
-        """Labels [M * N] over (class x transform) for class labels [N], in the order of rows."""
+        """Labels over (class x transform) for class labels, in the order of rows.
+
+        Args:
+            labels: [N], or scores of classes [N, K], e.g. of mixed images.
+
+        Returns:
+            [M * N]; or scores [M * N, M * K]: under transform j those of the joint labels of
+            classes under j.
+        """
+        if labels.ndim == 2:
+            same = torch.eye(self.num_transforms, dtype=labels.dtype, device=labels.device)
+            scores = labels[:, None, :, None] * same[:, None]  # image, j, class, j
+            return scores.flatten(0, 1).flatten(1)
         shifts = torch.arange(self.num_transforms, device=labels.device)
         return (labels[:, None] * self.num_transforms + shifts).flatten()
 
