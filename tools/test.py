@@ -59,7 +59,7 @@ def main() -> None:
     """Config, checkpoint and options to a runner, and test."""
     args = parse_args()
     import mmengine
-    from mmengine.dist import is_main_process
+    from mmengine.dist import get_world_size, is_main_process
 
     from hsakd.apis.running import build_runner, is_detection, load_for_test, prepare_config
     from hsakd.engine.distributed import shutdown_processes
@@ -83,6 +83,8 @@ def main() -> None:
     if is_detection(config):
         notice = prepare_trained_detector(config, args.checkpoint, 'checkpoint', checkpoint)
     runner = build_runner(config)
+    one = 'a test by one process, which draws all pictures'
+    UserError.check(not args.show_dir or get_world_size() == 1, '--show-dir', one, get_world_size())
     if notice:
         runner.logger.log(*notice)
     if args.show or args.show_dir:

@@ -1,8 +1,12 @@
 """What tools write and print, with odd values, names and options, as a user runs them."""
 
+import contextlib
 import json
+import os
 import pickle
 import shlex
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -98,6 +102,20 @@ def test_results_of_many_lines_are_shown_in_training(case, tmp_path):
     assert 'Config:' not in result.stdout and 'System environment' not in result.stdout
     record = json.loads((work_dir / 'run.json').read_text())
     assert 'accuracy/top1' in record['metrics']
+
+
+def test_results_of_many_lines_are_shown_beside_a_progress_bar(case, tmp_path):
+    command = [sys.executable, ROOT / 'tools/train.py', case / 'config.py', '--work-dir', tmp_path]
+    screen, other = os.openpty()
+    process = subprocess.Popen(command, stdin=other, stdout=other, stderr=other)
+    os.close(other)
+    shown = b''
+    with contextlib.suppress(OSError):  # at its end
+        while part := os.read(screen, 4096):
+            shown += part
+    os.close(screen)
+    assert process.wait() == 0, shown.decode()
+    assert b'accuracy/top1' in shown and b'confusion_matrix/result' in shown
 
 
 @pytest.mark.parametrize('option', ['persistent_workers=True', 'prefetch_factor=4', 'timeout=9'])
