@@ -1,11 +1,13 @@
 """What data sets share: splits that exist, files that are whole, images that can be decoded."""
 
 import contextlib
+import csv
 import os
 import re
 import tarfile
 import warnings
 import zlib
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +18,10 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from hsakd.utils.errors import ConfigError, DataError
 
 #: Of what is taken for an image.
-IMAGE_EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
+IMAGE_EXTENSIONS = (
+    '.avif', '.bmp', '.gif', '.j2k', '.jfif', '.jp2', '.jpe', '.jpeg', '.jpg', '.pbm', '.pgm',
+    '.png', '.pnm', '.ppm', '.tif', '.tiff', '.webp',
+)  # fmt: skip
 
 #: Most pixels of an image by default: Pillow's own limit, of 256 MiB in RGB.
 MAX_PIXELS = 1024**3 // 4 // 3
@@ -172,6 +177,136 @@ def read_lines(path: str | Path, expected: str) -> list[str]:
     return lines
 
 
+def class_folders(root: str | Path) -> list[str]:
+    """Names of the subfolders of a folder but hidden ones, in alphabetical order."""
+    return sorted(
+        entry.name for entry in os.scandir(root) if entry.is_dir() and entry.name[0] != '.'
+    )
+
+
+def files_below(folder: str | Path) -> list[str]:
+    """Files in a folder and its subfolders but hidden ones, by their paths in it, sorted."""
+    found = []
+    for path, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if name[0] != '.']
+        found += [os.path.relpath(os.path.join(path, f), folder) for f in files if f[0] != '.']
+    return sorted(found)
+
+
+def label_order(folders: Sequence[str], names: Sequence[str], where: str) -> list[str]:
+    """The classes of folders in the order of their labels: that of ``names``, which are the same.
+
+    Raises:
+        DataError: They are not; with what each lacks.
+    """
+    lacking = [name for name in names if name not in folders]
+    others = [folder for folder in folders if folder not in names]
+    found = [f'no folder for {lacking}'] * bool(lacking) + [f'folders {others}'] * bool(others)
+    expected = 'a folder for each of metainfo.classes and no other'
+    DataError.check(not found, where, expected, ' and '.join(found))
+    return list(names)
+
+
+def images_in_folders(
+    root: str | Path,
+    classes: Sequence[str],
+    extensions: Collection[str],
+    where: str,
+    test_mode: bool = False,
+    expected: str = 'images',
+) -> list[tuple[str, int]]:
+    """Images by their paths in a folder of class folders, and their labels.
+
+    Other files are counted, and classes of no image or, in training, of one are named in the log.
+
+    Args:
+        root: The folder.
+        classes: Names of its subfolders in the order of the labels.
+        extensions: Suffixes of images.
+        where: Config key of the folder, for messages.
+        test_mode: The images are not for training.
+        expected: What could be there, for messages.
+
+    Raises:
+        DataError: There is none.
+    """
+    images, others = [], [(e.name, -1) for e in os.scandir(root) if e.is_file()]
+    for folder in sorted(classes):
+        for name in files_below(os.path.join(root, folder)):
+            kept = images if name.lower().endswith(tuple(extensions)) else others
+            kept.append((os.path.join(folder, name), classes.index(folder)))
+    suffixes = ', '.join(sorted(extensions))
+    expected = f'{expected} ({suffixes}) in the subfolders'
+    DataError.check(images, where, expected, f'{len(others)} other files' if others else 'none')
+    logger = MMLogger.get_current_instance()
+    if others:
+        found = some(sorted({Path(name).suffix or name for name, _ in others}), number=10)
+        logger.info(f'{where}: {len(others)} other files ignored ({found}) beside {suffixes}')
+    count = Counter(label for _, label in images)
+    for number, words in enumerate(('no image', 'one image')[: 1 if test_mode else 2]):
+        few = [name for label, name in enumerate(classes) if count[label] == number]
+        if few:
+            logger.warning(f'{where}: {words} of {", ".join(few)}')
+    return images
+
+
+def read_annotations(
+    path: str | Path, classes: Sequence[str] | None
+) -> tuple[list[str], list[int], list[str] | None]:
+    """Images, labels from 0, and classes of a file with a line ``IMAGE LABEL`` for each image.
+
+    Columns are separated by spaces, or by tabs, commas or semicolons, then perhaps with a header.
+    Labels are names, or numbers from 0; or from 1, where none is 0 and the largest is the number of
+    classes.
+
+    Args:
+        path: The file.
+        classes: Names of the classes, where they are known; else those of labels that are names.
+
+    Raises:
+        DataError: It cannot be read; a line has more or fewer columns; a label is neither a number
+            nor a class; or numbers may be from 0 or from 1.
+    """
+    images, labels, first = _columns(path, classes)
+    if not all(label.isdecimal() for label in labels):
+        classes = list(classes or sorted({*labels}))
+        for line, label in enumerate(labels, first):
+            expected = f'one of the classes {some(classes, number=20)}'
+            DataError.check(label in classes, f'{path}, line {line}', expected, repr(label))
+        return images, [classes.index(label) for label in labels], classes
+    numbers = [int(label) for label in labels]
+    low, high = min(numbers), max(numbers)
+    above = bool(classes) and high >= len(classes)
+    if low == 0 and not above:
+        return images, numbers, classes
+    if classes and low == 1 and high == len(classes):
+        return images, [number - 1 for number in numbers], classes
+    worst = numbers.index(high if above else low)
+    expected = 'a label 0 in the file, or metainfo.classes, by which labels from 1 are known'
+    if classes:
+        end = len(classes)
+        expected = f'names, or labels 0..{end - 1} with a 0 or 1..{end} with a {end} in the file'
+    raise DataError.expected(f'{path}, line {first + worst}', expected, numbers[worst])
+
+
+def _columns(path: str | Path, classes: Sequence[str] | None) -> tuple[list[str], list[str], int]:
+    """Images and labels as they are written, and the first line of them."""
+    expected = 'IMAGE LABEL, or IMAGE,LABEL'
+    lines = read_lines(path, f'lines {expected}')
+    known = {*(classes or ())}
+    rows, separator = [line.rsplit(maxsplit=1) for line in lines], None
+    if not all(len(row) == 2 and (row[1].isdecimal() or row[1] in known) for row in rows):
+        separator = next((s for s in '\t,;' if all(s in line for line in lines)), None)
+    if separator:
+        rows = list(csv.reader(lines, delimiter=separator, skipinitialspace=True))
+    for number, (row, line) in enumerate(zip(rows, lines, strict=True), 1):
+        DataError.check(len(row) == 2, f'{path}, line {number}', expected, repr(line))
+    images, labels = ([cell.strip() for cell in column] for column in zip(*rows, strict=True))
+    is_image = images[0].lower().endswith(IMAGE_EXTENSIONS)
+    header = int(not (is_image or labels[0].isdecimal() or labels[0] in known))
+    return images[header:], labels[header:], 1 + header
+
+
 def read_files(
     data_root: str | Path, folder: str, archive: str, names: Sequence[str]
 ) -> dict[str, tuple[str, bytes]]:
@@ -217,6 +352,20 @@ def read_files(
 def some(items: Collection[str], separator: str = ', ', number: int = 3) -> str:
     """The first of many, for messages."""
     return separator.join([*items][:number]) + (f'{separator}...' if len(items) > number else '')
+
+
+def check_files(folder: str, names: Sequence[str], source: str) -> None:
+    """Check that files are there, by their paths in a folder.
+
+    Raises:
+        DataError: One is not.
+    """
+    folders = Folders()
+    paths = [os.path.split(os.path.join(folder, name)) for name in names]
+    missing = [os.path.join(*path) for path in paths if path[1] not in folders[path[0]]]
+    expected = f'images relative to {folder}'
+    found = f'{len(missing)} that are not there, {min(missing, default="")} for one'
+    DataError.check(not missing, source, expected, found)
 
 
 class Folders(dict):

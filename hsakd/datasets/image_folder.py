@@ -3,7 +3,6 @@ from pathlib import Path
 
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
-from mmengine.logging import MMLogger
 from mmpretrain.datasets import CustomDataset
 from PIL import Image, ImageOps
 
@@ -15,8 +14,13 @@ from .base import (
     IMAGE_EXTENSIONS,
     MAX_PIXELS,
     CheckedImages,
+    check_files,
     check_mode,
+    class_folders,
+    images_in_folders,
+    label_order,
     open_image,
+    read_annotations,
     unreadable,
 )
 
@@ -65,6 +69,10 @@ def _gray(image: Image.Image) -> np.ndarray:
 class ImageFolder(CheckedImages, CustomDataset):
     """A folder of images by class: ``data_root/CLASS/**/IMAGE``.
 
+    Labels are the places of the class folders in alphabetical order or, with ``metainfo.classes``,
+    of their names in that. With an ``ann_file``, its lines ``IMAGE LABEL`` say what the images are,
+    see :func:`~hsakd.datasets.base.read_annotations`.
+
     Args:
         data_root: The folder whose subfolders are the classes.
         **kwargs: Of :class:`CheckedImages` (``skip_bad_images``) and mmpretrain's
@@ -72,7 +80,7 @@ class ImageFolder(CheckedImages, CustomDataset):
     """
 
     def __init__(self, data_root: str, **kwargs) -> None:
-        if not any(Path(data_root).glob('*/*')):
+        if not any(Path(data_root).glob('*/*')) and not kwargs.get('ann_file'):
             found = 'a file' if Path(data_root).is_file() else 'nothing'
             raise DataError.expected(
                 f'dataset.data_root={str(data_root)!r}',
@@ -82,16 +90,31 @@ class ImageFolder(CheckedImages, CustomDataset):
         super().__init__(data_root=str(data_root), **{'extensions': IMAGE_EXTENSIONS, **kwargs})
 
     def load_checked(self) -> list[dict]:
-        """One ``img_path`` and ``gt_label`` an image."""
+        """One ``img_path`` and ``gt_label`` an image.
+
+        Raises:
+            DataError: There is none; folders are not those of ``metainfo.classes``; or a line of
+                the annotation file is not as it should be, or names an image that is not there.
+        """
+        if not self.with_label:
+            return CustomDataset.load_data_list(self)
+        images = self._annotated() if self.ann_file else self._in_folders()
+        return [
+            dict(img_path=os.path.join(self.img_prefix, name), gt_label=label)
+            for name, label in images
+        ]
+
+    def _annotated(self) -> list[tuple[str, int]]:
+        names, labels, classes = read_annotations(self.ann_file, self.CLASSES)
+        if classes:
+            self._metainfo['classes'] = tuple(classes)
+        if not self.skip_bad_images:
+            check_files(self.img_prefix, names, self.ann_file)
+        return list(zip(names, labels, strict=True))
+
+    def _in_folders(self) -> list[tuple[str, int]]:
         where = f'dataset.data_root={self.data_root!r}'
-        images = f'images ({", ".join(sorted(self.extensions))}) in its subfolders'
-        try:
-            data_list = CustomDataset.load_data_list(self)
-        except RuntimeError as error:  # mmpretrain found no image
-            raise DataError.expected(where, images, 'none') from error
-        if not self.ann_file:
-            others = sum(len(files) for *_, files in os.walk(self.img_prefix)) - len(data_list)
-            if others:
-                logger = MMLogger.get_current_instance()
-                logger.info(f'{where}: {others} other files ignored beside {images}')
-        return data_list
+        folders = class_folders(self.img_prefix)
+        classes = label_order(folders, self.CLASSES or folders, where)
+        self._metainfo['classes'] = tuple(classes)
+        return images_in_folders(self.img_prefix, classes, self.extensions, where, self.test_mode)

@@ -2,12 +2,19 @@ import os
 from pathlib import Path
 
 from mmpretrain.datasets import ImageNet as MMPretrainImageNet
-from mmpretrain.datasets.custom import find_folders
 
 from hsakd.registry import DATASETS
 from hsakd.utils.errors import DataError
 
-from .base import CheckedImages, Folders, check_split, read_lines
+from .base import (
+    IMAGE_EXTENSIONS,
+    CheckedImages,
+    check_files,
+    check_split,
+    class_folders,
+    images_in_folders,
+    read_lines,
+)
 
 
 @DATASETS.register_module()
@@ -41,7 +48,9 @@ class ImageNet(CheckedImages, MMPretrainImageNet):
             f'a folder with {split}/CLASS/IMAGE, or with {split}/IMAGE and meta/{split}.txt',
             f'nothing in {str(folder)!r}',
         )
-        super().__init__(data_root=str(self.root), split=split, **kwargs)
+        super().__init__(
+            data_root=str(self.root), split=split, **{'extensions': IMAGE_EXTENSIONS, **kwargs}
+        )
 
     def load_checked(self) -> list[dict]:
         """One ``img_path`` and ``gt_label`` an image.
@@ -56,15 +65,17 @@ class ImageNet(CheckedImages, MMPretrainImageNet):
             data_list = self._annotated_images()
             classes = self._annotated_classes(data_list)
         else:
-            try:
-                data_list = MMPretrainImageNet.load_data_list(self)
-            except RuntimeError as error:  # mmpretrain found no image
-                expected = (
-                    f'meta/{self.split}.txt, or images ({", ".join(sorted(self.extensions))}) in '
-                    f'the subfolders of {self.split}/'
-                )
-                raise DataError.expected(where, expected, 'neither') from error
-            classes = self._metainfo['classes']
+            classes = class_folders(self.img_prefix)
+            if sorted(names) == classes:
+                classes = list(names)
+            expected = f'meta/{self.split}.txt, or images'
+            images = images_in_folders(
+                self.img_prefix, classes, self.extensions, where, self.test_mode, expected
+            )
+            data_list = [
+                dict(img_path=os.path.join(self.img_prefix, name), gt_label=label)
+                for name, label in images
+            ]
         DataError.check(
             len(names) in (len(classes), len(self.METAINFO['classes'])),
             'dataset.classes',
@@ -78,23 +89,14 @@ class ImageNet(CheckedImages, MMPretrainImageNet):
         names, labels = self._read_annotations(Path(self.ann_file))
         paths = [os.path.join(self.img_prefix, name) for name in names]
         if not self.skip_bad_images:
-            folders = Folders()
-            missing = [
-                path
-                for path, (folder, file) in zip(paths, map(os.path.split, paths), strict=True)
-                if file not in folders[folder]
-            ]
-            if missing:
-                expected = f'images relative to {self.img_prefix}'
-                found = f'{len(missing)} that are not there, {min(missing)} for one'
-                raise DataError.expected(self.ann_file, expected, found)
+            check_files(self.img_prefix, names, self.ann_file)
         return [dict(img_path=p, gt_label=label) for p, label in zip(paths, labels, strict=True)]
 
     def _annotated_classes(self, data_list: list[dict]) -> list[str]:
         """The classes of the training split, or of this one where there is no other."""
         labels = [info['gt_label'] for info in data_list]
         train = self.root / 'train'
-        folders = find_folders(str(train))[0] if train.is_dir() else []
+        folders = class_folders(train) if train.is_dir() else []
         train_file = self.root / 'meta' / 'train.txt'
         count = max(labels) + 1
         if self.split != 'train':

@@ -6,7 +6,7 @@ from mmpretrain.datasets import BaseDataset
 from hsakd.registry import DATASETS
 from hsakd.utils.errors import DataError
 
-from .base import CheckedImages, check_split, read_lines
+from .base import CheckedImages, check_split, class_folders, read_lines
 
 
 @DATASETS.register_module()
@@ -50,8 +50,8 @@ class TinyImageNet(CheckedImages, BaseDataset):
 
 
 def _train_images(folder: Path, labels: dict[str, int]) -> Iterator[tuple[Path, str]]:
-    for path in folder.glob('*/'):
-        DataError.check(path.name in labels, str(folder), 'classes of wnids.txt', path.name)
+    for name in class_folders(folder) if folder.is_dir() else ():
+        DataError.check(name in labels, str(folder), 'classes of wnids.txt', name)
     for wnid in labels:
         images = sorted((folder / wnid / 'images').glob('*.JPEG'))
         DataError.check(images, str(folder / wnid / 'images'), 'files *.JPEG', 'none')

@@ -161,15 +161,19 @@ def check_number_of_classes(model: nn.Module) -> None:
 def check_same_classes(dataset: Dataset, others: Dataset, key: str) -> None:
     """Check that labels of validation or test mean what those of training mean."""
     classes, trained = classes_of(dataset), classes_of(others)
-    if None not in (classes, trained) and len(classes) == len(trained):
-        differing = [pair for pair in zip(trained, classes, strict=True) if pair[0] != pair[1]]
-        if differing:
-            train, other = differing[0]
-            raise ConfigError.expected(
-                f'{key}.dataset',
-                f'the classes of train_dataloader.dataset in their order, here {train!r}',
-                repr(other),
-            )
+    if None in (classes, trained) or classes == trained:
+        return
+    lacking = [name for name in trained if name not in classes]
+    unknown = [name for name in classes if name not in trained]
+    found = [f'none for {lacking}'] * bool(lacking) + [f'also {unknown}'] * bool(unknown)
+    differing = next(
+        (pair for pair in zip(trained, classes, strict=False) if pair[0] != pair[1]), ()
+    )
+    raise ConfigError.expected(
+        f'{key}.dataset',
+        'the classes of train_dataloader.dataset in their order, of which some may have no image',
+        ' and '.join(found) or f'{differing[1]!r} in the place of {differing[0]!r}',
+    )
 
 
 def check_trained_classes(checkpoint: Mapping, dataset: Dataset, path: str) -> None:

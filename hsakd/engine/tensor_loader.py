@@ -261,7 +261,7 @@ def _load(
     """All images [n, C, H, W] and their labels [n]."""
     classes = num_classes(dataset)
     number = len(dataset)
-    first, *_ = _read(dataset, transforms, classes, 0)
+    first, _, name = _read(dataset, transforms, classes, 0)
     _check_memory(number, first, device)
     images = first.new_empty((number, *first.shape))
     labels = torch.empty(number, dtype=torch.long)
@@ -272,7 +272,7 @@ def _load(
             if image.shape != first.shape:
                 raise DataError.expected(
                     where,
-                    f'an image of shape {tuple(first.shape)} as the first one, by a Resize in '
+                    f'an image of shape {tuple(first.shape)}, as {name}, by a Resize in '
                     'train_dataloader.dataset.pipeline (any with train_dataloader.in_memory=False)',
                     f'{tuple(image.shape)} (channels, height, width)',
                 )

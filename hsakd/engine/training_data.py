@@ -5,17 +5,17 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from mmengine.dataset import ConcatDataset, RepeatDataset
+from mmengine.dataset import ConcatDataset, RepeatDataset, default_collate
 from mmengine.dist import get_dist_info
 from mmengine.logging import MMLogger
 from mmpretrain.structures import DataSample
 from torch.utils.data import BatchSampler, Dataset, Sampler
 
-from hsakd.registry import DATA_SAMPLERS
+from hsakd.registry import DATA_SAMPLERS, FUNCTIONS
 from hsakd.utils.errors import ConfigError, DataError
 
 
@@ -195,6 +195,29 @@ class SeededItems:
         if not (0 <= int(label.min()) and int(label.max()) < self.num_classes):
             where = sample.get('img_path') or f'image {index}'
             raise label_error(where, label.tolist(), self.num_classes)
+
+
+@FUNCTIONS.register_module()
+def collate_images(items: Sequence[dict]) -> dict:
+    """A batch, as mmengine's ``default_collate`` makes it of images of one size.
+
+    Raises:
+        DataError: They have several; two of them are named.
+    """
+    try:
+        return default_collate(items)
+    except RuntimeError as error:
+        shapes = [tuple(item['inputs'].shape) for item in items]
+        other = next((index for index, shape in enumerate(shapes) if shape != shapes[0]), None)
+        if other is None:
+            raise
+        first, path = (items[index]['data_samples'].get('img_path') for index in (0, other))
+        raise DataError.expected(
+            str(path),
+            f'an image of shape {shapes[0]}, as {first}, by a transform of the pipeline such as '
+            "dict(type='mmpretrain.Resize', scale=(WIDTH, HEIGHT))",
+            f'{shapes[other]} (channels, height, width)',
+        ) from error
 
 
 def _images_before(dataset: Dataset, index: int) -> int:

@@ -1,3 +1,6 @@
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 from mmengine.config import Config
@@ -41,19 +44,23 @@ def test_missing_or_empty_folder(tmp_path, make):
         folder(tmp_path / 'data')
 
 
-def test_takes_the_formats_of_predict_and_counts_other_files(tmp_path, caplog):
+@pytest.fixture
+def log(caplog):
+    """mmengine's messages are in ``caplog``."""
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    yield
+    logger.removeHandler(caplog.handler)
+
+
+def test_takes_the_formats_of_predict_and_counts_other_files(tmp_path, caplog, log):
     write_image_folder(tmp_path)
     for name in ('a.webp', 'b.tiff', 'C.TIF', 'd.bmp'):
         Image.new('RGB', (8, 8)).save(tmp_path / 'cat' / name)
     (tmp_path / 'cat' / 'notes.txt').touch()
     Image.new('RGB', (8, 8)).save(tmp_path / 'loose.png')
-    logger = MMLogger.get_current_instance()
-    logger.addHandler(caplog.handler)
-    try:
-        assert len(folder(tmp_path)) == 12
-    finally:
-        logger.removeHandler(caplog.handler)
-    assert '2 other files ignored' in caplog.text
+    assert len(folder(tmp_path)) == 12
+    assert '2 other files ignored (.png, .txt)' in caplog.text
 
 
 @pytest.mark.parametrize('color_type', ['color', 'grayscale'])
@@ -109,3 +116,129 @@ def test_nothing_left_after_skipping(tmp_path):
     (tmp_path / 'cat' / '1.png').write_bytes(b'no image')
     with pytest.raises(DataError, match='data_root'):
         folder(tmp_path, skip_bad_images=True)
+
+
+@pytest.mark.parametrize('order', [('dog', 'ant', 'cat'), ('cat', 'dog', 'ant')])
+def test_labels_are_places_in_the_classes_of_the_config(order, tmp_path):
+    root = write_image_folder(tmp_path, ('ant', 'cat', 'dog'), per_class=2)
+    dataset = folder(root, metainfo=dict(classes=order))
+    assert dataset.metainfo['classes'] == order
+    for index in range(6):
+        info = dataset.get_data_info(index)
+        assert order[info['gt_label']] == Path(info['img_path']).parent.name
+
+
+@pytest.mark.parametrize(
+    'classes, words',
+    [
+        (('cat', 'cow'), r"no folder for \['cow'\] and folders \['dog'\]"),
+        (('cat', 'dog', 'cow'), r"got no folder for \['cow'\]$"),
+        (('cat',), r"got folders \['dog'\]$"),
+    ],
+)
+def test_names_that_are_not_those_of_the_folders(classes, words, tmp_path):
+    with pytest.raises(DataError, match=words):
+        folder(write_image_folder(tmp_path), metainfo=dict(classes=classes))
+
+
+def test_hidden_folders_and_files_are_none(tmp_path, caplog, log):
+    root = write_image_folder(tmp_path)
+    for hidden in ('.ipynb_checkpoints', 'cat/.ipynb_checkpoints'):
+        shutil.copytree(root / 'cat', root / hidden, ignore=shutil.ignore_patterns('.*'))
+    shutil.copy(root / 'cat/0.png', root / 'cat/.0.png')
+    dataset = folder(root)
+    assert dataset.metainfo['classes'] == ('cat', 'dog') and len(dataset) == 8
+    assert 'other files' not in caplog.text
+
+
+@pytest.mark.parametrize('suffix', ['.gif', '.jfif', '.jp2', '.GIF', '.avif', '.pbm', '.jpe'])
+def test_other_formats_are_read(suffix, tmp_path):
+    root = write_image_folder(tmp_path)
+    kind = dict(jfif='JPEG', jpe='JPEG', pbm='PPM').get(suffix[1:])
+    image = Image.fromarray(np.full((8, 8), 255, np.uint8)).convert('1' if kind == 'PPM' else 'RGB')
+    image.save(root / f'cat/x{suffix}', kind)
+    dataset = folder(root)
+    assert len(dataset) == 9
+    paths = [dataset.get_data_info(index)['img_path'] for index in range(9)]
+    index = paths.index(str(root / f'cat/x{suffix}'))
+    assert dataset[index]['inputs'].float().mean() > 250
+
+
+def test_other_files_are_counted_in_linked_folders_too(tmp_path, caplog, log):
+    root = write_image_folder(tmp_path / 'a')
+    (tmp_path / 'b').mkdir()
+    for name in ('cat', 'dog'):
+        (tmp_path / 'b' / name).symlink_to(root / name)
+    (root / 'cat/notes.txt').touch()
+    (root / 'dog/y.heic').touch()
+    assert len(folder(tmp_path / 'b')) == 8
+    assert '2 other files ignored (.heic, .txt)' in caplog.text
+
+
+@pytest.mark.parametrize(
+    'number, test_mode, said',
+    [(0, False, 'no image of dog'), (1, False, 'one image of dog'), (0, True, 'no image of dog'),
+     (1, True, None), (2, False, None)],
+)  # fmt: skip
+def test_classes_of_few_images_are_named(number, test_mode, said, tmp_path, caplog, log):
+    """As a warning, which goes to the terminal."""
+    root = write_image_folder(tmp_path)
+    for path in sorted((root / 'dog').iterdir())[number:]:
+        path.unlink()
+    dataset = folder(root, test_mode=test_mode)
+    assert dataset.metainfo['classes'] == ('cat', 'dog')
+    found = [r.getMessage().split(': ')[-1] for r in caplog.records if r.levelname == 'WARNING']
+    assert found == ([said] if said else [])
+
+
+def annotated(tmp_path, lines, classes=('ant', 'cat', 'dog'), **kwargs):
+    root = write_image_folder(tmp_path / 'data', ('x',), per_class=4)
+    (root / 'x/1.png').rename(root / 'x/a b.png')
+    (tmp_path / 'labels.txt').write_text('\n'.join(lines) + '\n')
+    metainfo = dict(classes=classes) if classes else None
+    dataset = folder(root, ann_file=str(tmp_path / 'labels.txt'), metainfo=metainfo, **kwargs)
+    infos = [dataset.get_data_info(index) for index in range(len(dataset))]
+    return [(Path(i['img_path']).name, i['gt_label']) for i in infos], dataset.metainfo
+
+
+@pytest.mark.parametrize(
+    'lines',
+    [
+        ['x/0.png 0', 'x/a b.png 2', 'x/2.png 1'],
+        ['x/0.png 1', 'x/a b.png 3', 'x/2.png 2'],
+        ['x/0.png ant', 'x/a b.png dog', 'x/2.png cat'],
+        ['x/0.png,0', 'x/a b.png,2', 'x/2.png,1'],
+        ['image,label', 'x/0.png,0', 'x/a b.png,2', 'x/2.png,1'],
+        ['image, label', '"x/0.png", "ant"', 'x/a b.png, dog', 'x/2.png, cat'],
+        ['x/0.png;1', 'x/a b.png;3', 'x/2.png;2'],
+        ['filename\tclass', 'x/0.png\t0', 'x/a b.png\t2', 'x/2.png\t1'],
+    ],
+)
+def test_annotation_files_of_several_kinds(lines, tmp_path):
+    """Columns by spaces, commas, tabs; labels from 0, from 1, and by name; with a header."""
+    images, _ = annotated(tmp_path, lines)
+    assert images == [('0.png', 0), ('a b.png', 2), ('2.png', 1)]
+
+
+def test_names_of_an_annotation_file_are_the_classes(tmp_path):
+    images, metainfo = annotated(tmp_path, ['x/0.png dog', 'x/2.png cat'], classes=None)
+    assert images == [('0.png', 1), ('2.png', 0)] and metainfo['classes'] == ('cat', 'dog')
+
+
+@pytest.mark.parametrize(
+    'lines, classes, words',
+    [
+        (['x/0.png 0', 'x/2.png'], 'abc', r"labels.txt, line 2: .*IMAGE LABEL.*got 'x/2.png'"),
+        (['x/0.png,0', 'x/2.png,1,train'], 'abc', 'labels.txt, line 2'),
+        (['x/0.png 0', 'x/2.png 3'], 'abc', 'labels.txt, line 2: .*got 3'),
+        (['x/0.png 1', 'x/2.png 2'], 'abc', 'labels.txt, line 1: .*0..2 with a 0 or 1..3 with a 3'),
+        (['x/0.png 1', 'x/2.png 2'], None, 'labels.txt, line 1: .*metainfo.classes'),
+        (['x/0.png a', 'x/2.png d'], 'abc', "labels.txt, line 2: .*one of the classes a, .*'d'"),
+        (['x/0.png a', 'x/2.png 1'], 'abc', "labels.txt, line 2: .*'1'"),
+        (['image,label', 'x/0.png,a', 'x/2.png,d'], 'abc', "labels.txt, line 3: .*'d'"),
+        (['x/0.png 0', 'x/9.png 1'], 'abc', r'labels.txt: .*1 that are not there, .*x/9.png'),
+    ],
+)  # fmt: skip
+def test_a_bad_line_of_an_annotation_file_is_named(lines, classes, words, tmp_path):
+    with pytest.raises(DataError, match=words):
+        annotated(tmp_path, lines, classes)

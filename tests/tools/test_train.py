@@ -248,7 +248,7 @@ def bad_files(tmp_path_factory):
         ([PLAIN, 'train_dataloader.batch_size=0'], 'train_cfg cannot be used: ValueError'),
         ([PLAIN, 'train_dataloader.batch_size=abc'], 'train_dataloader.batch_size'),
         ([PLAIN, 'train_dataloader.num_workers=-1'], 'num_workers option should be non-negative'),
-        ([PLAIN, 'optim_wrapper.optimizer.lr=abc'], "optim_wrapper.optimizer.lr cannot be used"),
+        ([PLAIN, 'optim_wrapper.optimizer.lr=abc'], 'optim_wrapper.optimizer.lr cannot be used'),
         ([PLAIN, 'randomness.seed=abc'], 'config cannot be used: '),
         ([PLAIN, 'train_cfg.max_epochs=0'], 'train_cfg.max_epochs: expected 1 or more, got 0'),
         ([PLAIN, 'param_scheduler.gamma=abc'], 'param_scheduler.gamma: expected'),

@@ -23,13 +23,13 @@ class SetupCheckHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Check the model, and training and validation data against it."""
         model, loader = unwrap(runner.model), runner.train_dataloader
+        if runner.val_loop is not None:
+            validation = runner.val_dataloader.dataset
+            checks.check_same_classes(validation, loader.dataset, 'val_dataloader')
         checks.check_classes(model, loader.dataset, 'train_dataloader')
         checks.check_number_of_classes(model)
         checks.check_batches(model, loader)
         if runner.val_loop is not None:
-            validation = runner.val_dataloader.dataset
-            checks.check_classes(model, validation, 'val_dataloader')
-            checks.check_same_classes(validation, loader.dataset, 'val_dataloader')
             self.before_val(runner)
         checks.check_normalization(model)
         checks.check_scores(model)
