@@ -82,6 +82,9 @@ def main() -> None:
     notice = None
     if is_detection(config):
         notice = prepare_trained_detector(config, args.checkpoint, 'checkpoint', checkpoint)
+    if args.show or args.show_dir:
+        kinds = 'mmpretrain.UniversalVisualizer', 'mmdet.DetLocalVisualizer'
+        config.setdefault('visualizer', dict(type=kinds[is_detection(config)]))
     runner = build_runner(config)
     one = 'a test by one process, which draws all pictures'
     UserError.check(not args.show_dir or get_world_size() == 1, '--show-dir', one, get_world_size())

@@ -1,9 +1,11 @@
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list
+from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import is_model_wrapper
@@ -144,16 +146,29 @@ class DistillationRunner(Runner):
             super().call_hook(fn_name, **kwargs)
             return
         for hook in self.hooks:
-            try:
+            is_safe = isinstance(hook, _SAFETY_HOOKS)
+            where = f'{type(hook).__name__} (custom_hooks or default_hooks)'
+            with contextlib.nullcontext() if is_safe else self._reporting(where):
                 getattr(hook, fn_name)(self, **kwargs)
-            except Exception as error:
-                # What `described` is for: the disk, and other processes.
-                of_others = (OSError, RuntimeError) if self.distributed else OSError
-                if isinstance(error, of_others) or isinstance(hook, _SAFETY_HOOKS):
-                    raise
-                where = f'{type(hook).__name__} (custom_hooks or default_hooks)'
-                with building(where, self.cfg):
-                    raise
+
+    def build_evaluator(self, evaluator: dict | list | Evaluator) -> Evaluator:
+        """Build an evaluator, of whose metrics a wrong argument may show when they compute."""
+        built = super().build_evaluator(evaluator)
+        for name in ('process', 'evaluate'):
+            reporting = self._reporting('val_evaluator or test_evaluator')
+            setattr(built, name, reporting(getattr(built, name)))
+        return built
+
+    @contextlib.contextmanager
+    def _reporting(self, where: str) -> Iterator[None]:
+        """As ``building``, except of the disk and other processes, which ``described`` is for."""
+        try:
+            yield
+        except Exception as error:
+            if isinstance(error, (OSError, RuntimeError) if self.distributed else OSError):
+                raise
+            with building(where, self.cfg):
+                raise
 
     # Data, loops, optimizer: what mmengine builds when training or testing starts.
 

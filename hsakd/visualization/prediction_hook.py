@@ -6,9 +6,11 @@ import numpy as np
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
+from mmengine.visualization import Visualizer
 from torch import Tensor
 
 from hsakd.apis.inference import read_image
+from hsakd.utils.errors import ConfigError
 from hsakd.utils.networks import unwrap
 
 #: What OpenCV writes of the suffixes that images have.
@@ -32,7 +34,14 @@ class PredictionHook(Hook):
         self._count = 0
 
     def before_test(self, runner: Runner) -> None:
-        """Find the folder that all images are in."""
+        """Find the folder that all images are in.
+
+        Raises:
+            ConfigError: The visualizer of the config draws no predictions.
+        """
+        kind = type(runner.visualizer)
+        those = 'mmpretrain.UniversalVisualizer, or mmdet.DetLocalVisualizer for detectors'
+        ConfigError.check(kind is not Visualizer, 'visualizer.type', those, kind.__name__)
         dataset = runner.test_dataloader.dataset
         infos = (dataset.get_data_info(index) for index in range(len(dataset)))
         folders = {

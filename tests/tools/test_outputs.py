@@ -264,6 +264,20 @@ def test_a_metric_that_is_none_is_no_traceback(case, tmp_path, in_process, key, 
 
 
 @pytest.mark.parametrize(
+    'option, args, words',
+    [
+        ('test_evaluator.2.average=nonsense', (), 'average'),
+        ('test_evaluator.2.thrs=[a]', (), 'test_evaluator'),
+        ('visualizer.type=Visualizer', ('--show-dir', '/tmp/never'), 'visualizer.type'),
+    ],
+)
+def test_wrong_arguments_of_metrics_and_pictures(case, tmp_path, option, args, words):
+    result = evaluate(case, tmp_path, *args, '--cfg-options', option)
+    error = result.stderr.splitlines()[-1]
+    assert result.returncode == 1 and error.startswith('error: ') and words in error
+
+
+@pytest.mark.parametrize(
     'command, words',
     [
         (('distill.py', 'config.py', '--work-dirs', 'a,b'), '--work-dirs='),
