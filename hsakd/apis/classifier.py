@@ -16,6 +16,7 @@ from hsakd.registry import DATASETS, MODELS, TRANSFORMS
 from hsakd.utils.checkpoint import describe_mismatch, network_state_dict, read_checkpoint
 from hsakd.utils.config_text import checkpoint_config, find_class, find_type
 from hsakd.utils.errors import CheckpointError, ConfigError, UserError
+from hsakd.utils.networks import image_channels
 from hsakd.utils.normalization import classifier_normalization, network_config
 
 from .running import load_config
@@ -56,10 +57,11 @@ def load_classifier(
     trained = build_network(_export(MODELS, trained_config, 'model', config, set()))
     load_exactly(trained, network_state_dict(checkpoint, path, key, network), where)
 
-    classifier = get_model(_classifier_config(config, trained_config))
+    channels = image_channels(trained.backbone)
+    classifier = get_model(_classifier_config(config, trained_config, channels))
     weights = trained.state_dict()
     classifier.load_state_dict({key: weights[key] for key in classifier.state_dict()})
-    images = torch.randn(2, 3, *input_size(classifier))
+    images = torch.randn(2, channels, *input_size(classifier))
     with torch.no_grad():
         logits = classifier(images)
         trained_logits = trained.eval().head(trained.extract_feat(images))
@@ -91,7 +93,8 @@ def load_exactly(model: nn.Module, weights: dict[str, torch.Tensor], where: str)
 def input_size(classifier: ImageClassifier) -> tuple[int, int]:
     """Height and width that the test pipeline of a classifier gives."""
     pipeline = ImageClassificationInferencer(classifier).pipeline
-    image = np.zeros((64, 64, 3), np.uint8)
+    channels = max(3, image_channels(classifier.backbone))  # the pipeline makes gray of color
+    image = np.zeros((64, 64, channels), np.uint8)
     packed = pipeline(dict(img=image, img_shape=(64, 64), ori_shape=(64, 64)))
     return tuple(packed['inputs'].shape[1:])
 
@@ -160,8 +163,14 @@ def build_network(config: dict) -> nn.Module:
         raise ConfigError.expected('model', 'a network that can be built', error) from error
 
 
-def _classifier_config(config: Config, network: ConfigDict) -> Config:
-    """Config of the plain classifier, for ``mmpretrain.get_model`` and its inferencer."""
+def _classifier_config(config: Config, network: ConfigDict, channels: int) -> Config:
+    """Config of the plain classifier, for ``mmpretrain.get_model`` and its inferencer.
+
+    Args:
+        config: Of the training.
+        network: Part of it.
+        channels: Of the images that the network takes.
+    """
     imports: set[str] = set()
     normalization = classifier_normalization(config, network)
     model = dict(
@@ -179,6 +188,10 @@ def _classifier_config(config: Config, network: ConfigDict) -> Config:
         ),
     )
     pipeline = _test_pipeline(config, imports)
+    if channels == 1:
+        # Of the color images that mmpretrain's inferencer loads; exact for gray ones in color.
+        gray = dict(type='RandomGrayscale', prob=1.0, channel_weights=(1, 2, 1))
+        pipeline.insert(1, gray)
     dataset = dict(type='mmpretrain.CustomDataset', pipeline=pipeline)
     exported = Config(dict(model=model, test_dataloader=dict(dataset=dataset)))
     if imports:

@@ -11,7 +11,8 @@ from mmpretrain.structures import DataSample
 from mmpretrain.visualization import UniversalVisualizer
 
 from hsakd.datasets.image_folder import IMAGE_EXTENSIONS, LoadImage
-from hsakd.utils.errors import DataError
+from hsakd.utils.errors import ConfigError, DataError
+from hsakd.utils.networks import image_channels
 
 #: Small pictures are enlarged until their short edge has the first of these numbers of pixels or
 #: their long edge the second, since text has to be read on them.
@@ -85,9 +86,10 @@ def predict(
     inferencer = ImageClassificationInferencer(classifier)
     visualizer = UniversalVisualizer()
     names = inferencer.classes or [str(i) for i in range(classifier.head.num_classes)]
+    channels = image_channels(classifier.backbone)
     for start in range(0, len(images), batch_size):
         paths = images[start : start + batch_size]
-        arrays = [read_image(path) for path in paths]
+        arrays = [read_image(path, channels) for path in paths]
         (batch,) = inferencer.preprocess(arrays, batch_size=len(arrays))
         samples = inferencer.forward(batch)
         for path, array, sample in zip(paths, arrays, samples, strict=True):
@@ -98,13 +100,18 @@ def predict(
             yield Prediction(path, [names[i] for i in labels], scores.tolist())
 
 
-def read_image(path: Path) -> np.ndarray:
-    """The image [H, W, 3], uint8, BGR.
+def read_image(path: Path, channels: int = 3) -> np.ndarray:
+    """The image [H, W, 3], uint8, BGR; in gray where a network takes one channel.
 
     Raises:
         DataError: It cannot be decoded.
+        ConfigError: A network takes other numbers of channels, which files do not have.
     """
-    return LoadImage().transform(dict(img_path=str(path)))['img']
+    expected = '1 (gray) or 3 (color), which images of files have'
+    ConfigError.check(channels in (1, 3), 'backbone.in_channels', expected, channels)
+    load = LoadImage(color_type='grayscale' if channels == 1 else 'color')
+    image = load.transform(dict(img_path=str(path)))['img']
+    return np.dstack([image] * 3) if image.ndim == 2 else image
 
 
 def enlargement(image: np.ndarray) -> float:

@@ -13,15 +13,15 @@ from mmpretrain import ImageClassificationInferencer
 from mmpretrain.models import ImageClassifier
 from torch import Tensor, nn
 
-from hsakd.datasets import LoadImage
 from hsakd.models.losses import KLDivergence
 from hsakd.registry import DATASETS, MODELS
 from hsakd.utils.checkpoint import load_network
 from hsakd.utils.errors import ConfigError
-from hsakd.utils.networks import frozen_networks, has_teacher, trained_networks
+from hsakd.utils.networks import frozen_networks, has_teacher, image_channels, trained_networks
 from hsakd.visualization.joint_distribution import JointDistributions
 
 from .classifier import class_names, load_classifier
+from .inference import read_image
 
 
 @dataclass
@@ -69,7 +69,7 @@ class Pair:
 
         Args:
             titles: One an image.
-            inputs: [B, 3, H, W], normalized.
+            inputs: [B, C, H, W], normalized.
         """
         transforms = self.student.transforms
         m = transforms.num_transforms
@@ -93,9 +93,14 @@ class Pair:
 
 
 def shown_pixels(preprocessor: nn.Module, inputs: Tensor) -> Tensor:
-    """Normalized images [B, 3, H, W] as they were, 0..255, [B, H, W, 3] of uint8."""
+    """Normalized images [B, C, H, W] as they were, 0..255, [B, H, W, 3] of uint8.
+
+    Other than three channels are shown by the first one, in gray.
+    """
     if preprocessor._enable_normalize:
         inputs = inputs * preprocessor.std + preprocessor.mean
+    if inputs.shape[1] != 3:
+        inputs = inputs[:, :1].expand(-1, 3, -1, -1)
     return inputs.round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu()
 
 
@@ -136,19 +141,20 @@ def load_pair(config: Config, checkpoint: str, branch: int | None = None) -> Pai
 
 
 def read_images(pair: Pair, files: Sequence[Path]) -> tuple[list[str], Tensor]:
-    """Names and normalized pixels [B, 3, H, W] of images from files, through the test pipeline.
+    """Names and normalized pixels [B, C, H, W] of images from files, through the test pipeline.
 
     Raises:
         DataError: One cannot be decoded.
     """
-    arrays = [LoadImage().transform(dict(img_path=str(file)))['img'] for file in files]
+    channels = image_channels(pair.classifier.backbone)
+    arrays = [read_image(file, channels) for file in files]
     inferencer = ImageClassificationInferencer(pair.classifier)
     (batch,) = inferencer.preprocess(arrays, batch_size=len(arrays))
     return [file.name for file in files], pair.classifier.data_preprocessor(batch)['inputs']
 
 
 def test_images(pair: Pair, indices: Sequence[int]) -> tuple[list[str], Tensor]:
-    """Titles and normalized pixels [B, 3, H, W] of images of the config's test set.
+    """Titles and normalized pixels [B, C, H, W] of images of the config's test set.
 
     Raises:
         ConfigError: There is no such image.

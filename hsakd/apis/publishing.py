@@ -17,6 +17,7 @@ from hsakd import __version__
 from hsakd.utils.checkpoint import read_checkpoint
 from hsakd.utils.errors import UserError
 from hsakd.utils.files import write_files
+from hsakd.utils.networks import image_channels
 
 from .classifier import input_size
 from .conversion import checkpoint_bytes
@@ -24,6 +25,10 @@ from .conversion import checkpoint_bytes
 #: Largest difference between the logits of ONNX Runtime and PyTorch, relative to the largest logit
 #: where that is above 1.
 ONNX_TOLERANCE = 1e-4
+
+
+#: What the channels of an image are.
+_ORDER = {1: 'gray', 3: 'RGB'}
 
 
 def publish(
@@ -82,7 +87,7 @@ def experiment_name(checkpoint: str | Path) -> str:
 
 
 class _Deployed(nn.Module):
-    """Raw RGB images to logits: normalization, and the classifier."""
+    """Raw images to logits: normalization, and the classifier."""
 
     def __init__(self, classifier: ImageClassifier) -> None:
         super().__init__()
@@ -90,8 +95,8 @@ class _Deployed(nn.Module):
         self.preprocessor = classifier.data_preprocessor
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits [N, K] of images [N, 3, H, W], RGB, 0..255."""
-        if not self.preprocessor.to_rgb:  # the network was trained on BGR
+        """Logits [N, K] of images [N, C, H, W], RGB where C is 3, 0..255."""
+        if images.shape[1] == 3 and not self.preprocessor.to_rgb:  # trained on BGR
             images = images.flip(1)
         if hasattr(self.preprocessor, 'mean'):
             images = (images - self.preprocessor.mean) / self.preprocessor.std
@@ -101,9 +106,9 @@ class _Deployed(nn.Module):
 def export_onnx(classifier: ImageClassifier) -> tuple[bytes, float]:
     """A classifier as an ONNX model, compared with PyTorch on a batch.
 
-    Input ``images``: float32 [N, 3, H, W], RGB, 0..255, N any, H and W those of the test pipeline;
-    normalization is inside. Output ``logits`` [N, K]. The metadata say so, and hold the names of
-    the classes.
+    Input ``images``: float32 [N, C, H, W], RGB for three channels and gray for one, 0..255, N any,
+    H and W those of the test pipeline; normalization is inside. Output ``logits`` [N, K]. The
+    metadata say so, and hold the names of the classes.
 
     Args:
         classifier: As :func:`~hsakd.apis.load_classifier` gives it.
@@ -118,9 +123,9 @@ def export_onnx(classifier: ImageClassifier) -> tuple[bytes, float]:
     import onnxruntime
 
     deployed = _Deployed(classifier).cpu().eval()
-    height, width = input_size(classifier)
+    channels, (height, width) = image_channels(classifier.backbone), input_size(classifier)
     # Another number of images than that of the export, so that N is known to be free.
-    traced, checked = (255 * torch.rand(5, 3, height, width)).split([2, 3])
+    traced, checked = (255 * torch.rand(5, channels, height, width)).split([2, 3])
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # The newer exporter needs onnxscript; tracing warns of shapes, which are compared below.
@@ -140,7 +145,8 @@ def export_onnx(classifier: ImageClassifier) -> tuple[bytes, float]:
     onnx.helper.set_model_props(
         model,
         {
-            'input': f'images: float32 [N, 3, {height}, {width}], RGB, 0..255, not normalized '
+            'input': f'images: float32 [N, {channels}, {height}, {width}], '
+            f'{_ORDER.get(channels, f"{channels} channels")}, 0..255, not normalized '
             '(normalization is inside the model)',
             'output': 'logits: float32 [N, K], before softmax',
             'classes': json.dumps(list(classifier._dataset_meta.get('classes', []))),

@@ -27,7 +27,7 @@ from hsakd.structures import class_labels
 from hsakd.utils.checkpoint import checkpoint_meta
 from hsakd.utils.checks import is_number
 from hsakd.utils.errors import ConfigError, DataError, UserError
-from hsakd.utils.networks import trained_networks, unwrap
+from hsakd.utils.networks import image_channels, trained_networks, unwrap
 
 #: Optimizer wrappers that set the precision themselves.
 _OTHER_PRECISIONS = ('AmpOptimWrapper', 'ApexOptimWrapper')
@@ -219,14 +219,17 @@ def check_batches(model: nn.Module, dataloader: DataLoader) -> None:
 
 
 def check_normalization(model: nn.Module) -> None:
-    """Check that mean and standard deviation are those of three channels, or of all."""
+    """Check that mean and standard deviation are those of the channels of images, or of all."""
+    network = next(iter(trained_networks(model).values()), None)
+    channels = image_channels(network.backbone) if network is not None else 3
     for name in ('mean', 'std'):
         values = getattr(getattr(model, 'data_preprocessor', None), name, None)
         if isinstance(values, torch.Tensor):
             ConfigError.check(
-                values.numel() in (1, 3),
+                values.numel() in (1, channels),
                 f'data_preprocessor.{name}',
-                'three numbers, one for each channel',
+                f'one number, or one for each of the {channels} channels that networks take '
+                '(backbone.in_channels)',
                 values.flatten().tolist(),
             )
 
@@ -234,15 +237,26 @@ def check_normalization(model: nn.Module) -> None:
 def check_scores(model: nn.Module) -> None:
     """Check that labels can become scores where batch augmentation or ``to_onehot`` needs them.
 
-    Accuracies in training (``cal_acc``) are those that the classes allow.
+    The preprocessor gets the classes of the head, unless it has a number. Accuracies in training
+    (``cal_acc``) are those that the classes allow.
     """
     head = _head(model)
     if getattr(head, 'cal_acc', False) and hasattr(head, 'num_classes'):
         fit_top_k([head], head.num_classes, 'model.head')
     preprocessor = getattr(model, 'data_preprocessor', None)
-    missing = getattr(preprocessor, 'to_onehot', False) and preprocessor.num_classes is None
-    expected = 'the number of classes, by which labels become scores'
-    ConfigError.check(not missing, 'data_preprocessor.num_classes', expected, None)
+    if getattr(preprocessor, 'to_onehot', False) and preprocessor.num_classes is None:
+        preprocessor.num_classes = getattr(head, 'num_classes', None)
+        expected = 'the number of classes, by which labels become scores'
+        known = preprocessor.num_classes is not None
+        ConfigError.check(known, 'data_preprocessor.num_classes', expected, None)
+    for key, network in trained_networks(model).items():
+        own = getattr(network.data_preprocessor, 'batch_augments', None)
+        ConfigError.check(
+            own is None or network is model,
+            f'{key}: augmentation of batches',
+            'none of its own, but data_preprocessor.batch_augments, for all networks alike',
+            own and own.augments,
+        )
 
 
 @torch.no_grad()

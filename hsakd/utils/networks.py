@@ -31,6 +31,13 @@ def frozen_networks(model: nn.Module) -> dict[str, nn.Module]:
     return model.frozen_networks() if hasattr(model, 'frozen_networks') else {}
 
 
+def image_channels(network: nn.Module) -> int:
+    """Channels of the images that a network takes: those of its first convolution, or else 3."""
+    convolutions = (m for m in network.modules() if isinstance(m, nn.Conv2d))
+    first = next(convolutions, None)
+    return first.in_channels if first else 3
+
+
 def network_configs(model: Mapping) -> dict[str, Mapping]:
     """The configs of the networks that learn, by key: ``trained_networks`` without building.
 

@@ -76,6 +76,17 @@ def test_mixed_images_have_mixed_labels(mixture, in_memory):
         assert loss_of(ours, data(in_memory), seed) == pytest.approx(loss_of(theirs, data(), seed))
 
 
+def test_mixtures_stand_where_configs_of_mmpretrain_have_them():
+    train_cfg = dict(augments=dict(type='Mixup', alpha=0.8))
+    model = MODELS.build(network_cfg(branches=False, train_cfg=train_cfg))
+    same = dict(batch_augments=train_cfg)
+    other = MODELS.build(network_cfg(branches=False, data_preprocessor=same))
+    other.load_state_dict(model.state_dict())
+    assert loss_of(model, data()) == loss_of(other, data())
+    model.data_preprocessor.batch_augments = None
+    assert loss_of(model, data()) != loss_of(other, data())
+
+
 @pytest.mark.parametrize('mixed', [False, True])
 @pytest.mark.parametrize('loss', LOSSES.values(), ids=LOSSES)
 def test_losses_of_heads_are_mmpretrains(loss, mixed):
@@ -176,7 +187,9 @@ def test_heads_with_other_labels_are_refused(kind):
     'loss',
     [
         dict(type=CE, use_sigmoid=True),
+        dict(type=CE, reduction='sum'),
         dict(type='mmpretrain.FocalLoss'),
+        dict(type='torch.nn.CrossEntropyLoss', label_smoothing=0.1),
         dict(type=SMOOTH, label_smooth_val=0.1, mode='multi_label', use_sigmoid=True),
     ],
 )

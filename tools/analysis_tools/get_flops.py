@@ -34,7 +34,7 @@ def main() -> None:
     from hsakd.engine.building import building
     from hsakd.registry import MODELS
     from hsakd.utils.errors import ConfigError
-    from hsakd.utils.networks import frozen_networks, trained_networks
+    from hsakd.utils.networks import frozen_networks, image_channels, trained_networks
 
     config = load_config(args.config)
     kind = "a classifier or a distiller (mmdet's own get_flops.py is for detectors)"
@@ -47,8 +47,7 @@ def main() -> None:
     for column in table.columns[2:]:
         column.justify = 'right'
     for name, network in networks.items():
-        convolutions = (m for m in network.modules() if isinstance(m, torch.nn.Conv2d))
-        channels = next((m.in_channels for m in convolutions), 3)
+        channels = image_channels(network.backbone)
         images = torch.empty(1, channels, height, width, device='meta')
         with building(f'--shape {height} {width}'), FlopCounterMode(display=False) as head:
             network.head(network.extract_feat(images))

@@ -60,4 +60,5 @@ class SetupCheckHook(Hook):
         """Check test data and metrics."""
         dataset = runner.test_dataloader.dataset
         checks.check_classes(runner.model, dataset, 'test_dataloader')
+        checks.check_scores(unwrap(runner.model))
         checks.check_metrics(runner.test_evaluator, runner.model, dataset, 'test_evaluator')

@@ -96,7 +96,7 @@ class StagedBackbone(BaseBackbone):
         return nn.Identity()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Feature maps [N, C_l, H_l, W_l] at ``out_indices`` for images [N, 3, H, W]."""
+        """Feature maps [N, C_l, H_l, W_l] at ``out_indices`` for images [N, C, H, W]."""
         x = self.stem(x)
         outs = []
         for stage in self.stages:

@@ -18,7 +18,7 @@ class CIFARResNet(ResNet_CIFAR):
         depth: 6n + 2, with n blocks a stage; one of 8, 14, 20, 32, 44, 56, 110.
         stem_channels: Channels of the first convolution.
         base_channels: Channels of the first stage, doubled at each further one.
-        **kwargs: Of mmpretrain's ``ResNet_CIFAR``.
+        **kwargs: Of mmpretrain's ``ResNet_CIFAR``, such as ``in_channels`` of the images.
     """
 
     arch_settings = {d: (BasicBlock, ((d - 2) // 6,) * 3) for d in (8, 14, 20, 32, 44, 56, 110)}

@@ -47,6 +47,7 @@ class CIFARShuffleNetV1(StagedBackbone):
     The stem is a 1x1 convolution to 24 channels, without max pool.
 
     Args:
+        in_channels: Channels of the images.
         **kwargs: Of :class:`StagedBackbone`.
     """
 
@@ -55,9 +56,9 @@ class CIFARShuffleNetV1(StagedBackbone):
     num_blocks = (4, 8, 4)
     groups = 3
 
-    def __init__(self, **kwargs) -> None:
+    def __init__(self, in_channels: int = 3, **kwargs) -> None:
         super().__init__(
-            stem=conv_bn(3, 24),
+            stem=conv_bn(in_channels, 24),
             stem_channels=24,
             stage_channels=[240, 480, 960],
             **kwargs,

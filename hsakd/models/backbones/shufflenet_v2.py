@@ -44,6 +44,7 @@ class CIFARShuffleNetV2(StagedBackbone):
     1024.
 
     Args:
+        in_channels: Channels of the images.
         **kwargs: Of :class:`StagedBackbone`.
     """
 
@@ -51,9 +52,9 @@ class CIFARShuffleNetV2(StagedBackbone):
     starting_weights = StartingWeights(backbone=None, branches=None)
     num_blocks = (4, 8, 4)
 
-    def __init__(self, **kwargs) -> None:
+    def __init__(self, in_channels: int = 3, **kwargs) -> None:
         super().__init__(
-            stem=conv_bn(3, 24),
+            stem=conv_bn(in_channels, 24),
             stem_channels=24,
             stage_channels=[116, 232, 464],
             **kwargs,

@@ -12,15 +12,22 @@ class CIFARVGG(StagedBackbone):
 
     Four stages: convolution groups 1, 2, 3, and 4 with 5 together, since nothing is pooled between
     the last two. Each stage but the first begins with a 2x2 max pool (which is its stride).
+
+    Args:
+        in_channels: Channels of the images.
+        **kwargs: Of :class:`StagedBackbone`.
     """
 
     strides = (1, 2, 2, 2)
     starting_weights = StartingWeights(head=SMALL, branches=None)
     taps_stem = False  # there is none
 
-    def __init__(self, **kwargs) -> None:
+    def __init__(self, in_channels: int = 3, **kwargs) -> None:
         super().__init__(
-            stem=nn.Identity(), stem_channels=3, stage_channels=[64, 128, 256, 512], **kwargs
+            stem=nn.Identity(),
+            stem_channels=in_channels,
+            stage_channels=[64, 128, 256, 512],
+            **kwargs,
         )
 
     def make_stage(self, index: int, in_channels: int, stride: int) -> nn.Module:

@@ -41,19 +41,20 @@ class WideResNet(StagedBackbone):
     Args:
         depth: 6n + 4, with n blocks a stage.
         widen_factor: Stages have 16, 32 and 64 times as many channels.
+        in_channels: Channels of the images.
         **kwargs: Of :class:`StagedBackbone`.
     """
 
     strides = (1, 2, 2)
     starting_weights = StartingWeights(head=ZERO_BIAS, joint_heads=ZERO_BIAS)
 
-    def __init__(self, depth: int, widen_factor: int, **kwargs) -> None:
+    def __init__(self, depth: int, widen_factor: int, in_channels: int = 3, **kwargs) -> None:
         ConfigError.check(
             depth >= 10 and depth % 6 == 4, 'depth of WideResNet', '6n + 4: 10, 16, 22, ..', depth
         )
         self.num_blocks = (depth - 4) // 6
         super().__init__(
-            stem=nn.Conv2d(3, 16, 3, padding=1, bias=False),
+            stem=nn.Conv2d(in_channels, 16, 3, padding=1, bias=False),
             stem_channels=16,
             stage_channels=[c * widen_factor for c in (16, 32, 64)],
             **kwargs,

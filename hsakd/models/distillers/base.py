@@ -217,13 +217,16 @@ def check_joint_losses(networks: dict[str, nn.Module]) -> None:
     for key, network in networks.items():
         loss = network.head.loss_module
         known = isinstance(loss, CrossEntropyLoss | LabelSmoothLoss)
+        package = type(loss).__module__.split('.')[0]
         sigmoid = known and getattr(loss, 'ce', loss).use_sigmoid
+        summed = known and loss.reduction == 'sum'
+        found = f'{package}.{type(loss).__name__}' + ' with use_sigmoid' * sigmoid
         ConfigError.check(
-            known and not sigmoid,
+            known and not sigmoid and not summed,
             f'{key}.head.loss',
-            'mmpretrain.CrossEntropyLoss or mmpretrain.LabelSmoothLoss of one class an image, '
-            'which the joint task follows',
-            type(loss).__name__ + ' with use_sigmoid' * sigmoid,
+            'mmpretrain.CrossEntropyLoss or mmpretrain.LabelSmoothLoss, a mean over images of one '
+            'class each, which the joint task follows',
+            found + " with reduction='sum'" * summed,
         )
 
 

@@ -1,4 +1,5 @@
 import copy
+import inspect
 from collections.abc import Sequence
 from functools import partial
 
@@ -67,4 +68,10 @@ def _layer_init(backbone: BaseModule) -> list[dict]:
     cfgs = [] if backbone.init_cfg == start.backbone else backbone.init_cfg or []
     cfgs = [cfgs] if isinstance(cfgs, dict) else cfgs
     own = [dict(cfg) for cfg in cfgs if cfg['type'] != 'Pretrained']
-    return own or ([dict(start.branches)] if start.branches else [])
+    if own or start.branches:
+        return own or [dict(start.branches)]
+    # Of its class, in the place of which came a file.
+    constructors = (inspect.signature(kind.__init__) for kind in type(backbone).mro())
+    found = (c.parameters['init_cfg'].default for c in constructors if 'init_cfg' in c.parameters)
+    default = next(found, None) or []
+    return [dict(cfg) for cfg in ([default] if isinstance(default, dict) else default)]

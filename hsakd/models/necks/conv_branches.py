@@ -12,6 +12,7 @@ from hsakd.models.backbones.stages import run_stages
 from hsakd.models.backbones.starting_weights import NORMAL
 from hsakd.registry import MODELS
 from hsakd.utils.errors import ConfigError
+from hsakd.utils.networks import image_channels
 
 from .base import Branches
 
@@ -60,8 +61,9 @@ def _blank_maps(backbone: BaseModule, input_size: int) -> Sequence[Tensor]:
     """Feature maps of one blank image; ``backbone`` and the random state stay as they are."""
     backbone = copy.deepcopy(backbone)
     backbone.eval()
+    image = torch.zeros(1, image_channels(backbone), input_size, input_size)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        maps = run_stages(backbone, torch.zeros(1, 3, input_size, input_size)).stage_maps
+        maps = run_stages(backbone, image).stage_maps
     shapes = [tuple(m.shape) for m in maps] if isinstance(maps, list | tuple) else []
     ConfigError.check(
         len(shapes) > 1

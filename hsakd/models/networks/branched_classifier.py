@@ -18,6 +18,7 @@ from hsakd.models.data_preprocessor import DataPreprocessor
 from hsakd.models.method import Batch, Method
 from hsakd.registry import MODELS
 from hsakd.utils.errors import ConfigError
+from hsakd.utils.networks import image_channels
 
 
 class Outputs(NamedTuple):
@@ -61,6 +62,8 @@ class BranchedClassifier(Method, ImageClassifier):
             network predicts, instead of its head's: M passes through network and branches where
             the head takes one through the network. None of them by default, which costs nothing.
         loss_weights: Factors of the terms, see :class:`~hsakd.models.losses.LossWeights`.
+        train_cfg: ``augments`` of batches, where mmpretrain's configs have them; the same as
+            ``data_preprocessor.batch_augments``.
         data_preprocessor: Config of mmpretrain's ``ClsDataPreprocessor``.
         init_cfg: Initialization config.
     """
@@ -76,9 +79,12 @@ class BranchedClassifier(Method, ImageClassifier):
         transforms: dict | None = None,
         aggregate: Sequence[int] | Literal['all'] | None = None,
         loss_weights: dict | None = None,
+        train_cfg: dict | None = None,
         data_preprocessor: dict | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
+        if train_cfg:
+            data_preprocessor = {'batch_augments': train_cfg, **(data_preprocessor or {})}
         super().__init__(
             backbone=MODELS.build(backbone),
             neck=MODELS.build(neck) if neck else None,
@@ -187,7 +193,8 @@ class BranchedClassifier(Method, ImageClassifier):
             image_size: Height and width of the images, in pixels.
         """
         network = copy.deepcopy(self).to('meta').eval()  # where shapes alone are computed
-        outputs = network.outputs(torch.empty(1, 3, image_size, image_size, device='meta'))
+        shape = (1, image_channels(self.backbone), image_size, image_size)
+        outputs = network.outputs(torch.empty(shape, device='meta'))
         return tree_map_only(Tensor, lambda output: output.shape[1:], outputs)
 
     def logits(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
