@@ -43,7 +43,8 @@ class PredictionHook(Hook):
         those = 'mmpretrain.UniversalVisualizer, or mmdet.DetLocalVisualizer for detectors'
         ConfigError.check(kind is not Visualizer, 'visualizer.type', those, kind.__name__)
         dataset = runner.test_dataloader.dataset
-        infos = (dataset.get_data_info(index) for index in range(len(dataset)))
+        read = getattr(dataset, 'get_data_info', lambda index: {})
+        infos = (read(index) for index in range(len(dataset)))
         folders = {
             os.path.dirname(os.path.abspath(i['img_path'])) for i in infos if 'img_path' in i
         }

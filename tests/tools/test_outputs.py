@@ -199,8 +199,12 @@ def train(case, folder, *options, args=()):
 def test_one_class_is_no_classification(case, tmp_path, in_process):
     write_image_folder(tmp_path / 'one', ('ant',))
     data = [f'{key}_dataloader.dataset.data_root={tmp_path / "one"}' for key in ('train', 'val')]
-    status, error = in_process(*train(case, tmp_path, 'model.head.num_classes=1', *data))
-    assert status == 1 and 'model.head.num_classes: expected 2 or more' in error
+    for number in (1, 3):  # the advice is not to lower it
+        command = train(case, tmp_path, f'model.head.num_classes={number}', *data)
+        status, error = in_process(*command)
+        assert status == 1 and 'train_dataloader.dataset: expected 2 or more' in error
+    status, error = in_process(*train(case, tmp_path, 'model.head.num_classes=1'))
+    assert status == 1 and 'num_classes' in error
 
 
 @pytest.mark.parametrize(
