@@ -188,7 +188,7 @@ def _classifier_config(config: Config, network: ConfigDict, channels: int) -> Co
         ),
     )
     pipeline = _test_pipeline(config, imports)
-    if channels == 1:
+    if channels == 1 and not any('RandomGrayscale' in step['type'] for step in pipeline):
         # Of the color images that mmpretrain's inferencer loads; exact for gray ones in color.
         gray = dict(type='RandomGrayscale', prob=1.0, channel_weights=(1, 2, 1))
         pipeline.insert(1, gray)

@@ -71,7 +71,7 @@ def publish(
     checkpoint = Path(f'{stem}.pth')
     # mmengine replaces the braces by the folder of the config file.
     load_from = f"load_from = '{{{{ fileDirname }}}}/{checkpoint.name}'\n"
-    files = {checkpoint: content, Path(f'{stem}.py'): (config.pretty_text + load_from).encode()}
+    files = {checkpoint: content, Path(f'{stem}.py'): f'{config.pretty_text}\n{load_from}'.encode()}
     if onnx is not None:
         files[Path(f'{stem}.onnx')] = onnx
     write_files(files, force)

@@ -147,3 +147,31 @@ def test_other_backbones_of_mmpretrain_start_as_theirs() -> None:
     check(network.head.fc, (SMALL, ZERO))
     for joint_head in network.joint_heads:
         check(joint_head.fc, (DEFAULT, DEFAULT))
+
+
+@pytest.mark.parametrize(
+    'backbone, size',
+    [
+        (dict(type='mmpretrain.MobileNetV2'), 64),
+        (dict(type='mmpretrain.ResNet', depth=18), 64),
+        (dict(type='mmpretrain.ConvNeXt', arch='tiny'), 64),
+        (dict(type='WideResNet', depth=10, widen_factor=1), 32),
+    ],
+)
+def test_branches_of_a_backbone_from_a_file_start_as_its_class_does(backbone, size, tmp_path):
+    """And the backbone as the file."""
+    built = MODELS.build(backbone)
+    built.init_weights()
+    torch.save(built.state_dict(), tmp_path / 'weights.pth')
+    pretrained = dict(type='Pretrained', checkpoint=str(tmp_path / 'weights.pth'))
+    spread = []
+    for init_cfg in ({}, dict(init_cfg=pretrained)):
+        own = MODELS.build(dict(backbone, **init_cfg))
+        branches = MODELS.build(dict(type='AuxiliaryBranches', backbone=own))
+        own.init_weights()
+        branches.init_weights()
+        weights = [p for p in branches.parameters() if p.ndim == 4 and p.numel() > 4000]
+        spread.append(torch.stack([weight.std() for weight in weights]))
+    assert all(torch.equal(a, b) for a, b in zip(own.state_dict().values(),
+               built.state_dict().values(), strict=True))  # fmt: skip
+    torch.testing.assert_close(*spread, rtol=0.1, atol=0)

@@ -86,7 +86,7 @@ def test_predicts_gray_and_color_files(project):
     for checkpoint in ('work_dirs/student/epoch_2.pth', published):
         output = run(project, 'tools/predict.py', 'data/test', '--model', checkpoint)
         found = [line.split() for line in output.splitlines() if '.png' in line]
-        assert len(found) == 16 and all(Path(path).parent.name == name for path, name, *_ in found)
+        assert len(found) == 16 and all(str(Path(row[1]).parent) == row[3] for row in found)
         assert 'dark' in run(project, 'tools/predict.py', 'color.png', '--model', checkpoint)
     from mmpretrain import ImageClassificationInferencer
 
