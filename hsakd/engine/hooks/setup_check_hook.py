@@ -26,8 +26,8 @@ class SetupCheckHook(Hook):
         if runner.val_loop is not None:
             validation = runner.val_dataloader.dataset
             checks.check_same_classes(validation, loader.dataset, 'val_dataloader')
+        checks.check_number_of_classes(model, loader.dataset)
         checks.check_classes(model, loader.dataset, 'train_dataloader')
-        checks.check_number_of_classes(model)
         checks.check_batches(model, loader)
         if runner.val_loop is not None:
             self.before_val(runner)
