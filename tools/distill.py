@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from hsakd.utils.cli import add_trust_option, run_tool  # noqa: E402
+from hsakd.utils.cli import add_trust_option, check_out_folder, run_tool  # noqa: E402
 from hsakd.utils.errors import ConfigError, UserError  # noqa: E402
 
 if TYPE_CHECKING:
@@ -73,7 +73,9 @@ def parse_args() -> argparse.Namespace:
         'and others of model.* for the given config alone, e.g. model.teacher_ckpt=FILE',
     )
     add_trust_option(parser)
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.seeds = args.seeds and list(dict.fromkeys(args.seeds))
+    return args
 
 
 class Plan:
@@ -194,13 +196,13 @@ def _named_in(value: object, key: str = '') -> Iterator[tuple[str, str]]:
     """Keys and values of the checkpoints that a config, or a part of it, names at any depth."""
     from hsakd.results.settings import names_checkpoint
 
-    if isinstance(value, Mapping | list | tuple):
+    if names_checkpoint(key) and value is not None and not isinstance(value, Mapping):
+        ConfigError.check(isinstance(value, str), key, 'the path of a checkpoint', repr(value))
+        yield key, value
+    elif isinstance(value, Mapping | list | tuple):
         items = value.items() if isinstance(value, Mapping) else enumerate(value)
         for name, item in items:
             yield from _named_in(item, f'{key}.{name}' if key else str(name))
-    elif names_checkpoint(key) and value is not None:
-        ConfigError.check(isinstance(value, str), key, 'the path of a checkpoint', repr(value))
-        yield key, value
 
 
 def _is_as_asked_for(run: 'TrainingRun') -> bool:
@@ -223,6 +225,10 @@ def main() -> None:
     from hsakd.apis.training_runs import call, load_with_options, train
     from hsakd.results.runs import Run
 
+    # --cfg-options, which name checkpoints in it, would take it for a list.
+    where, expected = f'--work-dirs={str(args.work_dirs)!r}', 'a path without commas'
+    ConfigError.check(',' not in str(args.work_dirs), where, expected, 'one with some')
+    check_out_folder(Path(args.out).parent, f'--out={args.out!r}')
     plan = Plan(args)
     is_detector = is_detection(load_with_options(args.config, args.cfg_options))
     where = f'config {str(args.config)!r}'

@@ -2,6 +2,7 @@
 """Evaluate a checkpoint on the test set of a config."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from hsakd.utils.cli import (  # noqa: E402
     run_tool,
     runner_parser,
 )
+from hsakd.utils.errors import UserError  # noqa: E402
 
 #: Suffixes of --out, by --out-item; a .pth of predictions can be read without executing anything.
 _SUFFIXES = {
@@ -57,7 +59,7 @@ def main() -> None:
     """Config, checkpoint and options to a runner, and test."""
     args = parse_args()
     import mmengine
-    from mmengine.dist import is_main_process
+    from mmengine.dist import get_world_size, is_main_process
 
     from hsakd.apis.running import build_runner, is_detection, load_for_test, prepare_config
     from hsakd.engine.distributed import shutdown_processes
@@ -66,6 +68,8 @@ def main() -> None:
     from hsakd.utils.checkpoint import read_checkpoint
     from hsakd.utils.files import write_files
 
+    display = os.environ.get('DISPLAY') or os.environ.get('WAYLAND_DISPLAY')
+    UserError.check(not args.show or display, '--show', 'a screen; --show-dir needs none', 'none')
     if args.out:
         check_out_file(args.out, force=True, option=f'--out={args.out!r}')
     if args.show_dir:
@@ -78,7 +82,12 @@ def main() -> None:
     notice = None
     if is_detection(config):
         notice = prepare_trained_detector(config, args.checkpoint, 'checkpoint', checkpoint)
+    if args.show or args.show_dir:
+        kinds = 'mmpretrain.UniversalVisualizer', 'mmdet.DetLocalVisualizer'
+        config.setdefault('visualizer', dict(type=kinds[is_detection(config)]))
     runner = build_runner(config)
+    one = 'a test by one process, which draws all pictures'
+    UserError.check(not args.show_dir or get_world_size() == 1, '--show-dir', one, get_world_size())
     if notice:
         runner.logger.log(*notice)
     if args.show or args.show_dir:

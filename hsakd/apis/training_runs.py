@@ -71,10 +71,16 @@ def load_with_options(config: Path, options: Sequence[str]) -> Config:
 
 
 def last_checkpoint(config: Config, work_dir: Path) -> Path:
-    """The checkpoint that a training ends with."""
-    by_epoch = 'max_epochs' in config.train_cfg
-    length = config.train_cfg['max_epochs' if by_epoch else 'max_iters']
-    return work_dir / f'{"epoch" if by_epoch else "iter"}_{length}.pth'
+    """The checkpoint that a training ends with.
+
+    Raises:
+        ConfigError: The config does not say how long it trains.
+    """
+    loop = config.get('train_cfg') or {}
+    for key, name in {'max_epochs': 'epoch', 'max_iters': 'iter'}.items():
+        if key in loop:
+            return work_dir / f'{name}_{loop[key]}.pth'
+    raise ConfigError.expected('train_cfg', 'max_epochs or max_iters in it', loop)
 
 
 def is_done(run: TrainingRun) -> bool:
@@ -91,7 +97,7 @@ def is_done(run: TrainingRun) -> bool:
     config = load_with_options(run.config, run.options).to_dict()
     wanted, found = comparable_settings(config), dict(there.settings)
     found.pop('GPUs', None)
-    seed = config['randomness'].get('seed')
+    seed = (config.get('randomness') or {}).get('seed')
     if seed is not None:
         wanted['randomness.seed'], found['randomness.seed'] = seed, there.seed
     changes = changed_settings(found, wanted)

@@ -268,11 +268,14 @@ def read_annotations(
             nor a class; or numbers may be from 0 or from 1.
     """
     images, labels, first = _columns(path, classes)
-    if not all(label.isdecimal() for label in labels):
+    is_number = [bool(_number(label)) for label in labels]
+    if not all(is_number):
+        named = not any(is_number) or {*labels} & {*(classes or ())}
         classes = list(classes or sorted({*labels}))
-        for line, label in enumerate(labels, first):
-            expected = f'one of the classes {some(classes, number=20)}'
-            DataError.check(label in classes, f'{path}, line {line}', expected, repr(label))
+        expected = f'one of the classes {some(classes, number=20)}' if named else 'a number'
+        for line, (label, number) in enumerate(zip(labels, is_number, strict=True), first):
+            ok = label in classes if named else number
+            DataError.check(ok, f'{path}, line {line}', expected, repr(label))
         return images, [classes.index(label) for label in labels], classes
     numbers = [int(label) for label in labels]
     low, high = min(numbers), max(numbers)
@@ -281,12 +284,15 @@ def read_annotations(
         return images, numbers, classes
     if classes and low == 1 and high == len(classes):
         return images, [number - 1 for number in numbers], classes
-    worst = numbers.index(high if above else low)
+    worst = numbers.index(high if above and low >= 0 else low)
     expected = 'a label 0 in the file, or metainfo.classes, by which labels from 1 are known'
     if classes:
         end = len(classes)
         expected = f'names, or labels 0..{end - 1} with a 0 or 1..{end} with a {end} in the file'
     raise DataError.expected(f'{path}, line {first + worst}', expected, numbers[worst])
+
+
+_number = re.compile(r'-?\d+').fullmatch
 
 
 def _columns(path: str | Path, classes: Sequence[str] | None) -> tuple[list[str], list[str], int]:
@@ -295,7 +301,7 @@ def _columns(path: str | Path, classes: Sequence[str] | None) -> tuple[list[str]
     lines = read_lines(path, f'lines {expected}')
     known = {*(classes or ())}
     rows, separator = [line.rsplit(maxsplit=1) for line in lines], None
-    if not all(len(row) == 2 and (row[1].isdecimal() or row[1] in known) for row in rows):
+    if not all(len(row) == 2 and (_number(row[1]) or row[1] in known) for row in rows):
         separator = next((s for s in '\t,;' if all(s in line for line in lines)), None)
     if separator:
         rows = list(csv.reader(lines, delimiter=separator, skipinitialspace=True))
@@ -303,7 +309,7 @@ def _columns(path: str | Path, classes: Sequence[str] | None) -> tuple[list[str]
         DataError.check(len(row) == 2, f'{path}, line {number}', expected, repr(line))
     images, labels = ([cell.strip() for cell in column] for column in zip(*rows, strict=True))
     is_image = images[0].lower().endswith(IMAGE_EXTENSIONS)
-    header = int(not (is_image or labels[0].isdecimal() or labels[0] in known))
+    header = int(not (is_image or _number(labels[0]) or labels[0] in known))
     return images[header:], labels[header:], 1 + header
 
 

@@ -149,13 +149,16 @@ def _head(model: nn.Module) -> nn.Module | None:
     return getattr(network, 'head', None) or getattr(network, 'bbox_head', None)
 
 
-def check_number_of_classes(model: nn.Module) -> None:
+def check_number_of_classes(model: nn.Module, dataset: Dataset) -> None:
     """Check that a classifier has classes to tell apart."""
+    classes = classes_of(dataset) or (0, 1)
+    expected = '2 or more, since with one class there is nothing to learn'
     for key, network in trained_networks(model).items():
         head = getattr(network, 'head', None)
         if isinstance(head, ClsHead):  # one label an image
+            where = 'classes of train_dataloader.dataset'
+            ConfigError.check(len(classes) > 1, where, expected, classes)
             number = getattr(head, 'num_classes', 2)
-            expected = '2 or more, since with one class there is nothing to learn'
             ConfigError.check(number > 1, f'{key}.head.num_classes', expected, number)
 
 

@@ -13,6 +13,7 @@ from hsakd.utils.checkpoint import (
     load_network,
     network_state_dict,
     read_checkpoint,
+    without_classifier,
 )
 from hsakd.utils.errors import CheckpointError
 from hsakd.utils.networks import trained_networks, unwrap
@@ -35,9 +36,7 @@ def starting_weights(model: nn.Module, checkpoint: Mapping, path: str) -> dict[s
     network = network_state_dict(checkpoint, path, 'load_from')
     prefixes = {name[: found.start(1)] for name in wanted if (found := _in_backbone(name))}
     found = {prefix + name: value for prefix in prefixes for name, value in network.items()}
-    # Fully connected layers of VGG are of the backbone in mmpretrain's, where they are wanted.
-    extra = re.compile(r'backbone\.classifier\.').search
-    return {name: value for name, value in found.items() if name in wanted or not extra(name)}
+    return without_classifier(found, wanted)
 
 
 def load_what_fits(

@@ -1,10 +1,11 @@
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list
+from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import is_model_wrapper
@@ -143,16 +144,34 @@ class DistillationRunner(Runner):
         checks.check_intervals(self.hooks)
 
     def call_hook(self, fn_name: str, **kwargs) -> None:
-        """Call all hooks; those of others read some of their arguments only when a run starts."""
-        if fn_name not in ('before_run', 'before_train'):
+        """Call all hooks; a wrong argument may show when a run starts, or at a validation."""
+        if fn_name not in ('before_run', 'before_train', 'after_val_epoch'):
             super().call_hook(fn_name, **kwargs)
             return
         for hook in self.hooks:
-            kind = type(hook)
-            is_ours = kind.__module__.startswith('hsakd.')
-            named = f'{kind.__name__} (custom_hooks or default_hooks)'
-            with contextlib.nullcontext() if is_ours else building(named, self.cfg):
-                getattr(hook, fn_name, lambda runner: None)(self, **kwargs)
+            is_safe = isinstance(hook, _SAFETY_HOOKS)
+            where = f'{type(hook).__name__} (custom_hooks or default_hooks)'
+            with contextlib.nullcontext() if is_safe else self._reporting(where):
+                getattr(hook, fn_name)(self, **kwargs)
+
+    def build_evaluator(self, evaluator: dict | list | Evaluator) -> Evaluator:
+        """Build an evaluator, of whose metrics a wrong argument may show when they compute."""
+        built = super().build_evaluator(evaluator)
+        for name in ('process', 'evaluate'):
+            reporting = self._reporting('val_evaluator or test_evaluator')
+            setattr(built, name, reporting(getattr(built, name)))
+        return built
+
+    @contextlib.contextmanager
+    def _reporting(self, where: str) -> Iterator[None]:
+        """As ``building``, except of the disk and other processes, which ``described`` is for."""
+        try:
+            yield
+        except Exception as error:
+            if isinstance(error, (OSError, RuntimeError) if self.distributed else OSError):
+                raise
+            with building(where, self.cfg):
+                raise
 
     # Data, loops, optimizer: what mmengine builds when training or testing starts.
 

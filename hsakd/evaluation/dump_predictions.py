@@ -15,6 +15,8 @@ class DumpPredictions(DumpResults):
         path: Of the file; of other suffixes than ``.pth`` it is pickled by mmengine.
     """
 
+    default_prefix = ''
+
     def __init__(self, path: str) -> None:
         BaseMetric.__init__(self)
         self.out_file_path = path

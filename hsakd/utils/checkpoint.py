@@ -6,7 +6,7 @@ import json
 import pickle
 import re
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PosixPath
 
 import numpy as np
@@ -173,6 +173,7 @@ def _read_safetensors(path: Path, key: str, map_location: object) -> dict[str, T
     content = bytearray(path.read_bytes())
     length = int.from_bytes(content[:8], 'little')
     data = memoryview(content)[8 + length :]
+    device = map_location if isinstance(map_location, str | torch.device) else 'cpu'
     tensors, end = {}, 0
     try:
         header = json.loads(content[8 : 8 + length])
@@ -182,8 +183,12 @@ def _read_safetensors(path: Path, key: str, map_location: object) -> dict[str, T
             dtype = _DTYPES[entry['dtype']]
             flat = torch.frombuffer(data[start:stop], dtype=dtype) if stop > start else []
             tensor = torch.as_tensor(flat, dtype=dtype).reshape(entry['shape'])
-            tensors[name], end = tensor.to(map_location), max(end, stop)
-        found = f'{len(data)} bytes of tensors, and not {end}' if end != len(data) else ''
+            tensors[name], end = tensor.to(device), max(end, stop)
+        found = (
+            f'a damaged one: {len(data)} bytes of tensors, and not {end}'
+            if end != len(data)
+            else ''
+        )
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, RecursionError) as error:
         found = f'a damaged one: {type(error).__name__}: {error}'
     where = f'{key}={str(path)!r}'
@@ -332,8 +337,8 @@ def load_network(
         CheckpointError: The checkpoint does not fit; the message names what differs.
     """
     checkpoint = checkpoint or read_checkpoint(path, key)
-    state_dict = network_state_dict(checkpoint, path, key)
     wanted = network.state_dict()
+    state_dict = without_classifier(network_state_dict(checkpoint, path, key), wanted)
     if parts:
         wanted = {k: v for k, v in wanted.items() if k.split('.')[0] in parts}
         state_dict = {k: v for k, v in state_dict.items() if k.split('.')[0] in parts}
@@ -365,6 +370,12 @@ def _logged_transforms(checkpoint: Mapping) -> str | None:
         return (network.get('transforms') or dict(type='Rotation'))['type'].split('.')[-1]
     except (SyntaxError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
         return None  # no config of ours
+
+
+def without_classifier(weights: Mapping[str, Tensor], wanted: Iterable[str]) -> dict[str, Tensor]:
+    """Weights without the fully connected layers in a VGG's backbone, unless they are wanted."""
+    classifier = re.compile(r'(^|\.)backbone\.classifier\.').search
+    return {k: value for k, value in weights.items() if k in wanted or not classifier(k)}
 
 
 def describe_mismatch(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:

@@ -55,7 +55,8 @@ def draw_curves(groups: Sequence[RunGroup], keys: Sequence[str]) -> bytes:
                 continue
             axes.set_title(_TITLES.get(key, key), fontsize=11)
             axes.set_xlabel(unit)
-            axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
+            whole = MaxNLocator(6, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
+            axes.xaxis.set_major_locator(whole)
             if 'loss' in key.split('/')[-1] and axes.dataLim.y0 > 0:
                 axes.set_yscale('log')
                 axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -6,9 +6,11 @@ import numpy as np
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
+from mmengine.visualization import Visualizer
 from torch import Tensor
 
 from hsakd.apis.inference import read_image
+from hsakd.utils.errors import ConfigError
 from hsakd.utils.networks import unwrap
 
 #: What OpenCV writes of the suffixes that images have.
@@ -32,9 +34,17 @@ class PredictionHook(Hook):
         self._count = 0
 
     def before_test(self, runner: Runner) -> None:
-        """Find the folder that all images are in."""
+        """Find the folder that all images are in.
+
+        Raises:
+            ConfigError: The visualizer of the config draws no predictions.
+        """
+        kind = type(runner.visualizer)
+        those = 'mmpretrain.UniversalVisualizer, or mmdet.DetLocalVisualizer for detectors'
+        ConfigError.check(kind is not Visualizer, 'visualizer.type', those, kind.__name__)
         dataset = runner.test_dataloader.dataset
-        infos = (dataset.get_data_info(index) for index in range(len(dataset)))
+        read = getattr(dataset, 'get_data_info', lambda index: {})
+        infos = (read(index) for index in range(len(dataset)))
         folders = {
             os.path.dirname(os.path.abspath(i['img_path'])) for i in infos if 'img_path' in i
         }

@@ -235,6 +235,8 @@ def test_names_of_an_annotation_file_are_the_classes(tmp_path):
         (['x/0.png 1', 'x/2.png 2'], None, 'labels.txt, line 1: .*metainfo.classes'),
         (['x/0.png a', 'x/2.png d'], 'abc', "labels.txt, line 2: .*one of the classes a, .*'d'"),
         (['x/0.png a', 'x/2.png 1'], 'abc', "labels.txt, line 2: .*'1'"),
+        (['x/0.png 0', 'x/2.png x'], 'abc', "labels.txt, line 2: expected a number, got 'x'"),
+        (['x/0.png 0', 'x/2.png -1'], 'abc', 'labels.txt, line 2: .*got -1'),
         (['image,label', 'x/0.png,a', 'x/2.png,d'], 'abc', "labels.txt, line 3: .*'d'"),
         (['x/0.png 0', 'x/9.png 1'], 'abc', r'labels.txt: .*1 that are not there, .*x/9.png'),
     ],

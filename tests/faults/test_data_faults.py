@@ -165,6 +165,7 @@ def test_label_out_of_range(label, workers, tools, data):
     lines[9] = f'dog/1.png {label}'
     (data / 'list.txt').write_text('\n'.join(lines))
     options = (
+        'train_dataloader.dataset.type=mmpretrain.CustomDataset',
         f'train_dataloader.dataset.ann_file={data}/list.txt',
         'train_dataloader.dataset.metainfo.classes=[cat,dog]',
         f'train_dataloader.num_workers={workers}',

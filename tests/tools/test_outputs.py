@@ -1,7 +1,12 @@
 """What tools write and print, with odd values, names and options, as a user runs them."""
 
+import contextlib
 import json
+import os
 import pickle
+import shlex
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -99,6 +104,20 @@ def test_results_of_many_lines_are_shown_in_training(case, tmp_path):
     assert 'accuracy/top1' in record['metrics']
 
 
+def test_results_of_many_lines_are_shown_beside_a_progress_bar(case, tmp_path):
+    command = [sys.executable, ROOT / 'tools/train.py', case / 'config.py', '--work-dir', tmp_path]
+    screen, other = os.openpty()
+    process = subprocess.Popen(command, stdin=other, stdout=other, stderr=other)
+    os.close(other)
+    shown = b''
+    with contextlib.suppress(OSError):  # at its end
+        while part := os.read(screen, 4096):
+            shown += part
+    os.close(screen)
+    assert process.wait() == 0, shown.decode()
+    assert b'accuracy/top1' in shown and b'confusion_matrix/result' in shown
+
+
 @pytest.mark.parametrize('option', ['persistent_workers=True', 'prefetch_factor=4', 'timeout=9'])
 @pytest.mark.parametrize('key', ['train', 'val', 'test'])
 def test_what_is_of_workers_needs_none(case, tmp_path, in_process, key, option):
@@ -180,8 +199,12 @@ def train(case, folder, *options, args=()):
 def test_one_class_is_no_classification(case, tmp_path, in_process):
     write_image_folder(tmp_path / 'one', ('ant',))
     data = [f'{key}_dataloader.dataset.data_root={tmp_path / "one"}' for key in ('train', 'val')]
-    status, error = in_process(*train(case, tmp_path, 'model.head.num_classes=1', *data))
-    assert status == 1 and 'model.head.num_classes: expected 2 or more' in error
+    for number in (1, 3):  # the advice is not to lower it
+        command = train(case, tmp_path, f'model.head.num_classes={number}', *data)
+        status, error = in_process(*command)
+        assert status == 1 and 'train_dataloader.dataset: expected 2 or more' in error
+    status, error = in_process(*train(case, tmp_path, 'model.head.num_classes=1'))
+    assert status == 1 and 'num_classes' in error
 
 
 @pytest.mark.parametrize(
@@ -214,3 +237,80 @@ def test_fast_says_that_it_compiles_and_how_long_it_took(case, tmp_path, in_proc
     assert 'WARNING - --fast: CIFARResNet for batches of 8 images is being compiled' in log
     begins, ends = log.index('is being compiled'), log.index('is compiled, after')
     assert begins < ends < log.index('Iter(val)')
+
+
+@pytest.mark.parametrize(
+    'key, value, words',
+    [
+        ('default_hooks.checkpoint.save_best', 'accuracy/top9', 'accuracy/top1'),
+        ('default_hooks.checkpoint.save_best', 'confusion_matrix/result', 'accuracy/top1'),
+        ('param_scheduler', [dict(type='ReduceOnPlateauLR', monitor='no/such')], 'no/such'),
+        (
+            'param_scheduler',
+            [dict(type='ReduceOnPlateauLR', monitor='confusion_matrix/result')],
+            'Scheduler',
+        ),
+        (
+            'custom_hooks',
+            [dict(type='EarlyStoppingHook', monitor='confusion_matrix/result', rule='greater')],
+            'EarlyStoppingHook',
+        ),
+    ],
+)
+def test_a_metric_that_is_none_is_no_traceback(case, tmp_path, in_process, key, value, words):
+    config = Config.fromfile(case / 'config.py')
+    config.merge_from_dict({key: None, 'default_hooks.checkpoint.rule': 'greater'})
+    config.merge_from_dict({key: value})
+    config.dump(tmp_path / 'config.py')
+    status, error = in_process('tools/train.py', tmp_path / 'config.py', '--work-dir', tmp_path)
+    assert status == 1 and error.startswith('error: ') and 'Traceback' not in error
+    assert words in error
+
+
+@pytest.mark.parametrize(
+    'option, args, words',
+    [
+        ('test_evaluator.2.average=nonsense', (), 'average'),
+        ('test_evaluator.2.thrs=[a]', (), 'test_evaluator'),
+        ('visualizer.type=Visualizer', ('--show-dir', '/tmp/never'), 'visualizer.type'),
+    ],
+)
+def test_wrong_arguments_of_metrics_and_pictures(case, tmp_path, option, args, words):
+    result = evaluate(case, tmp_path, *args, '--cfg-options', option)
+    error = result.stderr.splitlines()[-1]
+    assert result.returncode == 1 and error.startswith('error: ') and words in error
+
+
+@pytest.mark.parametrize(
+    'command, words',
+    [
+        (('distill.py', 'config.py', '--work-dirs', 'a,b'), '--work-dirs='),
+        (('distill.py', 'config.py', '--out', 'config.py/x'), '--out='),
+        (('model_converters/publish_student.py', 'net.pth', 'config.py/x'), 'out='),
+        (('analysis_tools/plot_curves.py', '.', '--out', 'c.pdf'), '--out: expected'),
+        (('analysis_tools/collect_results.py', '.', '--csv', 'train'), '--csv: expected'),
+        (('analysis_tools/get_flops.py', 'config.py', '--shape', '0'), '--shape'),
+        (('analysis_tools/get_flops.py', 'config.py', '--shape', '1', '2', '3'), '--shape'),
+        (('dataset_converters/voc_to_coco.py', '.', 'x', '--out', 'x.txt'), '.json'),
+        (('test.py', 'config.py', 'net.pth', '--show'), '--show-dir'),
+    ],
+)
+def test_outputs_that_cannot_be_are_found_first(case, in_process, monkeypatch, command, words):
+    monkeypatch.chdir(case)
+    monkeypatch.delenv('DISPLAY', raising=False)
+    monkeypatch.delenv('WAYLAND_DISPLAY', raising=False)
+    before = sorted(case.rglob('*'))
+    status, error = in_process(f'tools/{command[0]}', *command[1:])
+    assert status in (1, 2) and words in error and 'Traceback' not in error
+    assert sorted(case.rglob('*')) == before
+
+
+def test_commands_to_copy_quote_paths(tmp_path, tool, capsys, save_training_checkpoint):
+    config = Config.fromfile(IMAGES)
+    model = MODELS.build(config.model)
+    save_training_checkpoint(tmp_path / 'net.pth', config.to_dict(), model)
+    out = tmp_path / 'new models' / 'net.pth'  # the suffix comes after the hash
+    tool('model_converters/publish_student')([str(tmp_path / 'net.pth'), str(out)])
+    last = capsys.readouterr().out.splitlines()[-1]
+    published = shlex.split(last)[-1]
+    assert published == str(next(out.parent.glob('net-????????.pth')))

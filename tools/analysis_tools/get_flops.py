@@ -7,16 +7,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from hsakd.utils.cli import run_tool  # noqa: E402
+from hsakd.utils.cli import positive_number, run_tool  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument(
-        '--shape', type=int, nargs='+', default=[32], help='height (and width) of an image (32)'
-    )
-    return parser.parse_args()
+    help_ = 'height (and width) of an image (32)'
+    parser.add_argument('--shape', type=positive_number, nargs='+', default=[32], help=help_)
+    args = parser.parse_args()
+    if len(args.shape) > 2:
+        parser.error(f'--shape: expected one or two numbers, got {len(args.shape)}')
+    return args
 
 
 def main() -> None:
@@ -29,6 +31,7 @@ def main() -> None:
 
     import hsakd  # noqa: F401  registers hsakd's types
     from hsakd.apis.running import is_detection, load_config
+    from hsakd.engine.building import building
     from hsakd.registry import MODELS
     from hsakd.utils.errors import ConfigError
     from hsakd.utils.networks import frozen_networks, image_channels, trained_networks
@@ -46,7 +49,7 @@ def main() -> None:
     for name, network in networks.items():
         channels = image_channels(network.backbone)
         images = torch.empty(1, channels, height, width, device='meta')
-        with FlopCounterMode(display=False) as head:
+        with building(f'--shape {height} {width}'), FlopCounterMode(display=False) as head:
             network.head(network.extract_feat(images))
         parts = [network.backbone, network.head]
         rows = [('inference: its own head', parts, head)]

@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from hsakd.utils.cli import check_out_folder, run_tool  # noqa: E402
+from hsakd.utils.cli import check_out_file, run_tool  # noqa: E402
 from hsakd.utils.errors import DataError  # noqa: E402
 from hsakd.utils.files import write_files  # noqa: E402
 
@@ -109,7 +109,7 @@ def to_coco(root: Path, images: list[dict], classes: list[str]) -> dict[str, lis
 def main(argv: list[str] | None = None) -> None:
     """Read, check, write, and say what was found."""
     args = parse_args(argv)
-    check_out_folder(args.out.parent, '--out')
+    check_out_file(args.out, force=True, suffix='.json')
     from hsakd.utils.third_party import import_mmdet
 
     import_mmdet()

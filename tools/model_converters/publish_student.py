@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from hsakd.utils.cli import add_trust_option, run_tool  # noqa: E402
+from hsakd.utils.cli import add_trust_option, check_out_folder, run_tool  # noqa: E402
 
 
 def _network(text: str) -> int | str:
@@ -66,13 +66,16 @@ def main(argv: list[str] | None = None) -> None:
     from hsakd.apis import best_network, export_onnx, load_classifier, publish
     from hsakd.apis.publishing import experiment_name
 
+    prefix = Path(args.out)
+    if args.out.endswith('/') or prefix.is_dir():
+        prefix /= experiment_name(args.checkpoint)
+    elif prefix.suffix in ('.pth', '.py', '.onnx'):  # which the files get themselves
+        prefix = prefix.with_suffix('')
+    check_out_folder(prefix.parent, f'out={args.out!r}')
     if args.network == 'best':
         args.network = best_network(args.checkpoint)
         print(f'network {args.network} is the best on validation')
     classifier = load_classifier(args.checkpoint, args.config, args.network)
-    prefix = Path(args.out)
-    if args.out.endswith('/') or prefix.is_dir():
-        prefix /= experiment_name(args.checkpoint)
     model, difference = export_onnx(classifier) if args.onnx else (None, None)
     files = publish(classifier, prefix, onnx=model, force=args.force)
 

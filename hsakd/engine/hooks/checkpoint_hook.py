@@ -9,9 +9,11 @@ from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 
+from hsakd.engine.building import building
 from hsakd.engine.checkpoint_files import INTERRUPTED, POINTER, point_to
 from hsakd.registry import HOOKS
-from hsakd.utils.errors import CheckpointError
+from hsakd.utils.checks import as_number
+from hsakd.utils.errors import CheckpointError, ConfigError
 
 #: In the record of a run: the epoch or iteration of the last validation.
 VALIDATED = 'last_validation'  # not val..., which mmengine would log
@@ -122,12 +124,23 @@ class CheckpointHook(MMEngineCheckpointHook):
             point_to(Path(self.out_dir) / name, runner.work_dir)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
-        """Save the best checkpoint, and remove the previous one afterwards."""
+        """Save the best checkpoint, by metrics that are numbers, and then remove the previous one.
+
+        Raises:
+            ConfigError: The metric of ``save_best`` was not measured, or is no number.
+        """
+        metrics = {key: value for key, value in metrics.items() if as_number(value) is not None}
+        where = 'default_hooks.checkpoint.save_best'
+        expected = f'a metric that is a number ({", ".join(metrics) or "there is none"})'
+        for key in self.key_indicators if self.save_best else ():
+            ok = metrics if key == 'auto' else key in metrics
+            ConfigError.check(ok, where, expected, repr(key))
         info = dict(runner.message_hub.runtime_info)
         best = {key: copy(vars(self)[key]) for key in _BEST if key in vars(self)}
         backend, self.file_backend = self.file_backend, _RemovesLater()
         try:
-            super()._save_best_checkpoint(runner, metrics)
+            with building(where, runner.cfg):
+                super()._save_best_checkpoint(runner, metrics)
             outdated = self.file_backend.outdated
         except CheckpointError as error:
             _restore(runner, info)

@@ -27,8 +27,8 @@ class SetupCheckHook(Hook):
             validation = runner.val_dataloader.dataset
             checks.check_same_classes(validation, loader.dataset, 'val_dataloader')
         checks.check_sources(runner, loader.dataset)
+        checks.check_number_of_classes(model, loader.dataset)
         checks.check_classes(model, loader.dataset, 'train_dataloader')
-        checks.check_number_of_classes(model)
         checks.check_batches(model, loader)
         if runner.val_loop is not None:
             self.before_val(runner)
