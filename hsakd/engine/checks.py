@@ -223,18 +223,29 @@ def check_sources(runner: Runner, dataset: Dataset) -> None:
         if runner.cfg.get('resume') or same_number:
             check_trained_classes(start, dataset, 'train_dataloader')
         check_trained_images(start, config)
-    for part in getattr(model, 'frozen_parts', ()):
-        if part.trained_with:
-            if part.with_head:
-                check_trained_classes(part.trained_with, dataset, 'train_dataloader')
-            if not getattr(model, 'teacher_normalization', None):
-                advice = getattr(model, 'normalization_advice', '')
-                check_trained_images(part.trained_with, config, advice)
-    if getattr(model, 'teacher_normalization', None):
-        model.serve_teacher(config_normalization(config))
+    check_frozen_parts(model, config, dataset)
     for module in model.modules():
         if getattr(module, 'pretrained_with', None):
             check_trained_images(module.pretrained_with, config)
+
+
+def check_frozen_parts(model: nn.Module, config: Config, dataset: Dataset | None = None) -> None:
+    """Check that what is frozen was trained with images and labels as they are here.
+
+    Args:
+        model: A teacher that is to get its own normalization gets it here.
+        config: Of the run.
+        dataset: Of the run.
+    """
+    own = getattr(model, 'teacher_normalization', None)
+    for part in getattr(model, 'frozen_parts', ()):
+        if part.trained_with and part.with_head and dataset is not None:
+            check_trained_classes(part.trained_with, dataset, 'train_dataloader')
+        if part.trained_with and not own:
+            advice = getattr(model, 'normalization_advice', '')
+            check_trained_images(part.trained_with, config, advice)
+    if own:
+        model.serve_teacher(config_normalization(config))
 
 
 def _shown(classes: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, str]:

@@ -13,4 +13,5 @@ from .heads import *  # noqa: F403
 from .losses import *  # noqa: F403
 from .necks import *  # noqa: F403
 from .networks import *  # noqa: F403
+from .pretrained import PretrainedWeights  # noqa: F401
 from .transforms import *  # noqa: F403

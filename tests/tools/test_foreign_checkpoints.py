@@ -9,6 +9,7 @@ import pytest
 import torch
 import torchvision
 
+from hsakd.registry import MODELS
 from tests.conftest import ROOT, write_image_folder
 from tests.imagenet_files import save_torchvision
 
@@ -224,3 +225,65 @@ def test_vgg_of_torchvision_starts_a_backbone(network, in_process, tmp_path):
     found = torch.load(tmp_path / 'w' / 'iter_1.pth', weights_only=False)['state_dict']
     weights = theirs.state_dict()
     assert torch.equal(found['backbone.features.11.conv.weight'], weights['features.18.weight'])
+
+
+BACKBONES = {
+    'resnet18': dict(type='mmpretrain.ResNet', depth=18),
+    'mobilenet_v2': dict(type='mmpretrain.MobileNetV2'),
+    'convnext_tiny': dict(type='mmpretrain.ConvNeXt', arch='tiny'),
+}
+
+
+@pytest.mark.parametrize(
+    'name, write, prefix',
+    [
+        ('resnet18', lambda w: w, None),
+        ('resnet18', lambda w: dict(model=w), None),
+        ('resnet18', lambda w: dict(state_dict=prefixed('model.', w)), None),
+        ('resnet18', safetensors, None),
+        ('resnet18', lambda w: prefixed('backbone.', w), None),
+        ('resnet18', lambda w: prefixed('backbone.', w), 'backbone.'),
+        ('resnet18', lambda w: prefixed('module.backbone.', w), 'backbone'),
+        ('mobilenet_v2', lambda w: w, None),
+        ('mobilenet_v2', lambda w: dict(model=prefixed('module.', w)), 'backbone.'),
+        ('convnext_tiny', lambda w: w, None),
+    ],
+)
+def test_a_backbone_starts_from_them(name, write, prefix, tmp_path):
+    """By mmengine's ``init_cfg``, which starts at random what does not match."""
+    theirs = getattr(torchvision.models, name)(num_classes=3).eval()
+    content = write(theirs.state_dict())
+    path = tmp_path / 'theirs.pth'
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    init_cfg = dict(type='Pretrained', checkpoint=str(path), prefix=prefix)
+    backbone = MODELS.build(BACKBONES[name] | dict(init_cfg=init_cfg))
+    backbone.init_weights()
+    backbone.eval()  # which gives nothing back
+    images = torch.randn(1, 3, 64, 64)
+    layers = list(theirs.children())
+    body = torch.nn.Sequential(*layers[:-2]) if name == 'resnet18' else theirs.features
+    with torch.no_grad():
+        expected = body(images)
+        if name == 'convnext_tiny':
+            expected = theirs.classifier[:2](theirs.avgpool(expected))
+        torch.testing.assert_close(backbone(images)[-1], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    'theirs, words',
+    [
+        ('resnet34', 'weights of the checkpoint have no place: layer1.2'),
+        ('mobilenet_v2', 'weights are missing from the checkpoint'),
+        ('resnet50', 'weights have another shape'),
+    ],
+)
+def test_a_backbone_does_not_start_from_another_one(theirs, words, network, in_process, tmp_path):
+    save_torchvision(tmp_path / 'theirs.pth', theirs)
+    config = tmp_path / 'config.py'
+    start = dict(type='Pretrained', checkpoint=str(tmp_path / 'theirs.pth'))
+    text = (network[1] / 'config.py').read_text()
+    config.write_text(f'{text}\nmodel.update(backbone=dict(init_cfg={start!r}))\n')
+    status, error = in_process('tools/train.py', config, '--work-dir', tmp_path / 'w')
+    assert status == 1
+    assert "error: init_cfg.checkpoint='" in error
+    assert words in error

@@ -311,3 +311,41 @@ def test_torchvision_passes_with_a_warning(site):
     status, error = site.train(base, options=[f'load_from={site.folder / "resnet18.pth"}'])
     assert status == 0, error
     assert 'data_preprocessor: expected mean (123.675, 116.28, 103.53)' in site.log
+
+
+def test_a_pretrained_backbone_is_compared(site):
+    start = dict(type='Pretrained', checkpoint=str(site.trained(BASELINE)))
+    for prefix in (None, 'backbone.'):
+        init_cfg = dict(start, prefix=prefix)
+        more = f'\nmodel.update(backbone=dict(init_cfg={init_cfg!r}))\n'
+        assert_normalization(*site.train(BASELINE, rgb=False, more=more), 'init_cfg.checkpoint')
+        status, error = site.train(BASELINE, OTHERS['name'], more=more)  # the head starts afresh
+        assert status == 0, error
+        shutil.rmtree(site.folder / 'w')
+
+
+def test_a_config_for_publishing_is_compared(site):
+    args = 'tools/model_converters/publish_student.py', site.trained(BASELINE), site.folder / 'p/x'
+    status, error = site.in_process(*args, '--config', site.config(BASELINE, rgb=False))
+    assert_normalization(status, error, 'BGR')
+    assert not (site.folder / 'p').exists()
+    status, error = site.in_process(*args, '--config', site.config(BASELINE))
+    assert status == 0, error
+
+
+def test_pictures_of_a_teacher_of_another_normalization(site):
+    teacher = site.trained(TEACHER)
+    options = [f'model.teacher_ckpt={teacher}']
+    status, error = site.train(OFFLINE, options=options)
+    assert status == 0, error
+    student = site.folder / 'w' / 'iter_2.pth'
+    tool = 'tools/analysis_tools/plot_joint_distribution.py'
+    config = site.config(OFFLINE, rgb=False)
+    arguments = tool, config, student, '--out', site.folder / 'pictures', '--cfg-options', *options
+    assert_normalization(*site.in_process(*arguments), 'BGR')
+    own = 'model.teacher_normalization=checkpoint'
+    shutil.rmtree(site.folder / 'w')
+    status, error = site.train(OFFLINE, rgb=False, options=[*options, own])
+    assert status == 0, error
+    status, error = site.in_process(*arguments, own)
+    assert status == 0, error
