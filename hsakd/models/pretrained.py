@@ -50,6 +50,8 @@ class PretrainedWeights(PretrainedInit):
                     k.removeprefix(prefix): v for k, v in named.items() if k.startswith(prefix)
                 }
                 found = max(found, inside, key=lambda weights: len(wanted.keys() & weights.keys()))
+        if not wanted.keys() & found.keys() and not hasattr(module, 'out_indices'):
+            return  # a block, such as RepVGG's, to which a backbone hands its own init_cfg
         # A deeper network has all the weights of a shallower one, and more in the same stages.
         stages = {name.split('.')[0] for name in wanted}
         found = {name: value for name, value in found.items() if name.split('.')[0] in stages}

@@ -291,8 +291,10 @@ def checkpoint_weights(checkpoint: object) -> dict[str, Tensor]:
     """The tensors of a checkpoint by name.
 
     They are those of its ``state_dict``, of what others call it (``model``, ``model_ema``, ..), or
-    its own. Prefixes such as ``module.`` are left out.
+    its own. Prefixes such as ``module.`` are left out, but for checkpoints of mmengine, whose names
+    are those of the model.
     """
+    of_mmengine = bool(checkpoint_meta(checkpoint))
     while isinstance(checkpoint, Mapping | nn.Module):
         if isinstance(checkpoint, nn.Module):  # of somebody who is trusted
             checkpoint = checkpoint.state_dict()
@@ -302,9 +304,8 @@ def checkpoint_weights(checkpoint: object) -> dict[str, Tensor]:
             break
         checkpoint = inner
     weights = checkpoint if isinstance(checkpoint, Mapping) else {}
-    return without_wrappers(
-        {str(name): value for name, value in weights.items() if isinstance(value, Tensor)}
-    )
+    weights = {str(name): value for name, value in weights.items() if isinstance(value, Tensor)}
+    return weights if of_mmengine else without_wrappers(weights)
 
 
 def with_counters(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -341,7 +341,7 @@ def test_pictures_of_a_teacher_of_another_normalization(site):
     student = site.folder / 'w' / 'iter_2.pth'
     tool = 'tools/analysis_tools/plot_joint_distribution.py'
     config = site.config(OFFLINE, rgb=False)
-    out = '--indices', 0, '--force', '--out', site.folder / 'picture.png'
+    out = ('--indices', 0, '--out', site.folder / 'pictures.png')
     arguments = tool, config, student, *out, '--cfg-options', *options
     assert_normalization(*site.in_process(*arguments), 'BGR')
     own = 'model.teacher_normalization=checkpoint'

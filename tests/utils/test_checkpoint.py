@@ -7,7 +7,7 @@ import torch
 import torchvision
 
 from hsakd.registry import MODELS
-from hsakd.utils.checkpoint import load_network
+from hsakd.utils.checkpoint import checkpoint_weights, load_network
 from hsakd.utils.errors import CheckpointError
 from tests.conftest import network_cfg
 from tests.imagenet_files import save_torchvision
@@ -275,3 +275,10 @@ def test_flat_weights_of_a_network_for_small_images_are_no_torchvision(tmp_path)
     torch.save(weights, tmp_path / 'cifar.pth')
     with pytest.raises(CheckpointError, match='cifar.pth.* got conv1.weight'):
         load_network(MODELS.build(network_cfg()), tmp_path / 'cifar.pth', 'checkpoint')
+
+
+def test_names_of_a_model_of_mmengine_stay():
+    """Of one that calls a part ``model``, for one, which resumes by these names."""
+    names = {f'model.layer.{i}': torch.ones(1) for i in range(3)}
+    assert checkpoint_weights(dict(meta=dict(epoch=1), state_dict=names)).keys() == names.keys()
+    assert checkpoint_weights(dict(state_dict=names)).keys() == {f'layer.{i}' for i in range(3)}
