@@ -280,10 +280,18 @@ def read_annotations(
     numbers = [int(label) for label in labels]
     low, high = min(numbers), max(numbers)
     above = bool(classes) and high >= len(classes)
-    if low == 0 and not above:
-        return images, numbers, classes
-    if classes and low == 1 and high == len(classes):
-        return images, [number - 1 for number in numbers], classes
+    from_1 = bool(classes) and low == 1 and high == len(classes)
+    places = [number - from_1 for number in numbers]
+    fits = from_1 or (low == 0 and not above)
+    if classes and {*labels} <= {*classes}:  # names that are numbers
+        named = [classes.index(label) for label in labels]
+        expected = 'a label that is not the name of one class and the number of another'
+        for line, (name, place) in enumerate(zip(named, places, strict=True), first):
+            found = repr(labels[line - first])
+            DataError.check(not fits or name == place, f'{path}, line {line}', expected, found)
+        return images, named, classes
+    if fits:
+        return images, places, classes
     worst = numbers.index(high if above and low >= 0 else low)
     expected = 'a label 0 in the file, or metainfo.classes, by which labels from 1 are known'
     if classes:
@@ -302,14 +310,17 @@ def _columns(path: str | Path, classes: Sequence[str] | None) -> tuple[list[str]
     known = {*(classes or ())}
     rows, separator = [line.rsplit(maxsplit=1) for line in lines], None
     if not all(len(row) == 2 and (_number(row[1]) or row[1] in known) for row in rows):
-        separator = next((s for s in '\t,;' if all(s in line for line in lines)), None)
+        written = [line for line in lines if line.strip()]
+        separator = next((s for s in '\t,;' if all(s in line for line in written)), None)
     if separator:
         rows = list(csv.reader(lines, delimiter=separator, skipinitialspace=True))
-    for number, (row, line) in enumerate(zip(rows, lines, strict=True), 1):
+    # A quote that is not closed joins lines.
+    for number, (row, line) in enumerate(zip(rows, lines, strict=False), 1):
         DataError.check(len(row) == 2, f'{path}, line {number}', expected, repr(line))
     images, labels = ([cell.strip() for cell in column] for column in zip(*rows, strict=True))
-    is_image = images[0].lower().endswith(IMAGE_EXTENSIONS)
-    header = int(not (is_image or _number(labels[0]) or labels[0] in known))
+    # No image is dropped for a header, whatever its name is.
+    suffixes = [bool(Path(image).suffix) for image in images[:2]]
+    header = int(suffixes == [False, True] and not (_number(labels[0]) or labels[0] in known))
     return images[header:], labels[header:], 1 + header
 
 
