@@ -207,6 +207,29 @@ def label_order(folders: Sequence[str], names: Sequence[str], where: str) -> lis
     return list(names)
 
 
+def relabel(data_list: list[dict], own: Sequence[str], names: Sequence[str]) -> None:
+    """Make labels, the places of classes in ``own``, their places in ``metainfo.classes``.
+
+    Args:
+        data_list: With a ``gt_label`` an image.
+        own: The data's own names of the classes.
+        names: The same in any order; or others for all of them, which rename them.
+
+    Raises:
+        DataError: They are neither.
+    """
+    if len(names) == len({*names} - {*own}) == len(own):
+        return
+    unknown = [name for name in names if name not in own]
+    lacking = [name for name in own if name not in names]
+    expected = f'the {len(own)} classes of the data in any order, or other names for all of them'
+    found = f'{len(names)} names, unknown ones {some(unknown)}; without {some(lacking)}'
+    DataError.check(sorted(names) == sorted(own), 'dataset.metainfo.classes', expected, found)
+    places = [names.index(name) for name in own]
+    for info in data_list:
+        info['gt_label'] = places[info['gt_label']]
+
+
 def images_in_folders(
     root: str | Path,
     classes: Sequence[str],
@@ -267,7 +290,7 @@ def read_annotations(
         DataError: It cannot be read; a line has more or fewer columns; a label is neither a number
             nor a class; or numbers may be from 0 or from 1.
     """
-    images, labels, first = _columns(path, classes)
+    images, labels, first = columns(path, classes)
     is_number = [bool(_number(label)) for label in labels]
     if not all(is_number):
         named = not any(is_number) or {*labels} & {*(classes or ())}
@@ -303,8 +326,16 @@ def read_annotations(
 _number = re.compile(r'-?\d+').fullmatch
 
 
-def _columns(path: str | Path, classes: Sequence[str] | None) -> tuple[list[str], list[str], int]:
-    """Images and labels as they are written, and the first line of them."""
+def columns(path: str | Path, classes: Sequence[str] | None) -> tuple[list[str], list[str], int]:
+    """Images and labels of an annotation file as they are written, and the first line of them.
+
+    Args:
+        path: The file; see :func:`read_annotations`.
+        classes: Known names of classes, if any.
+
+    Raises:
+        DataError: It cannot be read, or a line has more or fewer columns.
+    """
     expected = 'IMAGE LABEL, or IMAGE,LABEL'
     lines = read_lines(path, f'lines {expected}')
     known = {*(classes or ())}
