@@ -177,19 +177,23 @@ def read_lines(path: str | Path, expected: str) -> list[str]:
     return lines
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is hidden, or one that macOS or a NAS puts beside images."""
+    return name[0] == '.' or name in ('__MACOSX', '@eaDir')
+
+
 def class_folders(root: str | Path) -> list[str]:
     """Names of the subfolders of a folder but hidden ones, in alphabetical order."""
-    return sorted(
-        entry.name for entry in os.scandir(root) if entry.is_dir() and entry.name[0] != '.'
-    )
+    return sorted(e.name for e in os.scandir(root) if e.is_dir() and not is_hidden(e.name))
 
 
 def files_below(folder: str | Path) -> list[str]:
     """Files in a folder and its subfolders but hidden ones, by their paths in it, sorted."""
     found = []
     for path, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if name[0] != '.']
-        found += [os.path.relpath(os.path.join(path, f), folder) for f in files if f[0] != '.']
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        shown = [os.path.join(path, name) for name in files if not is_hidden(name)]
+        found += [os.path.relpath(name, folder) for name in shown]
     return sorted(found)
 
 
@@ -253,7 +257,8 @@ def images_in_folders(
     Raises:
         DataError: There is none.
     """
-    images, others = [], [(e.name, -1) for e in os.scandir(root) if e.is_file()]
+    beside = (e.name for e in os.scandir(root) if e.is_file() and not is_hidden(e.name))
+    images, others = [], [(name, -1) for name in beside]
     for folder in sorted(classes):
         for name in files_below(os.path.join(root, folder)):
             kept = images if name.lower().endswith(tuple(extensions)) else others

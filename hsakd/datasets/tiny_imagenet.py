@@ -6,7 +6,7 @@ from mmpretrain.datasets import BaseDataset
 from hsakd.registry import DATASETS
 from hsakd.utils.errors import DataError
 
-from .base import CheckedImages, check_split, class_folders, read_lines, relabel
+from .base import CheckedImages, check_split, class_folders, is_hidden, read_lines, relabel
 
 
 @DATASETS.register_module()
@@ -51,7 +51,7 @@ class TinyImageNet(CheckedImages, BaseDataset):
 
 
 def _images(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob('*.JPEG') if path.name[0] != '.')
+    return sorted(path for path in folder.glob('*.JPEG') if not is_hidden(path.name))
 
 
 def _train_images(folder: Path, labels: dict[str, int]) -> Iterator[tuple[Path, str]]:

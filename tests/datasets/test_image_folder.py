@@ -7,6 +7,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from PIL import Image
 
+from hsakd.apis import find_images
 from hsakd.datasets import ImageFolder, LoadImage
 from hsakd.registry import TRANSFORMS
 from hsakd.utils.errors import DataError
@@ -143,12 +144,14 @@ def test_names_that_are_not_those_of_the_folders(classes, words, tmp_path):
 
 def test_hidden_folders_and_files_are_none(tmp_path, caplog, log):
     root = write_image_folder(tmp_path)
-    for hidden in ('.ipynb_checkpoints', 'cat/.ipynb_checkpoints'):
+    for hidden in ('.ipynb_checkpoints', 'cat/.ipynb_checkpoints', '__MACOSX', 'dog/@eaDir'):
         shutil.copytree(root / 'cat', root / hidden, ignore=shutil.ignore_patterns('.*'))
     shutil.copy(root / 'cat/0.png', root / 'cat/.0.png')
+    (root / '.DS_Store').touch()
     dataset = folder(root)
     assert dataset.metainfo['classes'] == ('cat', 'dog') and len(dataset) == 8
     assert 'other files' not in caplog.text
+    assert len(find_images(root)) == 8
 
 
 @pytest.mark.parametrize('suffix', ['.gif', '.jfif', '.jp2', '.GIF', '.avif', '.pbm', '.jpe'])

@@ -61,6 +61,14 @@ def test_images_of_several_sizes(loader, options, train, data):
     assert 'got (3, 24, 40) (channels, height, width)' in error and 'Resize' in error
 
 
+@pytest.mark.parametrize('loader', ['train_dataloader', 'val_dataloader'])
+def test_images_of_one_and_three_channels(loader, train, data):
+    Image.new('L', (32, 32)).save(data / ('train' if loader[0] == 't' else 'test') / 'cat/2.png')
+    pipeline = NO_RESIZE.replace("'LoadImage'", "'LoadImage', color_type='unchanged'")
+    status, error = train(extra=pipeline.replace('LOADER', loader))
+    assert status == 1 and "color_type='color'" in error and 'Resize' not in error
+
+
 def test_a_class_without_a_folder_in_validation(train, data):
     shutil.rmtree(data / 'test/cat')
     status, error = train()
