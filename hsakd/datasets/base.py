@@ -280,8 +280,8 @@ def images_in_folders(
 
 def read_annotations(
     path: str | Path, classes: Sequence[str] | None
-) -> tuple[list[str], list[int], list[str] | None]:
-    """Images, labels from 0, and classes of a file with a line ``IMAGE LABEL`` for each image.
+) -> tuple[list[str], list[int], list[str] | None, int]:
+    """Read a file with a line ``IMAGE LABEL`` for each image.
 
     Columns are separated by spaces, or by tabs, commas or semicolons, then perhaps with a header.
     Labels are names, or numbers from 0; or from 1, where none is 0 and the largest is the number of
@@ -289,7 +289,11 @@ def read_annotations(
 
     Args:
         path: The file.
-        classes: Names of the classes, where they are known; else those of labels that are names.
+        classes: Names of the classes, where they are known.
+
+    Returns:
+        The images, their labels from 0, the classes (those of labels that are names, if none were
+        known), and the line of the first image.
 
     Raises:
         DataError: It cannot be read; a line has more or fewer columns; a label is neither a number
@@ -304,7 +308,7 @@ def read_annotations(
         for line, (label, number) in enumerate(zip(labels, is_number, strict=True), first):
             ok = label in classes if named else number
             DataError.check(ok, f'{path}, line {line}', expected, repr(label))
-        return images, [classes.index(label) for label in labels], classes
+        return images, [classes.index(label) for label in labels], classes, first
     numbers = [int(label) for label in labels]
     low, high = min(numbers), max(numbers)
     above = bool(classes) and high >= len(classes)
@@ -317,9 +321,9 @@ def read_annotations(
         for line, (name, place) in enumerate(zip(named, places, strict=True), first):
             found = repr(labels[line - first])
             DataError.check(not fits or name == place, f'{path}, line {line}', expected, found)
-        return images, named, classes
+        return images, named, classes, first
     if fits:
-        return images, places, classes
+        return images, places, classes, first
     worst = numbers.index(high if above and low >= 0 else low)
     expected = 'a label 0 in the file, or metainfo.classes, by which labels from 1 are known'
     if classes:
