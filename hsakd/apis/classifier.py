@@ -12,12 +12,13 @@ from mmpretrain import ImageClassificationInferencer, get_model
 from mmpretrain.models import ImageClassifier
 from torch import nn
 
+from hsakd.engine.checks import check_trained_images
 from hsakd.registry import DATASETS, MODELS, TRANSFORMS
 from hsakd.utils.checkpoint import describe_mismatch, network_state_dict, read_checkpoint
 from hsakd.utils.config_text import checkpoint_config, find_class, find_type
 from hsakd.utils.errors import CheckpointError, ConfigError, UserError
 from hsakd.utils.networks import image_channels
-from hsakd.utils.normalization import classifier_normalization, network_config
+from hsakd.utils.normalization import TrainedWith, classifier_normalization, network_config
 
 from .running import load_config
 
@@ -51,8 +52,9 @@ def load_classifier(
     checkpoint, where = read_checkpoint(path, key), f'{key}={str(path)!r}'
     if config is None:
         config = checkpoint_config(checkpoint, path, key)
-    elif not isinstance(config, Config):
-        config = load_config(config)
+    else:
+        config = config if isinstance(config, Config) else load_config(config)
+        check_trained_images(TrainedWith.of(checkpoint, where), config)
     trained_config = network_config(config, network)
     trained = build_network(_export(MODELS, trained_config, 'model', config, set()))
     load_exactly(trained, network_state_dict(checkpoint, path, key, network), where)

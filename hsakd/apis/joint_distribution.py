@@ -13,11 +13,13 @@ from mmpretrain import ImageClassificationInferencer
 from mmpretrain.models import ImageClassifier
 from torch import Tensor, nn
 
+from hsakd.engine.checks import check_frozen_parts
+from hsakd.models.distillers import OfflineDistiller
 from hsakd.models.losses import KLDivergence
 from hsakd.registry import DATASETS, MODELS
 from hsakd.utils.checkpoint import load_network
 from hsakd.utils.errors import ConfigError
-from hsakd.utils.networks import frozen_networks, has_teacher, image_channels, trained_networks
+from hsakd.utils.networks import has_teacher, image_channels, trained_networks
 from hsakd.visualization.joint_distribution import JointDistributions
 
 from .classifier import class_names, load_classifier
@@ -30,18 +32,16 @@ class Pair:
 
     Attributes:
         config: Of the distiller.
-        student: With weights, in eval mode.
-        teacher: The same.
-        preprocessor: The distiller's, for images.
+        distiller: With weights, in eval mode.
+        student: Its network that learned.
         classifier: The student as a plain classifier, whose config reads files.
         branch: Number of the student's branch, from 0.
         teacher_branch: Number of the teacher's that it learns from.
     """
 
     config: Config
+    distiller: OfflineDistiller
     student: nn.Module
-    teacher: nn.Module
-    preprocessor: nn.Module
     classifier: ImageClassifier
     branch: int
     teacher_branch: int
@@ -74,13 +74,13 @@ class Pair:
         transforms = self.student.transforms
         m = transforms.num_transforms
         x = transforms(inputs)
-        c_t = self.teacher.logits(x)[1][self.teacher_branch]
-        c_s = self.student.logits(x)[1][self.branch]
+        c_t = self.distiller.teacher_outputs(inputs, x).joint_logits[self.teacher_branch]
+        c_s = self.student.outputs(x).joint_logits[self.branch]
         kl = KLDivergence(temperature=3.0)
         divergences = [kl(s, t).item() for s, t in zip(c_s.split(1), c_t.split(1), strict=True)]
         # [B, M, N, M]: image, its copy, class, transform
         joint = [c.softmax(1).unflatten(1, (-1, m)).unflatten(0, (-1, m)) for c in (c_t, c_s)]
-        copies = shown_pixels(self.preprocessor, x).unflatten(0, (-1, m))
+        copies = shown_pixels(self.distiller.data_preprocessor, x).unflatten(0, (-1, m))
         return [
             JointDistributions(
                 title,
@@ -122,22 +122,21 @@ def load_pair(config: Config, checkpoint: str, branch: int | None = None) -> Pai
     trained = 'a trained teacher, e.g. --cfg-options model.teacher_ckpt=FILE'
     ConfigError.check(model.get('teacher_ckpt'), 'model.teacher_ckpt', trained, None)
     classifier = load_classifier(checkpoint, config)
-    model = dict(model.to_dict(), teacher_ckpt=None)
+    model = model.to_dict()
     model.setdefault('data_preprocessor', config.get('data_preprocessor'))
     with DefaultScope.overwrite_default_scope(config.get('default_scope') or 'hsakd'):
         distiller = MODELS.build(model).eval()
-    (teacher,) = frozen_networks(distiller).values()
+    for part in distiller.frozen_parts:
+        part.load()
+    check_frozen_parts(distiller, config)
     (student,) = trained_networks(distiller).values()
-    load_network(teacher, config.model.teacher_ckpt, 'model.teacher_ckpt')
     load_network(student, checkpoint, 'checkpoint')
     number = student.num_branches
     ok = number and (branch is None or 1 <= branch <= number)
     ConfigError.check(ok, '--branch', f"a number of the student's branches, 1..{number}", branch)
     index = (branch or number) - 1
     teachers = [t for s, t in getattr(distiller, 'branch_pairs', [(index, index)]) if s == index]
-    return Pair(
-        config, student, teacher, distiller.data_preprocessor, classifier, index, teachers[-1]
-    )
+    return Pair(config, distiller, student, classifier, index, teachers[-1])
 
 
 def read_images(pair: Pair, files: Sequence[Path]) -> tuple[list[str], Tensor]:
@@ -164,7 +163,7 @@ def test_images(pair: Pair, indices: Sequence[int]) -> tuple[list[str], Tensor]:
     ok = all(0 <= index < len(dataset) for index in indices)
     ConfigError.check(ok, '--indices', f'numbers of images, 0..{len(dataset) - 1}', indices)
     batch = pseudo_collate([dataset[index] for index in indices])
-    inputs = pair.preprocessor(batch)['inputs']
+    inputs = pair.distiller.data_preprocessor(batch)['inputs']
     labels = [dataset.get_data_info(index)['gt_label'] for index in indices]
     titles = [
         f'image {index} of the test set: {pair.classes[label]}'

@@ -53,9 +53,24 @@ def load_config(path: str, options: dict | None = None) -> Config:
     try:
         config.merge_from_dict(options or {})
     except Exception as error:  # by the kind of what is at the key
+        _check_places(config, options)
         raise ConfigError(f'--cfg-options {options}: {in_one_line(error)}') from error
     check_keys(config, options or {}, before)
     return config
+
+
+def _check_places(config: Config, options: dict) -> None:
+    """Check that options name items of lists by numbers of their places."""
+    for option in options:
+        value, before = config, []
+        for part in option.split('.'):
+            if isinstance(value, list | tuple):
+                ok = part.isdigit() and int(part) < len(value)
+                place = f'a number below {len(value)} behind {".".join(before)}, a list'
+                ConfigError.check(ok, f'--cfg-options {option}', place, repr(part))
+                part = int(part)
+            value = value[part] if isinstance(part, int) else getattr(value, 'get', {}.get)(part)
+            before.append(str(part))
 
 
 def prepare_config(args: argparse.Namespace) -> Config:

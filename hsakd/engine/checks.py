@@ -13,8 +13,9 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import CheckpointHook, Hook, LoggerHook
+from mmengine.logging import MMLogger
 from mmengine.registry import OPTIMIZERS
-from mmengine.runner import BaseLoop
+from mmengine.runner import BaseLoop, Runner
 from mmpretrain.evaluation import Accuracy
 from mmpretrain.models import ClsHead, ImageClassifier, LinearClsHead
 from torch import nn
@@ -24,10 +25,10 @@ from hsakd.evaluation.top_k import fit_top_k
 from hsakd.models.method import Samples
 from hsakd.models.networks import BranchedClassifier
 from hsakd.structures import class_labels
-from hsakd.utils.checkpoint import checkpoint_meta
 from hsakd.utils.checks import is_number
 from hsakd.utils.errors import ConfigError, DataError, UserError
 from hsakd.utils.networks import image_channels, trained_networks, unwrap
+from hsakd.utils.normalization import TrainedWith, config_normalization
 
 #: Optimizer wrappers that set the precision themselves.
 _OTHER_PRECISIONS = ('AmpOptimWrapper', 'ApexOptimWrapper')
@@ -185,16 +186,83 @@ def check_same_classes(dataset: Dataset, others: Dataset, key: str) -> None:
     )
 
 
-def check_trained_classes(checkpoint: Mapping, dataset: Dataset, path: str) -> None:
-    """Check that labels mean to the data what they mean to the detector of a checkpoint."""
-    saved = checkpoint_meta(checkpoint).get('dataset_meta')
-    trained = tuple(saved.get('classes') or ()) if isinstance(saved, Mapping) else ()
+def check_trained_classes(trained: TrainedWith, dataset: Dataset, key: str) -> None:
+    """Check that labels mean to data what they meant to the training of a checkpoint."""
     found = classes_of(dataset)
-    ConfigError.check(
-        not trained or not found or trained == found,
-        'test_dataloader.dataset.metainfo.classes',
-        f'{trained}, with which checkpoint={str(path)!r} was trained, in this order',
-        found,
+    if found and trained.classes and trained.classes != tuple(map(str, found)):
+        expected, got = _shown(trained.classes, tuple(map(str, found)))
+        raise ConfigError.expected(
+            f'{key}.dataset.metainfo.classes',
+            f'{expected}, with which {trained.source} was trained, in this order',
+            got,
+        )
+
+
+def check_trained_images(trained: TrainedWith, config: Config, advice: str = '') -> None:
+    """Check that images are normalized as in the training of a checkpoint.
+
+    Args:
+        trained: Of the checkpoint. Where it does not say, a warning has what is known of its kind.
+        config: Of the run.
+        advice: What else may be done.
+    """
+    found = config_normalization(config)
+    if not (found and trained.normalization) or found.same(trained.normalization):
+        return
+    expected = f'{trained.normalization}, with which {trained.source} was trained{advice}'
+    error = ConfigError.expected('data_preprocessor', expected, found)
+    if trained.recorded:
+        raise error
+    MMLogger.get_current_instance().warning(str(error))
+
+
+def check_sources(runner: Runner, dataset: Dataset) -> None:
+    """Check that all that a training starts from was trained with images and labels as it has.
+
+    A teacher that is to get its own normalization gets it here.
+    """
+    model, config = unwrap(runner.model), runner.cfg
+    start = getattr(runner, 'trained_with', None)
+    classes = classes_of(dataset) or ()
+    if start:
+        same_number = len(start.classes) == len(classes)  # else the head starts afresh
+        if runner.cfg.get('resume') or same_number:
+            check_trained_classes(start, dataset, 'train_dataloader')
+        check_trained_images(start, config)
+    check_frozen_parts(model, config, dataset)
+    for module in model.modules():
+        if getattr(module, 'pretrained_with', None):
+            check_trained_images(module.pretrained_with, config)
+
+
+def check_frozen_parts(model: nn.Module, config: Config, dataset: Dataset | None = None) -> None:
+    """Check that what is frozen was trained with images and labels as they are here.
+
+    Args:
+        model: A teacher that is to get its own normalization gets it here.
+        config: Of the run.
+        dataset: Of the run.
+    """
+    own = getattr(model, 'teacher_normalization', None)
+    for part in getattr(model, 'frozen_parts', ()):
+        if part.trained_with and part.with_head and dataset is not None:
+            check_trained_classes(part.trained_with, dataset, 'train_dataloader')
+        if part.trained_with and not own:
+            advice = getattr(model, 'normalization_advice', '')
+            check_trained_images(part.trained_with, config, advice)
+    if own:
+        model.serve_teacher(config_normalization(config))
+
+
+def _shown(classes: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, str]:
+    """Names of classes and of other ones: all, or of many those that differ."""
+    if max(len(classes), len(others)) <= 20 or len(classes) != len(others):
+        return str(classes), str(others)
+    numbers = [i for i, pair in enumerate(zip(classes, others, strict=True)) if len({*pair}) > 1]
+    more = f' and {len(numbers) - 5} more' if len(numbers) > 5 else ''
+    return tuple(
+        ', '.join(f'{number}: {names[number]!r}' for number in numbers[:5]) + more
+        for names in (classes, others)
     )
 
 

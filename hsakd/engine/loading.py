@@ -13,11 +13,11 @@ from hsakd.utils.checkpoint import (
     load_network,
     network_state_dict,
     read_checkpoint,
+    without_classifier,
 )
 from hsakd.utils.errors import CheckpointError
 from hsakd.utils.networks import trained_networks, unwrap
-
-from .checks import check_trained_classes
+from hsakd.utils.normalization import TrainedWith
 
 _in_backbone = re.compile(r'(?:^|\.)(backbone\.)').search  # by the name of a weight
 
@@ -33,11 +33,10 @@ def starting_weights(model: nn.Module, checkpoint: Mapping, path: str) -> dict[s
     wanted, weights = model.state_dict(), checkpoint_weights(checkpoint)
     if wanted.keys() & weights.keys():
         return weights
-    like = next(iter(trained_networks(model).values()), model)
-    like = like if hasattr(like, 'backbone') else None
-    network = network_state_dict(checkpoint, path, 'load_from', like=like)
+    network = network_state_dict(checkpoint, path, 'load_from')
     prefixes = {name[: found.start(1)] for name in wanted if (found := _in_backbone(name))}
-    return {prefix + name: value for prefix in prefixes for name, value in network.items()}
+    found = {prefix + name: value for prefix in prefixes for name, value in network.items()}
+    return without_classifier(found, wanted)
 
 
 def load_what_fits(
@@ -80,11 +79,12 @@ def load_for_test(runner, path: str | Path, checkpoint: Mapping | None = None) -
     from hsakd.models import BranchedClassifier
 
     model = unwrap(runner.model)
+    checkpoint = checkpoint or read_checkpoint(path, 'checkpoint')
+    runner.trained_with = TrainedWith.of(checkpoint, f'checkpoint={str(path)!r}')
     networks = [*trained_networks(model).values()] or [model]
     if len(networks) == 1 and isinstance(networks[0], BranchedClassifier):
         load_network(networks[0], path, 'checkpoint', checkpoint=checkpoint)
         return
-    checkpoint = checkpoint or read_checkpoint(path, 'checkpoint')
     weights = checkpoint_weights(checkpoint)
     mismatch = describe_mismatch(model.state_dict(), weights)
     what = f'{len(networks)} networks' if len(networks) > 1 else 'model'
@@ -94,6 +94,4 @@ def load_for_test(runner, path: str | Path, checkpoint: Mapping | None = None) -
         f'weights of the {what} of the config, a {type(model).__name__}',
         mismatch,
     )
-    if hasattr(model, 'with_bbox'):
-        check_trained_classes(checkpoint, runner.test_dataloader.dataset, path)
     model.load_state_dict(weights)

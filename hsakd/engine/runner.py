@@ -18,6 +18,7 @@ import hsakd
 from hsakd.utils.checkpoint import checkpoint_meta, read_checkpoint
 from hsakd.utils.errors import CheckpointError, ConfigError
 from hsakd.utils.networks import unwrap
+from hsakd.utils.normalization import TrainedWith
 
 from . import checks, hooks
 from .acceleration import accelerate, use_channels_last
@@ -71,11 +72,13 @@ class DistillationRunner(Runner):
     Attributes:
         checkpoint: Path and content of the checkpoint to start or go on from, where it was read
             before; dropped once it is loaded.
+        trained_with: What the checkpoint that was loaded says of its data, which is compared.
     """
 
     def __init__(self, *args, **kwargs) -> None:
         hsakd.setup()
         self.checkpoint: tuple[str, Mapping] | None = None
+        self.trained_with: TrainedWith | None = None
         super().__init__(*args, **kwargs)
 
     # Set-up.
@@ -384,6 +387,8 @@ class DistillationRunner(Runner):
             CheckpointError: The file is missing or broken, would execute code, or does not fit.
         """
         checkpoint = dict(self._read(filename, 'load_from'))
+        key = 'resume' if self._resume else 'load_from'
+        self.trained_with = TrainedWith.of(checkpoint, f'{key}={str(filename)!r}')
         meta = checkpoint_meta(checkpoint)  # mmengine's resume runs meta.config
         checkpoint['meta'] = {key: value for key, value in meta.items() if key != 'config'}
         model = unwrap(self.model)

@@ -1,8 +1,9 @@
 """Networks, branches, losses and distillers."""
 
-from hsakd.utils.third_party import import_quietly
+from hsakd.utils.third_party import import_quietly, initialize_quietly
 
 import_quietly('mmpretrain.models')
+initialize_quietly()
 
 # ruff: noqa: E402
 from .backbones import *  # noqa: F403
@@ -12,4 +13,5 @@ from .heads import *  # noqa: F403
 from .losses import *  # noqa: F403
 from .necks import *  # noqa: F403
 from .networks import *  # noqa: F403
+from .pretrained import PretrainedWeights  # noqa: F401
 from .transforms import *  # noqa: F403

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from hsakd.models.losses import LossWeights
 from hsakd.structures import BatchedLabels, class_labels, sample_indices
-from hsakd.utils.checkpoint import load_network
+from hsakd.utils.checkpoint import load_network, read_checkpoint
 from hsakd.utils.errors import ConfigError
+from hsakd.utils.normalization import TrainedWith
 
 #: A mini-batch's samples, from either loader.
 Samples = Sequence[DataSample] | BatchedLabels
@@ -55,6 +56,7 @@ class FrozenPart:
         self.checkpoint = checkpoint
         self.key = key
         self.loaded = False
+        self.trained_with: TrainedWith | None = None
         for module in self.modules:
             module.requires_grad_(False).eval()
         owner.register_load_state_dict_post_hook(self._note_loaded)
@@ -64,14 +66,21 @@ class FrozenPart:
         """The modules that are frozen."""
         return [getattr(self.owner, name) for name in self.names] or [self.owner]
 
+    @property
+    def with_head(self) -> bool:
+        """Whether the frozen modules tell classes."""
+        return not self.names or 'head' in self.names
+
     def load(self) -> None:
-        """Load the checkpoint, if one is named.
+        """Load the checkpoint, if one is named; ``trained_with`` is what it says of its data.
 
         Raises:
             CheckpointError: It cannot be read or does not fit.
         """
         if self.checkpoint is not None:
-            load_network(self.owner, self.checkpoint, self.key, self.names)
+            content = read_checkpoint(self.checkpoint, self.key)
+            load_network(self.owner, self.checkpoint, self.key, self.names, content)
+            self.trained_with = TrainedWith.of(content, f'{self.key}={self.checkpoint!r}')
 
     def check_loaded(self) -> None:
         """Check that the modules have got trained weights.

@@ -3,12 +3,11 @@
 import argparse
 import contextlib
 import json
-import math
 import pickle
 import re
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PosixPath
 
 import numpy as np
 import torch
@@ -17,15 +16,8 @@ from torch import Tensor, nn
 
 from .config_text import checkpoint_meta, parse_config
 from .errors import CheckpointError, DamagedCheckpointError
-from .foreign_weights import foreign_network
+from .foreign_keys import as_mmpretrain, without_wrappers
 from .networks import WEIGHT_PREFIXES, network_configs
-
-#: Types of numbers by the names of safetensors.
-_SAFETENSORS = {
-    'F64': torch.float64, 'F32': torch.float32, 'F16': torch.float16, 'BF16': torch.bfloat16,
-    'I64': torch.int64, 'I32': torch.int32, 'I16': torch.int16, 'I8': torch.int8,
-    'U8': torch.uint8, 'BOOL': torch.bool,
-}  # fmt: skip
 
 
 def _history_method(owner: type, name: str) -> object:
@@ -49,17 +41,8 @@ _SAFE_GLOBALS = [
     *(type(np.dtype(name)) for name in ('bool', 'f2', 'f4', 'f8', 'i1', 'i2', 'i4', 'i8')),
     *(type(np.dtype(name)) for name in ('u1', 'u2', 'u4', 'u8')),
     argparse.Namespace,  # options of a command line, which other projects keep with their weights
+    PosixPath,
 ]
-
-
-#: Where the weights are in the checkpoints of others: mmengine, Lightning and timm; torchvision's
-#: scripts; and so on. Averaged ones are taken where there are no others.
-_WEIGHTS = (
-    'state_dict', 'model', 'model_state_dict', 'model_state', 'net', 'network', 'weights',
-    'state_dict_ema', 'model_ema',
-)  # fmt: skip
-#: What wrappers put before the names of weights.
-_WRAPPERS = ('module.', 'model.', 'net.', 'network.')
 
 _trusting = False
 
@@ -82,6 +65,8 @@ def trust_checkpoints() -> Iterator[None]:
 def read_checkpoint(path: str | Path, key: str, map_location: object = 'cpu') -> dict:
     """The content of a checkpoint file, read with ``weights_only`` once its checksums are compared.
 
+    Of a safetensors file these are its tensors by name.
+
     Args:
         path: The file.
         key: The config key or option that named it, for messages.
@@ -95,11 +80,13 @@ def read_checkpoint(path: str | Path, key: str, map_location: object = 'cpu') ->
         isinstance(path, str | Path), key, 'the path of a checkpoint (.pth) file', repr(path)
     )
     path = Path(path).expanduser()
-    if path.suffix == '.safetensors':
+    if path.is_file() and _is_safetensors(path):
         return _read_safetensors(path, key, map_location)
     damage = checkpoint_damage(path)
     if damage:
         raise _broken(key, path, damage)
+    if not _trusting:
+        _check_no_program(path, key)
     try:
         with torch.serialization.safe_globals(_SAFE_GLOBALS):
             return torch.load(path, map_location=map_location, weights_only=True)
@@ -107,62 +94,17 @@ def read_checkpoint(path: str | Path, key: str, map_location: object = 'cpu') ->
         if _trusting:
             return _unpickle(path, key, map_location)
         called = re.search(r'GLOBAL (\S+)', str(error))
-        what = _kind(path, called[1] if called else '')
         if called or zipfile.is_zipfile(path):
             raise CheckpointError(
                 f'{key}={str(path)!r}: refused, since reading it would execute code'
                 f'{f" ({called[1]})" if called else ""}: expected a file that holds tensors and '
-                'plain data, or with --trust-checkpoint any file of someone you trust'
-                f'{what}'
+                'plain data, or with --trust-checkpoint any file of someone you trust, got '
+                f'{"a pickled module" if _has_modules(path) else "another one"} '
+                '(torch.save(module.state_dict(), FILE) writes weights alone)'
             ) from error
         raise _broken(key, path) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
-        what = _kind(path, '')
-        if what:
-            where, expected = f'{key}={str(path)!r}', 'a checkpoint with weights'
-            raise CheckpointError.expected(where, expected, what.removeprefix('; ')) from error
         raise _broken(key, path) from error
-
-
-def _kind(path: Path, called: str) -> str:
-    """What a file is that was not made for its weights, and how to get them; empty if unknown."""
-    with contextlib.suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
-        if any(name.endswith('constants.pkl') for name in archive.namelist()):
-            return (
-                '; a TorchScript archive, whose weights torch.save(torch.jit.load(FILE)'
-                '.state_dict(), NEW_FILE) saves'
-            )
-    if called.rpartition('.')[2][:1].isupper() and not called.startswith(('collections', 'numpy')):
-        return (
-            f'; a whole module perhaps ({called}), pickled, whose weights torch.save('
-            'model.state_dict(), NEW_FILE) saves'
-        )
-    return ''
-
-
-def _read_safetensors(path: Path, key: str, map_location: object) -> dict:
-    """The tensors of a file of safetensors: the length of a header in JSON, the header, the rest.
-
-    Raises:
-        CheckpointError: It is missing or damaged.
-    """
-    try:
-        content = path.read_bytes()
-        start = 8 + int.from_bytes(content[:8], 'little')
-        header = json.loads(content[8:start])
-        tensors = {}
-        for name, entry in header.items():
-            if name != '__metadata__':
-                first, last = (start + offset for offset in entry['data_offsets'])
-                kind = _SAFETENSORS[entry['dtype']]
-                data = torch.frombuffer(bytearray(content[first:last] or b'\0' * 8), dtype=kind)
-                tensors[name] = data[: math.prod(entry['shape'])].reshape(entry['shape'])
-    except OSError as error:
-        raise _broken(key, path, error.strerror) from error
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise _broken(key, path, f'damaged: no file of safetensors ({error})') from error
-    device = map_location if isinstance(map_location, str | torch.device) else 'cpu'
-    return dict(state_dict={name: tensor.to(device) for name, tensor in tensors.items()})
 
 
 def _unpickle(path: Path, key: str, map_location: object) -> dict:
@@ -170,14 +112,88 @@ def _unpickle(path: Path, key: str, map_location: object) -> dict:
         f'{key}={str(path)!r}: trusted, and the code in it is executed (--trust-checkpoint)'
     )
     try:
-        content = torch.load(path, map_location=map_location, weights_only=False)
-        return dict(state_dict=content.state_dict()) if isinstance(content, nn.Module) else content
+        return torch.load(path, map_location=map_location, weights_only=False)
     except Exception as error:  # whatever the code in it raises
         raise CheckpointError.expected(
             f'{key}={str(path)!r}',
             'a whole file of torch.save, with the modules of its classes installed',
             f'{type(error).__name__}: {error}',
         ) from error
+
+
+def _check_no_program(path: Path, key: str) -> None:
+    """Name what torch writes that is no checkpoint."""
+    names = zipfile.ZipFile(path).namelist() if zipfile.is_zipfile(path) else []
+    for part, what, weights in (
+        ('/code/', 'a TorchScript archive', 'torch.jit.load(FILE).state_dict()'),
+        ('/models/', 'a program of torch.export', 'torch.export.load(FILE).state_dict'),
+    ):
+        CheckpointError.check(
+            not any(part in name for name in names),
+            f'{key}={str(path)!r}',
+            f'a checkpoint; torch.save({weights}, OTHER) writes its weights, where its owner is '
+            'trusted',
+            what,
+        )
+
+
+def _has_modules(path: Path) -> bool:
+    """Whether layers of torch are pickled in a file."""
+    try:
+        found = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # a file from before PyTorch 1.6, or a damaged one
+        return False
+    return any(name.startswith('torch.nn.modules.') for name in found)
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file is in that format, by its name or its start."""
+    with open(path, 'rb') as file:
+        start = file.read(10)
+    return path.suffix == '.safetensors' or start[6:] == b'\0\0{"'
+
+
+#: https://github.com/huggingface/safetensors: types of numbers that torch has.
+_DTYPES = {
+    'F64': torch.float64,
+    'F32': torch.float32,
+    'F16': torch.float16,
+    'BF16': torch.bfloat16,
+    'I64': torch.int64,
+    'I32': torch.int32,
+    'I16': torch.int16,
+    'I8': torch.int8,
+    'U8': torch.uint8,
+    'BOOL': torch.bool,
+}
+
+
+def _read_safetensors(path: Path, key: str, map_location: object) -> dict[str, Tensor]:
+    """Tensors by name: eight bytes say how long a JSON header is, which says where they are."""
+    content = bytearray(path.read_bytes())
+    length = int.from_bytes(content[:8], 'little')
+    data = memoryview(content)[8 + length :]
+    device = map_location if isinstance(map_location, str | torch.device) else 'cpu'
+    tensors, end = {}, 0
+    try:
+        header = json.loads(content[8 : 8 + length])
+        header.pop('__metadata__', None)
+        for name, entry in header.items():
+            start, stop = entry['data_offsets']
+            dtype = _DTYPES[entry['dtype']]
+            flat = torch.frombuffer(data[start:stop], dtype=dtype) if stop > start else []
+            tensor = torch.as_tensor(flat, dtype=dtype).reshape(entry['shape'])
+            tensors[name], end = tensor.to(device), max(end, stop)
+        found = (
+            f'a damaged one: {len(data)} bytes of tensors, and not {end}'
+            if end != len(data)
+            else ''
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, RecursionError) as error:
+        found = f'a damaged one: {type(error).__name__}: {error}'
+    where = f'{key}={str(path)!r}'
+    DamagedCheckpointError.check(not found, where, 'a whole safetensors file', found)
+    return tensors
 
 
 def checkpoint_damage(path: str | Path) -> str:
@@ -212,30 +228,23 @@ def checkpoint_damage(path: str | Path) -> str:
 
 
 def network_state_dict(
-    checkpoint: Mapping,
-    path: str | Path,
-    key: str,
-    network: int | None = None,
-    like: nn.Module | None = None,
+    checkpoint: Mapping, path: str | Path, key: str, network: int | None = None
 ) -> dict[str, Tensor]:
     """The state dict of one network (``backbone.*``, ``head.*``, ...) in a checkpoint.
 
     Args:
         checkpoint: What :func:`read_checkpoint` gave: of a plain network, also one of mmpretrain's
             own, of a teacher, of an offline distiller (its student) or of an online one (its first
-            network); or a ResNet, ResNeXt or Wide ResNet of torchvision's (``conv1.*``,
-            ``layer1.*``, ..., ``fc.*``), which mmpretrain's ``ResNet`` and ``ResNeXt`` take. Names
-            may begin with those of wrappers (``module.``, ``_orig_mod.``, Lightning's ``model.``).
+            network); or one of torchvision's or timm's that :func:`as_mmpretrain` knows.
         path: Where it came from, for messages.
         key: The config key or option that named it, for messages.
         network: Which network of an online distiller; the first by default.
-        like: The network that wants the weights, for those of torchvision and timm, see
-            :func:`~hsakd.utils.foreign_weights.foreign_network`.
 
     Raises:
         CheckpointError: There is none.
     """
-    weights = unwrapped(with_counters(checkpoint_weights(checkpoint)))
+    weights = with_counters(checkpoint_weights(checkpoint))
+    official = any(name.startswith('auxiliary_classifier.') for name in weights)
     if network is not None:
         found = sorted({name.split('.')[1] for name in weights if name.startswith('networks.')})
         CheckpointError.check(
@@ -245,51 +254,58 @@ def network_state_dict(
             f'networks {", ".join(found)}' if found else 'no checkpoint of an online distiller',
         )
     for prefix in WEIGHT_PREFIXES if network is None else (f'networks.{network}.',):
-        if any(name.startswith(f'{prefix}backbone.') for name in weights):
+        if any(name.startswith(f'{prefix}backbone.') for name in weights) and not official:
             return {
                 name.removeprefix(prefix): value
                 for name, value in weights.items()
                 if name.startswith(prefix)
             }
-    if is_torchvision_resnet(weights):
-        return {f'{"head" if k[:3] == "fc." else "backbone"}.{k}': v for k, v in weights.items()}
-    foreign = foreign_network(weights, like) if like is not None else {}
-    if foreign:
-        return foreign
-    found = ', '.join(map(str, list(checkpoint)[:4])) if isinstance(checkpoint, Mapping) else ''
+    known = as_mmpretrain(weights)
+    if known is not None:
+        return known
+    names = weights or (checkpoint if isinstance(checkpoint, Mapping) else ())
+    found = ', '.join(map(str, list(names)[:4]))
     raise CheckpointError.expected(
         f'{key}={str(path)!r}',
-        'a network: a checkpoint of tools/train.py, a ResNet of torchvision, a classifier of '
-        'mmpretrain, or what tools/model_converters/convert_official.py makes of those of the '
-        "paper's authors",
+        'a network: a checkpoint of tools/train.py, a classifier of mmpretrain, one of torchvision '
+        'or timm of a family in docs/checkpoints.md, or what tools/model_converters/'
+        "convert_official.py makes of those of the paper's authors",
         f'{found or type(checkpoint).__name__}, ...',
     )
 
 
+#: Where others keep weights, moving averages first, as timm reads them.
+_CONTAINERS = (
+    'state_dict_ema',
+    'model_ema',
+    'state_dict',
+    'model_state_dict',
+    'model',
+    'net',
+    'network',
+    'weights',
+)
+
+
 def checkpoint_weights(checkpoint: object) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by name: its ``state_dict``, what others call so, or itself."""
+    """The tensors of a checkpoint by name.
+
+    They are those of its ``state_dict``, of what others call it (``model``, ``model_ema``, ..), or
+    its own. Prefixes such as ``module.`` are left out, but for checkpoints of mmengine, whose names
+    are those of the model.
+    """
+    of_mmengine = bool(checkpoint_meta(checkpoint))
+    while isinstance(checkpoint, Mapping | nn.Module):
+        if isinstance(checkpoint, nn.Module):  # of somebody who is trusted
+            checkpoint = checkpoint.state_dict()
+        found = (checkpoint.get(name) for name in _CONTAINERS)
+        inner = next((part for part in found if isinstance(part, Mapping | nn.Module)), None)
+        if inner is None:
+            break
+        checkpoint = inner
     weights = checkpoint if isinstance(checkpoint, Mapping) else {}
-    inner = (weights.get(key) for key in _WEIGHTS)
-    weights = next((part for part in inner if isinstance(part, Mapping)), weights)
-    return {str(name): value for name, value in weights.items() if isinstance(value, Tensor)}
-
-
-def unwrapped(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights without what wrappers put before all of their names, as in ``module.model.conv1``."""
-    weights = {name.replace('_orig_mod.', ''): value for name, value in weights.items()}
-    for prefix in _WRAPPERS * 2:
-        inner = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-        # Lightning's modules have metrics and losses beside the model.
-        if len(inner) > len(weights) / 2:
-            weights = inner
-    return weights
-
-
-def is_torchvision_resnet(weights: Mapping[str, Tensor]) -> bool:
-    """Tell torchvision's from the ResNets for 32x32 images of others, which share some keys."""
-    weights = unwrapped(weights)
-    stem = weights.get('conv1.weight')
-    return 'layer4.0.conv1.weight' in weights and stem is not None and stem.shape[2:] == (7, 7)
+    weights = {str(name): value for name, value in weights.items() if isinstance(value, Tensor)}
+    return weights if of_mmengine else without_wrappers(weights)
 
 
 def with_counters(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -322,8 +338,8 @@ def load_network(
         CheckpointError: The checkpoint does not fit; the message names what differs.
     """
     checkpoint = checkpoint or read_checkpoint(path, key)
-    state_dict = network_state_dict(checkpoint, path, key, like=network)
     wanted = network.state_dict()
+    state_dict = without_classifier(network_state_dict(checkpoint, path, key), wanted)
     if parts:
         wanted = {k: v for k, v in wanted.items() if k.split('.')[0] in parts}
         state_dict = {k: v for k, v in state_dict.items() if k.split('.')[0] in parts}
@@ -332,7 +348,7 @@ def load_network(
         not mismatch,
         f'{key}={str(path)!r}',
         f'weights of the network of the config, a {type(network.backbone).__name__} with '
-        f'{network.num_branches} branches and {network.head.num_classes} classes',
+        f'{network.num_branches} branches',
         mismatch,
     )
     transforms = _logged_transforms(checkpoint)
@@ -355,6 +371,12 @@ def _logged_transforms(checkpoint: Mapping) -> str | None:
         return (network.get('transforms') or dict(type='Rotation'))['type'].split('.')[-1]
     except (SyntaxError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
         return None  # no config of ours
+
+
+def without_classifier(weights: Mapping[str, Tensor], wanted: Iterable[str]) -> dict[str, Tensor]:
+    """Weights without the fully connected layers in a VGG's backbone, unless they are wanted."""
+    classifier = re.compile(r'(^|\.)backbone\.classifier\.').search
+    return {k: value for k, value in weights.items() if k in wanted or not classifier(k)}
 
 
 def describe_mismatch(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:

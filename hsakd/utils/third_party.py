@@ -7,6 +7,7 @@ import logging
 import warnings
 
 from mmengine.logging import MMLogger
+from mmengine.model import BaseModule
 
 from . import mmcv_ext
 from .errors import ConfigError
@@ -34,6 +35,21 @@ def import_quietly(name: str) -> None:
             importlib.import_module(name)
     finally:
         logger.removeFilter(keep)
+
+
+def initialize_quietly() -> None:
+    """Keep how each parameter was initialized, thousands of lines, to log files.
+
+    mmengine prints it where there is no log file, as in a notebook.
+    """
+    dump = BaseModule._dump_init_info
+
+    def to_files(self: BaseModule) -> None:
+        logger = MMLogger.get_current_instance()
+        if any(isinstance(handler, logging.FileHandler) for handler in logger.handlers):
+            dump(self)
+
+    BaseModule._dump_init_info = to_files
 
 
 def import_mmdet() -> None:

@@ -264,7 +264,7 @@ def test_empty_class_folder(tools, data):
         (data / split / 'emu').mkdir()
     process = start(tools, data, 'work', 'model.head.num_classes=3', 'train_cfg.max_epochs=1')
     assert process.wait() == 0, process.output
-    assert process.output.count('no image of emu') == 2
+    assert 'no image of emu' in process.output
 
 
 @pytest.mark.slow

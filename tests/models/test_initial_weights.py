@@ -1,6 +1,9 @@
 """Networks start with the weights that the authors' networks start with."""
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -155,6 +158,8 @@ def test_other_backbones_of_mmpretrain_start_as_theirs() -> None:
         (dict(type='mmpretrain.MobileNetV2'), 64),
         (dict(type='mmpretrain.ResNet', depth=18), 64),
         (dict(type='mmpretrain.ConvNeXt', arch='tiny'), 64),
+        (dict(type='mmpretrain.RepVGG', arch='A0', out_indices=(0, 1, 2, 3)), 64),
+        (dict(type='mmpretrain.ResNetV1d', depth=18), 64),
         (dict(type='WideResNet', depth=10, widen_factor=1), 32),
     ],
 )
@@ -175,3 +180,25 @@ def test_branches_of_a_backbone_from_a_file_start_as_its_class_does(backbone, si
     assert all(torch.equal(a, b) for a, b in zip(own.state_dict().values(),
                built.state_dict().values(), strict=True))  # fmt: skip
     torch.testing.assert_close(*spread, rtol=0.1, atol=0)
+
+
+def test_building_a_network_prints_a_few_lines(tmp_path: Path) -> None:
+    config = ROOT / 'configs/baseline/resnet20_1xb64-240e_cifar100.py'
+    (tmp_path / 'notebook.py').write_text(
+        'import hsakd\n'
+        'from mmengine.config import Config\n'
+        'from hsakd.registry import MODELS\n'
+        'hsakd.setup()\n'
+        f'model = Config.fromfile({str(config)!r}).model\n'
+        "plain = dict(model, type='mmpretrain.ImageClassifier')\n"
+        'for built in (model, model.backbone, plain):\n'
+        "    MODELS.build(dict(built, _scope_='hsakd')).init_weights()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, tmp_path / 'notebook.py'],
+        capture_output=True,
+        text=True,
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        check=True,
+    )
+    assert len((done.stdout + done.stderr).splitlines()) < 10

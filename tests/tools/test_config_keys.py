@@ -55,6 +55,8 @@ def train(in_process, tmp_path):
         ('model.head.type=LinearClsHead', "model.head.type='LinearClsHead': expected mmpretrain."),
         ('train_dataloader.dataset.type=Digit', 'train_dataloader.dataset.type cannot be used'),
         ('train_dataloader.dataset.type=Digit', "did you mean 'Digits'?"),
+        ('val_evaluator.topk=1', '--cfg-options val_evaluator.topk: expected a number below'),
+        ('val_evaluator.7.topk=1', "behind val_evaluator, a list, got '7'"),
         ('val_evaluator.0.topks=1', "did you mean 'topk'?"),
         ('optim_wrapper.optimizer.lr=abc', 'optim_wrapper.optimizer.lr cannot be used'),
         ('optim_wrapper.optimizer.lr=abc', "expected a number, got 'abc'"),

@@ -148,7 +148,7 @@ def test_another_network_of_a_known_family_is_refused(tmp_path):
     torch.save(torchvision.models.mobilenet_v2(width_mult=0.5).state_dict(), tmp_path / 'w.pth')
     ours = network(dict(type='mmpretrain.MobileNetV2'), 1280)
     before = {name: value.clone() for name, value in ours.state_dict().items()}
-    with pytest.raises(CheckpointError, match='a network'):
+    with pytest.raises(CheckpointError, match='weights have another shape'):
         load_network(ours, tmp_path / 'w.pth', 'load_from')
     assert all(torch.equal(before[name], value) for name, value in ours.state_dict().items())
 
@@ -182,16 +182,16 @@ def test_damaged_safetensors(keep, resnet, tmp_path):
     with pytest.raises(CheckpointError, match="load_from='.*w.safetensors'.*damaged"):
         load_network(network(), path, 'load_from')
     path.unlink()
-    with pytest.raises(CheckpointError, match='No such file'):
+    with pytest.raises(CheckpointError, match='no such file'):
         load_network(network(), path, 'load_from')
 
 
 def test_what_is_no_file_of_weights_is_named(resnet, tmp_path):
     torch.jit.script(nn.Sequential(nn.Linear(2, 2))).save(tmp_path / 'script.pt')
-    with pytest.raises(CheckpointError, match=r'TorchScript archive, .*torch.jit.load\(FILE\)'):
+    with pytest.raises(CheckpointError, match=r'torch.jit.load\(FILE\).*a TorchScript archive'):
         load_network(network(), tmp_path / 'script.pt', 'load_from')
     torch.save(resnet, tmp_path / 'module.pth')
-    words = r'a whole module perhaps \(torchvision.models.resnet.ResNet\).*model.state_dict\(\)'
+    words = r'torchvision.models.resnet.ResNet.*a pickled module.*module.state_dict\(\)'
     with pytest.raises(CheckpointError, match=words):
         load_network(network(), tmp_path / 'module.pth', 'load_from')
     ours = network()

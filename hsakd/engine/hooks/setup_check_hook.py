@@ -26,6 +26,7 @@ class SetupCheckHook(Hook):
         if runner.val_loop is not None:
             validation = runner.val_dataloader.dataset
             checks.check_same_classes(validation, loader.dataset, 'val_dataloader')
+        checks.check_sources(runner, loader.dataset)
         checks.check_number_of_classes(model, loader.dataset)
         checks.check_classes(model, loader.dataset, 'train_dataloader')
         checks.check_batches(model, loader)
@@ -60,6 +61,10 @@ class SetupCheckHook(Hook):
     def before_test(self, runner: Runner) -> None:
         """Check test data and metrics."""
         dataset = runner.test_dataloader.dataset
+        trained = getattr(runner, 'trained_with', None)
+        if trained:
+            checks.check_trained_classes(trained, dataset, 'test_dataloader')
+            checks.check_trained_images(trained, runner.cfg)
         checks.check_classes(runner.model, dataset, 'test_dataloader')
         checks.check_scores(unwrap(runner.model))
         checks.check_metrics(runner.test_evaluator, runner.model, dataset, 'test_evaluator')

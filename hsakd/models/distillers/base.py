@@ -1,4 +1,5 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from mmengine.model import BaseModel, ModuleList
@@ -10,6 +11,7 @@ from hsakd.models.method import FrozenPart, Method
 from hsakd.models.networks.branched_classifier import Outputs, build_preprocessor
 from hsakd.registry import MODELS
 from hsakd.utils.errors import ConfigError
+from hsakd.utils.normalization import Normalization
 
 
 class Distiller(Method, BaseModel):
@@ -69,6 +71,9 @@ class OfflineDistiller(Distiller):
         teacher: Config of the network it learns from, with the same classes.
         teacher_ckpt: The teacher's checkpoint: of ours or a converted one. None builds, for
             callers that load weights themselves; training with it is an error.
+        teacher_normalization: None for a teacher that was trained with the normalization of the
+            student's images. Of another one, 'checkpoint' for that which its checkpoint says it was
+            trained with, or ``dict(mean=[..], std=[..], rgb=True)``.
         loss_weights: Factors of the terms, see :class:`~hsakd.models.losses.LossWeights`.
         **kwargs: Of :class:`Distiller`.
 
@@ -76,6 +81,10 @@ class OfflineDistiller(Distiller):
         ConfigError: The networks have other numbers of classes.
     """
 
+    #: What a user may do about a teacher of another normalization.
+    normalization_advice = (
+        " (or model.teacher_normalization='checkpoint', by which the teacher gets images with it)"
+    )
     #: As ``taps``, of the teacher alone; by default the same.
     teacher_taps: Sequence[str] | None = None
 
@@ -84,10 +93,22 @@ class OfflineDistiller(Distiller):
         student: dict,
         teacher: dict,
         teacher_ckpt: str | None = None,
+        teacher_normalization: Literal['checkpoint'] | dict | None = None,
         loss_weights: dict | None = None,
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
+        known = {'mean', 'std', 'rgb'}
+        ConfigError.check(
+            teacher_normalization in (None, 'checkpoint')
+            or isinstance(teacher_normalization, dict)
+            and {'mean', 'std'} <= teacher_normalization.keys() <= known,
+            'model.teacher_normalization',
+            "'checkpoint', or dict(mean=[..], std=[..], rgb=True)",
+            repr(teacher_normalization),
+        )
+        self.teacher_normalization = teacher_normalization
+        self.renormalize: Callable[[Tensor], Tensor] | None = None
         self.student = MODELS.build(student)
         self.teacher = MODELS.build(teacher)
         self.student.tap(*self.taps)
@@ -107,10 +128,43 @@ class OfflineDistiller(Distiller):
         """Return the teacher, by its config key."""
         return {'model.teacher': self.teacher}
 
-    def teacher_outputs(self, x: Tensor) -> Outputs:
-        """What the teacher gives for images [B, C, H, W], without a gradient."""
+    def serve_teacher(self, ours: Normalization | None) -> None:
+        """Give the teacher images as ``teacher_normalization`` says from here on.
+
+        Args:
+            ours: The normalization of the images that the distiller gets.
+
+        Raises:
+            ConfigError: It is not known, or not which one the teacher was trained with.
+        """
+        key, given = 'model.teacher_normalization', self.teacher_normalization
+        if given == 'checkpoint':
+            (part,) = self.frozen_parts
+            theirs = part.trained_with.normalization if part.trained_with else None
+            expected = 'dict(mean=[..], std=[..], rgb=True), since the checkpoint does not say it'
+            ConfigError.check(theirs, key, expected, repr(given))
+        else:
+            theirs = Normalization.from_preprocessor(given, given.get('rgb', True))
+        expected = 'mean and std in data_preprocessor, from which to go to those of the teacher'
+        ConfigError.check(ours, key, expected, 'none')
+        self.renormalize = ours.to(theirs)
+
+    def teacher_outputs(self, x: Tensor, transformed: Tensor | None = None) -> Outputs:
+        """What the teacher gives for images, without a gradient.
+
+        Args:
+            x: [B, C, H, W], normalized for the student.
+            transformed: Of ``x`` by the transforms of the networks, where these are what the
+                teacher gets.
+        """
         with torch.no_grad():
-            return self.teacher.outputs(x)
+            if self.teacher_normalization:
+                served = 'a training by DistillationRunner, or serve_teacher(..) before'
+                where = 'model.teacher_normalization'
+                ConfigError.check(self.renormalize, where, served, repr(self.teacher_normalization))
+                x = self.renormalize(x)
+                transformed = None if transformed is None else self.teacher.transforms(x)
+            return self.teacher.outputs(x if transformed is None else transformed)
 
 
 class OnlineDistiller(Distiller):

@@ -46,7 +46,7 @@ class HSAKDOffline(OfflineDistiller):
         """
         transforms = self.student.transforms
         x_rot = transforms(x)
-        f_t, c_t = self.teacher_outputs(x_rot)[:2]
+        f_t, c_t = self.teacher_outputs(x, x_rot)[:2]
         f_s, c_s = self.student.logits(x_rot)
 
         losses = dict(
