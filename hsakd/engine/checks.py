@@ -201,7 +201,10 @@ def check_trained_images(trained: TrainedWith, config: Config, advice: str = '')
         advice: What else may be done.
     """
     found = config_normalization(config)
-    if not (found and trained.normalization) or found.same(trained.normalization):
+    # With a standard deviation of 0, losses that are not finite say so.
+    if not (found and trained.normalization) or 0 in found.std:
+        return
+    if found.same(trained.normalization):
         return
     expected = f'{trained.normalization}, with which {trained.source} was trained{advice}'
     error = ConfigError.expected('data_preprocessor', expected, found)

@@ -85,8 +85,10 @@ def load_for_test(runner, path: str | Path, checkpoint: Mapping | None = None) -
     if len(networks) == 1 and isinstance(networks[0], BranchedClassifier):
         load_network(networks[0], path, 'checkpoint', checkpoint=checkpoint)
         return
-    weights = checkpoint_weights(checkpoint)
-    mismatch = describe_mismatch(model.state_dict(), weights)
+    wanted, weights = model.state_dict(), checkpoint_weights(checkpoint)
+    if networks == [model] and not wanted.keys() & weights.keys():  # mmpretrain's own classifiers
+        weights = without_classifier(network_state_dict(checkpoint, path, 'checkpoint'), wanted)
+    mismatch = describe_mismatch(wanted, weights)
     what = f'{len(networks)} networks' if len(networks) > 1 else 'model'
     CheckpointError.check(
         not mismatch,

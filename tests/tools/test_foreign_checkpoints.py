@@ -179,6 +179,19 @@ def test_a_trusted_module_is_read(scores, expected, network):
         assert all(torch.equal(one, other) for one, other in zip(plain, found, strict=True))
 
 
+def test_classifiers_of_mmpretrain_take_them(network, scores, expected):
+    config = network[1] / 'config.py'
+    text = config.read_text()
+    plain = scores(expected)[2]
+    try:
+        config.write_text(text + "\nmodel.update(type='mmpretrain.ImageClassifier')\n")
+        status, error, found = scores(dict(model=prefixed('module.', expected)))
+    finally:
+        config.write_text(text)
+    assert status == 0, error
+    torch.testing.assert_close(torch.stack(found), torch.stack(plain))
+
+
 def test_half_a_match_is_refused(scores, expected):
     some = dict(list(expected.items())[:-5])
     for content in (dict(model=some), prefixed('model.', some), safetensors(some)):
