@@ -10,7 +10,8 @@ from mmpretrain.models import ImageClassifier
 from mmpretrain.structures import DataSample
 from mmpretrain.visualization import UniversalVisualizer
 
-from hsakd.datasets.image_folder import IMAGE_EXTENSIONS, LoadImage
+from hsakd.datasets.base import IMAGE_EXTENSIONS, files_below
+from hsakd.datasets.image_folder import LoadImage
 from hsakd.utils.errors import ConfigError, DataError
 from hsakd.utils.networks import image_channels
 
@@ -29,7 +30,7 @@ class Prediction:
 
 
 def find_images(path: str | Path) -> list[Path]:
-    """One image, or those of a folder and its subfolders, sorted.
+    """One image, or those of a folder and its subfolders but hidden ones, sorted.
 
     Raises:
         DataError: There is none.
@@ -38,7 +39,8 @@ def find_images(path: str | Path) -> list[Path]:
     if path.is_file():
         return [path]
     DataError.check(path.is_dir(), repr(str(path)), 'an image or a folder', 'no such file')
-    images = sorted(p for p in path.rglob('*') if p.suffix.lower() in IMAGE_EXTENSIONS)
+    files = [path / name for name in files_below(path)]
+    images = sorted(file for file in files if file.suffix.lower() in IMAGE_EXTENSIONS)
     wanted = f'images ({", ".join(IMAGE_EXTENSIONS)}) in the folder'
     DataError.check(images, repr(str(path)), wanted, 'none')
     return images

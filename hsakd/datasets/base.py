@@ -177,19 +177,23 @@ def read_lines(path: str | Path, expected: str) -> list[str]:
     return lines
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is hidden, or one that macOS or a NAS puts beside images."""
+    return name[0] == '.' or name in ('__MACOSX', '@eaDir')
+
+
 def class_folders(root: str | Path) -> list[str]:
     """Names of the subfolders of a folder but hidden ones, in alphabetical order."""
-    return sorted(
-        entry.name for entry in os.scandir(root) if entry.is_dir() and entry.name[0] != '.'
-    )
+    return sorted(e.name for e in os.scandir(root) if e.is_dir() and not is_hidden(e.name))
 
 
 def files_below(folder: str | Path) -> list[str]:
     """Files in a folder and its subfolders but hidden ones, by their paths in it, sorted."""
     found = []
     for path, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if name[0] != '.']
-        found += [os.path.relpath(os.path.join(path, f), folder) for f in files if f[0] != '.']
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        shown = [os.path.join(path, name) for name in files if not is_hidden(name)]
+        found += [os.path.relpath(name, folder) for name in shown]
     return sorted(found)
 
 
@@ -205,6 +209,29 @@ def label_order(folders: Sequence[str], names: Sequence[str], where: str) -> lis
     expected = 'a folder for each of metainfo.classes and no other'
     DataError.check(not found, where, expected, ' and '.join(found))
     return list(names)
+
+
+def relabel(data_list: list[dict], own: Sequence[str], names: Sequence[str]) -> None:
+    """Make labels, the places of classes in ``own``, their places in ``metainfo.classes``.
+
+    Args:
+        data_list: With a ``gt_label`` an image.
+        own: The data's own names of the classes.
+        names: The same in any order; or others for all of them, which rename them.
+
+    Raises:
+        DataError: They are neither.
+    """
+    if len(names) == len({*names} - {*own}) == len(own):
+        return
+    unknown = [name for name in names if name not in own]
+    lacking = [name for name in own if name not in names]
+    expected = f'the {len(own)} classes of the data in any order, or other names for all of them'
+    found = f'{len(names)} names, unknown ones {some(unknown)}; without {some(lacking)}'
+    DataError.check(sorted(names) == sorted(own), 'dataset.metainfo.classes', expected, found)
+    places = [names.index(name) for name in own]
+    for info in data_list:
+        info['gt_label'] = places[info['gt_label']]
 
 
 def images_in_folders(
@@ -230,7 +257,8 @@ def images_in_folders(
     Raises:
         DataError: There is none.
     """
-    images, others = [], [(e.name, -1) for e in os.scandir(root) if e.is_file()]
+    beside = (e.name for e in os.scandir(root) if e.is_file() and not is_hidden(e.name))
+    images, others = [], [(name, -1) for name in beside]
     for folder in sorted(classes):
         for name in files_below(os.path.join(root, folder)):
             kept = images if name.lower().endswith(tuple(extensions)) else others
@@ -252,8 +280,8 @@ def images_in_folders(
 
 def read_annotations(
     path: str | Path, classes: Sequence[str] | None
-) -> tuple[list[str], list[int], list[str] | None]:
-    """Images, labels from 0, and classes of a file with a line ``IMAGE LABEL`` for each image.
+) -> tuple[list[str], list[int], list[str] | None, int]:
+    """Read a file with a line ``IMAGE LABEL`` for each image.
 
     Columns are separated by spaces, or by tabs, commas or semicolons, then perhaps with a header.
     Labels are names, or numbers from 0; or from 1, where none is 0 and the largest is the number of
@@ -261,13 +289,17 @@ def read_annotations(
 
     Args:
         path: The file.
-        classes: Names of the classes, where they are known; else those of labels that are names.
+        classes: Names of the classes, where they are known.
+
+    Returns:
+        The images, their labels from 0, the classes (those of labels that are names, if none were
+        known), and the line of the first image.
 
     Raises:
         DataError: It cannot be read; a line has more or fewer columns; a label is neither a number
             nor a class; or numbers may be from 0 or from 1.
     """
-    images, labels, first = _columns(path, classes)
+    images, labels, first = columns(path, classes)
     is_number = [bool(_number(label)) for label in labels]
     if not all(is_number):
         named = not any(is_number) or {*labels} & {*(classes or ())}
@@ -276,14 +308,22 @@ def read_annotations(
         for line, (label, number) in enumerate(zip(labels, is_number, strict=True), first):
             ok = label in classes if named else number
             DataError.check(ok, f'{path}, line {line}', expected, repr(label))
-        return images, [classes.index(label) for label in labels], classes
+        return images, [classes.index(label) for label in labels], classes, first
     numbers = [int(label) for label in labels]
     low, high = min(numbers), max(numbers)
     above = bool(classes) and high >= len(classes)
-    if low == 0 and not above:
-        return images, numbers, classes
-    if classes and low == 1 and high == len(classes):
-        return images, [number - 1 for number in numbers], classes
+    from_1 = bool(classes) and low == 1 and high == len(classes)
+    places = [number - from_1 for number in numbers]
+    fits = from_1 or (low == 0 and not above)
+    if classes and {*labels} <= {*classes}:  # names that are numbers
+        named = [classes.index(label) for label in labels]
+        expected = 'a label that is not the name of one class and the number of another'
+        for line, (name, place) in enumerate(zip(named, places, strict=True), first):
+            found = repr(labels[line - first])
+            DataError.check(not fits or name == place, f'{path}, line {line}', expected, found)
+        return images, named, classes, first
+    if fits:
+        return images, places, classes, first
     worst = numbers.index(high if above and low >= 0 else low)
     expected = 'a label 0 in the file, or metainfo.classes, by which labels from 1 are known'
     if classes:
@@ -295,21 +335,32 @@ def read_annotations(
 _number = re.compile(r'-?\d+').fullmatch
 
 
-def _columns(path: str | Path, classes: Sequence[str] | None) -> tuple[list[str], list[str], int]:
-    """Images and labels as they are written, and the first line of them."""
+def columns(path: str | Path, classes: Sequence[str] | None) -> tuple[list[str], list[str], int]:
+    """Images and labels of an annotation file as they are written, and the first line of them.
+
+    Args:
+        path: The file; see :func:`read_annotations`.
+        classes: Known names of classes, if any.
+
+    Raises:
+        DataError: It cannot be read, or a line has more or fewer columns.
+    """
     expected = 'IMAGE LABEL, or IMAGE,LABEL'
     lines = read_lines(path, f'lines {expected}')
     known = {*(classes or ())}
     rows, separator = [line.rsplit(maxsplit=1) for line in lines], None
     if not all(len(row) == 2 and (_number(row[1]) or row[1] in known) for row in rows):
-        separator = next((s for s in '\t,;' if all(s in line for line in lines)), None)
+        written = [line for line in lines if line.strip()]
+        separator = next((s for s in '\t,;' if all(s in line for line in written)), None)
     if separator:
         rows = list(csv.reader(lines, delimiter=separator, skipinitialspace=True))
-    for number, (row, line) in enumerate(zip(rows, lines, strict=True), 1):
+    # A quote that is not closed joins lines.
+    for number, (row, line) in enumerate(zip(rows, lines, strict=False), 1):
         DataError.check(len(row) == 2, f'{path}, line {number}', expected, repr(line))
     images, labels = ([cell.strip() for cell in column] for column in zip(*rows, strict=True))
-    is_image = images[0].lower().endswith(IMAGE_EXTENSIONS)
-    header = int(not (is_image or _number(labels[0]) or labels[0] in known))
+    # No image is dropped for a header, whatever its name is.
+    suffixes = [bool(Path(image).suffix) for image in images[:2]]
+    header = int(suffixes == [False, True] and not (_number(labels[0]) or labels[0] in known))
     return images[header:], labels[header:], 1 + header
 
 

@@ -9,7 +9,7 @@ from hsakd.registry import DATASETS
 from hsakd.utils.errors import DataError
 from hsakd.utils.unpickling import load_pickle
 
-from .base import check_split, read_files
+from .base import check_split, read_files, relabel
 
 
 class _CIFARArchive:
@@ -60,6 +60,7 @@ class _CIFARArchive:
                 dict(img=image, gt_label=int(label))
                 for image, label in zip(images, labels, strict=True)
             ]
+        relabel(data_list, self.METAINFO['classes'], self.CLASSES)
         return data_list
 
 

@@ -6,7 +6,7 @@ from sklearn.model_selection import train_test_split
 from hsakd.registry import DATASETS
 from hsakd.utils.errors import ConfigError
 
-from .base import check_split
+from .base import check_split, relabel
 
 
 @DATASETS.register_module()
@@ -49,4 +49,6 @@ class Digits(BaseDataset):
             random_state=0,
         )
         chosen = train if self.split == 'train' else test
-        return [dict(img=images[i], gt_label=int(digits.target[i])) for i in chosen]
+        data_list = [dict(img=images[i], gt_label=int(digits.target[i])) for i in chosen]
+        relabel(data_list, self.METAINFO['classes'], self.CLASSES)
+        return data_list

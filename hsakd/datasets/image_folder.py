@@ -77,7 +77,12 @@ class ImageFolder(CheckedImages, CustomDataset):
         data_root: The folder whose subfolders are the classes.
         **kwargs: Of :class:`CheckedImages` (``skip_bad_images``) and mmpretrain's
             ``CustomDataset``.
+
+    Attributes:
+        largest_label: The largest label of an ``ann_file``, with its line for messages.
     """
+
+    largest_label: tuple[str, int] | None = None
 
     def __init__(self, data_root: str, **kwargs) -> None:
         if not any(Path(data_root).glob('*/*')) and not kwargs.get('ann_file'):
@@ -105,7 +110,9 @@ class ImageFolder(CheckedImages, CustomDataset):
         ]
 
     def _annotated(self) -> list[tuple[str, int]]:
-        names, labels, classes = read_annotations(self.ann_file, self.CLASSES)
+        names, labels, classes, first = read_annotations(self.ann_file, self.CLASSES)
+        largest = max(labels)
+        self.largest_label = f'{self.ann_file}, line {first + labels.index(largest)}', largest
         if classes:
             self._metainfo['classes'] = tuple(classes)
         if not self.skip_bad_images:

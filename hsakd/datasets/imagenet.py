@@ -12,8 +12,11 @@ from .base import (
     check_files,
     check_split,
     class_folders,
+    columns,
     images_in_folders,
-    read_lines,
+    label_order,
+    read_annotations,
+    relabel,
 )
 
 
@@ -22,7 +25,8 @@ class ImageNet(CheckedImages, MMPretrainImageNet):
     """ImageNet or a subset of its classes, in either of its layouts.
 
     Where there is ``data_root/meta/SPLIT.txt``, its lines ``IMAGE LABEL`` say what the images are,
-    ``IMAGE`` relative to ``data_root/SPLIT/`` and labels from 0. Otherwise they are
+    ``IMAGE`` relative to ``data_root/SPLIT/``; labels are numbers from 0, or from 1 up to the
+    number of class folders in ``train/``, or names of these. Otherwise images are
     ``data_root/SPLIT/CLASS/**/IMAGE``, and the labels are those of the class folders in
     alphabetical order. Each split may have its own layout.
 
@@ -61,13 +65,13 @@ class ImageNet(CheckedImages, MMPretrainImageNet):
         """
         where = f'dataset.data_root={self.data_root!r}'
         names = self._metainfo.pop('classes')
+        given = tuple(names) != tuple(self.METAINFO['classes'])
         if self.ann_file:
-            data_list = self._annotated_images()
-            classes = self._annotated_classes(data_list)
+            data_list, classes = self._annotated()
         else:
             classes = class_folders(self.img_prefix)
-            if sorted(names) == classes:
-                classes = list(names)
+            if given:
+                classes = label_order(classes, names, where)
             expected = f'meta/{self.split}.txt, or images'
             images = images_in_folders(
                 self.img_prefix, classes, self.extensions, where, self.test_mode, expected
@@ -82,43 +86,46 @@ class ImageNet(CheckedImages, MMPretrainImageNet):
             f'{len(classes)} names, for the classes of {self.data_root!r}',
             len(names),
         )
+        if given:
+            relabel(data_list, classes, names)
         self._metainfo['classes'] = tuple(names if len(names) == len(classes) else classes)
         return data_list
 
-    def _annotated_images(self) -> list[dict]:
-        names, labels = self._read_annotations(Path(self.ann_file))
-        paths = [os.path.join(self.img_prefix, name) for name in names]
+    def _annotated(self) -> tuple[list[dict], list[str]]:
+        """Images, and the classes of the training split, or of this one where there is no other."""
+        train, train_file = self.root / 'train', self.root / 'meta' / 'train.txt'
+        folders = class_folders(train) if train.is_dir() else []
+        names, labels, first = self._read_annotations(self.ann_file, folders)
         if not self.skip_bad_images:
             check_files(self.img_prefix, names, self.ann_file)
-        return [dict(img_path=p, gt_label=label) for p, label in zip(paths, labels, strict=True)]
+        has_list = self.split == 'train' or train_file.is_file()
+        of_train = labels
+        if self.split != 'train' and has_list:
+            of_train = self._read_annotations(train_file, folders)[1]
+        start = int(min(of_train) == 1 and max(of_train) == len(folders))  # of numbers from 1
+        end = len(folders) + start if folders and not has_list else max(of_train) + 1
+        end = min(end, len(self.METAINFO['classes']) + start)
+        expected = f'a label in {start}..{end - 1}, the classes of the training split'
+        for line, label in enumerate(labels, first):
+            DataError.check(start <= label < end, f'{self.ann_file}, line {line}', expected, label)
+        data_list = [
+            dict(img_path=os.path.join(self.img_prefix, name), gt_label=label - start)
+            for name, label in zip(names, labels, strict=True)
+        ]
+        count = end - start
+        numbers = [str(label) for label in range(count)]
+        return data_list, folders if len(folders) == count else numbers
 
-    def _annotated_classes(self, data_list: list[dict]) -> list[str]:
-        """The classes of the training split, or of this one where there is no other."""
-        labels = [info['gt_label'] for info in data_list]
-        train = self.root / 'train'
-        folders = class_folders(train) if train.is_dir() else []
-        train_file = self.root / 'meta' / 'train.txt'
-        count = max(labels) + 1
-        if self.split != 'train':
-            if train_file.is_file():
-                count = max(self._read_annotations(train_file)[1]) + 1
-            elif folders:
-                count = len(folders)
-        if max(labels) >= count:
-            line = 1 + next(i for i, label in enumerate(labels) if label >= count)
-            expected = f'a label in 0..{count - 1}, the classes of the training split'
-            raise DataError.expected(f'{self.ann_file}, line {line}', expected, labels[line - 1])
-        return folders if len(folders) == count else [str(label) for label in range(count)]
-
-    def _read_annotations(self, path: Path) -> tuple[list[str], list[int]]:
-        """Names and labels of the images."""
-        names, labels = [], []
-        largest = len(self.METAINFO['classes']) - 1
-        expected = f'IMAGE LABEL, with a label in 0..{largest}'
-        for number, line in enumerate(read_lines(path, f'lines {expected}'), 1):
-            name, label = [*line.rsplit(maxsplit=1), '', ''][:2]
-            if not (label.isdecimal() and int(label) <= largest):
-                raise DataError.expected(f'{path}, line {number}', expected, repr(line))
-            names.append(name)
-            labels.append(int(label))
-        return names, labels
+    def _read_annotations(
+        self, path: str | Path, folders: list[str]
+    ) -> tuple[list[str], list[int], int]:
+        """Images, their labels (names are places in ``folders``), and the first line of them."""
+        names, labels, first = columns(path, folders)
+        if folders and not any(label.isdecimal() for label in labels):
+            return names, read_annotations(path, folders)[1], first
+        largest = len(self.METAINFO['classes'])
+        expected = f'IMAGE LABEL, with a label in 0..{largest - 1} or the name of a class folder'
+        for line, (name, label) in enumerate(zip(names, labels, strict=True), first):
+            ok = label.isdecimal() and int(label) <= largest
+            DataError.check(ok, f'{path}, line {line}', expected, repr(f'{name} {label}'))
+        return names, [int(label) for label in labels], first

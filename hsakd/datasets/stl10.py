@@ -4,7 +4,7 @@ from mmpretrain.datasets import BaseDataset
 from hsakd.registry import DATASETS
 from hsakd.utils.errors import DataError
 
-from .base import check_split, read_files
+from .base import check_split, read_files, relabel
 
 _IMAGE_BYTES = 3 * 96 * 96
 
@@ -52,8 +52,9 @@ class STL10(BaseDataset):
         for image in np.flatnonzero((labels < 1) | (labels > len(classes))):
             expected = f'a label in 1..{len(classes)}, the lines of {names[2]}'
             raise DataError.expected(f'{labels_file}, image {image}', expected, labels[image])
-        self._metainfo.setdefault('classes', classes)
-        return [
+        data_list = [
             dict(img=np.ascontiguousarray(image), gt_label=int(label) - 1)
             for image, label in zip(images, labels, strict=True)
         ]
+        relabel(data_list, classes, self._metainfo.setdefault('classes', classes))
+        return data_list

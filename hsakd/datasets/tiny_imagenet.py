@@ -6,7 +6,7 @@ from mmpretrain.datasets import BaseDataset
 from hsakd.registry import DATASETS
 from hsakd.utils.errors import DataError
 
-from .base import CheckedImages, check_split, class_folders, read_lines
+from .base import CheckedImages, check_split, class_folders, is_hidden, read_lines, relabel
 
 
 @DATASETS.register_module()
@@ -40,27 +40,32 @@ class TinyImageNet(CheckedImages, BaseDataset):
         classes = tuple(line.strip() for line in read_lines(path, expected))
         twice = [name for name in classes if classes.count(name) > 1]
         DataError.check(not twice, str(path), 'different classes', twice)
-        self._metainfo.setdefault('classes', classes)
         labels = {wnid: label for label, wnid in enumerate(classes)}
         pairs = _train_images if self.split == 'train' else _val_images
-        return [
+        data_list = [
             dict(img_path=str(image), gt_label=labels[wnid])
             for image, wnid in pairs(root / self.split, labels)
         ]
+        relabel(data_list, classes, self._metainfo.setdefault('classes', classes))
+        return data_list
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob('*.JPEG') if not is_hidden(path.name))
 
 
 def _train_images(folder: Path, labels: dict[str, int]) -> Iterator[tuple[Path, str]]:
     for name in class_folders(folder) if folder.is_dir() else ():
         DataError.check(name in labels, str(folder), 'classes of wnids.txt', name)
     for wnid in labels:
-        images = sorted((folder / wnid / 'images').glob('*.JPEG'))
+        images = _images(folder / wnid / 'images')
         DataError.check(images, str(folder / wnid / 'images'), 'files *.JPEG', 'none')
         yield from ((image, wnid) for image in images)
 
 
 def _val_images(folder: Path, labels: dict[str, int]) -> Iterator[tuple[Path, str]]:
     path, images = folder / 'val_annotations.txt', folder / 'images'
-    unlabeled = {image.name for image in images.glob('*.JPEG')}
+    unlabeled = {image.name for image in _images(images)}
     expected = f'once each image of {images}, with a class of wnids.txt and a box'
     for number, line in enumerate(read_lines(path, expected), 1):
         name, wnid, *_ = [*line.split(), '', '']

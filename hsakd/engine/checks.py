@@ -140,6 +140,12 @@ def check_classes(model: nn.Module, dataset: Dataset, key: str) -> None:
             f'{wanted} classes, as the head of every network of the config has (num_classes)',
             len(classes),
         )
+    while hasattr(dataset, 'dataset'):
+        dataset = dataset.dataset
+    largest = getattr(dataset, 'largest_label', None)
+    if largest and wanted is not None:
+        expected = f'a label in 0..{wanted - 1}, as the head of every network has (num_classes)'
+        ConfigError.check(largest[1] < wanted, largest[0], expected, largest[1])
 
 
 def _head(model: nn.Module) -> nn.Module | None:

@@ -212,10 +212,13 @@ def collate_images(items: Sequence[dict]) -> dict:
         if other is None:
             raise
         first, path = (items[index]['data_samples'].get('img_path') for index in (0, other))
+        resize = "dict(type='mmpretrain.Resize', scale=(WIDTH, HEIGHT))"
+        of_one_size = shapes[0][1:] == shapes[other][1:]
+        advice = "dict(type='LoadImage', color_type='color')" if of_one_size else resize
         raise DataError.expected(
             str(path),
             f'an image of shape {shapes[0]}, as {first}, by a transform of the pipeline such as '
-            "dict(type='mmpretrain.Resize', scale=(WIDTH, HEIGHT))",
+            f'{advice}',
             f'{shapes[other]} (channels, height, width)',
         ) from error
 

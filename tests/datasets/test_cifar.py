@@ -51,6 +51,14 @@ def test_cifar10_images_and_labels(tmp_path):
     assert train.metainfo['classes'][0] == 'airplane'
 
 
+def test_labels_are_places_in_the_classes_of_the_config(tmp_path):
+    write_cifar10(tmp_path)
+    own = CIFAR10(data_root=str(tmp_path), split='test')
+    order = own.metainfo['classes'][::-1]
+    dataset = CIFAR10(data_root=str(tmp_path), split='test', metainfo=dict(classes=order))
+    assert dataset.get_gt_labels().tolist() == (9 - own.get_gt_labels()).tolist()
+
+
 def test_cifar100_takes_the_fine_labels(tmp_path):
     write_cifar100(tmp_path)
     train = CIFAR100(data_root=str(tmp_path), split='train', pipeline=PIPELINE)

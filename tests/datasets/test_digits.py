@@ -29,3 +29,9 @@ def test_split_is_stratified_disjoint_and_whole():
 def test_wrong_arguments(kwargs, named):
     with pytest.raises(ConfigError, match=f'dataset.{named}'):
         Digits(pipeline=[], **kwargs)
+
+
+def test_labels_are_places_in_the_classes_of_the_config():
+    own = Digits('train', train_size=200)
+    dataset = Digits('train', train_size=200, metainfo=dict(classes=tuple('9876543210')))
+    assert dataset.get_gt_labels().tolist() == (9 - own.get_gt_labels()).tolist()

@@ -7,6 +7,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from PIL import Image
 
+from hsakd.apis import find_images
 from hsakd.datasets import ImageFolder, LoadImage
 from hsakd.registry import TRANSFORMS
 from hsakd.utils.errors import DataError
@@ -143,12 +144,14 @@ def test_names_that_are_not_those_of_the_folders(classes, words, tmp_path):
 
 def test_hidden_folders_and_files_are_none(tmp_path, caplog, log):
     root = write_image_folder(tmp_path)
-    for hidden in ('.ipynb_checkpoints', 'cat/.ipynb_checkpoints'):
+    for hidden in ('.ipynb_checkpoints', 'cat/.ipynb_checkpoints', '__MACOSX', 'dog/@eaDir'):
         shutil.copytree(root / 'cat', root / hidden, ignore=shutil.ignore_patterns('.*'))
     shutil.copy(root / 'cat/0.png', root / 'cat/.0.png')
+    (root / '.DS_Store').touch()
     dataset = folder(root)
     assert dataset.metainfo['classes'] == ('cat', 'dog') and len(dataset) == 8
     assert 'other files' not in caplog.text
+    assert len(find_images(root)) == 8
 
 
 @pytest.mark.parametrize('suffix', ['.gif', '.jfif', '.jp2', '.GIF', '.avif', '.pbm', '.jpe'])
@@ -225,6 +228,21 @@ def test_names_of_an_annotation_file_are_the_classes(tmp_path):
     assert images == [('0.png', 1), ('2.png', 0)] and metainfo['classes'] == ('cat', 'dog')
 
 
+@pytest.mark.parametrize('classes', [('10', '20'), ('20', '10'), ('1', '10', '20')])
+def test_names_of_classes_may_be_numbers(classes, tmp_path):
+    images, _ = annotated(tmp_path, ['x/0.png 20', 'x/2.png 10'], classes)
+    assert images == [('0.png', classes.index('20')), ('2.png', classes.index('10'))]
+
+
+def test_no_image_is_taken_for_a_header(tmp_path):
+    root = write_image_folder(tmp_path, ('x',))
+    for path in (root / 'x').iterdir():
+        path.rename(path.with_suffix(''))
+    (root / 'labels.txt').write_text('x/0 cat\nx/1 dog\n')
+    dataset = folder(root, ann_file='labels.txt')
+    assert dataset.get_gt_labels().tolist() == [0, 1] and len(dataset.metainfo['classes']) == 2
+
+
 @pytest.mark.parametrize(
     'lines, classes, words',
     [
@@ -239,6 +257,11 @@ def test_names_of_an_annotation_file_are_the_classes(tmp_path):
         (['x/0.png 0', 'x/2.png -1'], 'abc', 'labels.txt, line 2: .*got -1'),
         (['image,label', 'x/0.png,a', 'x/2.png,d'], 'abc', "labels.txt, line 3: .*'d'"),
         (['x/0.png 0', 'x/9.png 1'], 'abc', r'labels.txt: .*1 that are not there, .*x/9.png'),
+        (['x/0.png 1', 'x/2.png 2'], '21', "labels.txt, line 1: .*the name of one .*got '1'"),
+        (['x/0.png,0', '', 'x/2.png,1'], 'abc', "labels.txt, line 2: .*got ''"),
+        (['x/0.png,0', '"x/2.png,1', 'x/3.png,1'], 'abc', 'labels.txt, line 2: '),
+        (['image,label'], 'abc', "labels.txt, line 1: .*got 'label'"),
+        (['image,label'], None, 'labels.txt: .*image for one'),
     ],
 )  # fmt: skip
 def test_a_bad_line_of_an_annotation_file_is_named(lines, classes, words, tmp_path):

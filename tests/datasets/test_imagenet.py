@@ -61,6 +61,56 @@ def test_all_images_in_one_folder(tmp_path):
         imagenet(tmp_path, classes=['a', 'b'])
 
 
+@pytest.mark.parametrize('kind', ['folders', 'numbers', 'names'])
+@pytest.mark.parametrize('split', ['train', 'val'])
+def test_labels_are_places_in_the_classes_of_the_config(split, kind, tmp_path):
+    write_imagenet(tmp_path, annotated=kind != 'folders')
+    if kind == 'names':
+        rewrite(tmp_path, lambda name, label: f'{name} {CLASSES[label]}')
+    dataset = imagenet(tmp_path, split, classes=CLASSES[::-1])
+    assert dataset.metainfo['classes'] == CLASSES[::-1]
+    assert dataset.get_gt_labels().tolist() == 6 * [2] + 6 * [1] + 6 * [0]
+
+
+@pytest.mark.parametrize(
+    'classes, words',
+    [
+        ((CLASSES[0], 'cow', CLASSES[2]), r"no folder for \['cow'\] and folders \['n01443537'\]"),
+        (CLASSES[:2], r"got folders \['n01484850'\]"),
+    ],
+)
+def test_names_that_are_not_those_of_the_folders(classes, words, tmp_path):
+    with pytest.raises(DataError, match=words):
+        imagenet(write_imagenet(tmp_path), classes=classes)
+
+
+def rewrite(root, line, header=''):
+    for path in (root / 'meta').iterdir():
+        rows = [row.rsplit(maxsplit=1) for row in path.read_text().splitlines()]
+        path.write_text(header + '\n'.join(line(name, int(label)) for name, label in rows))
+
+
+@pytest.mark.parametrize(
+    'line, header',
+    [
+        (lambda name, label: f'{name} {label + 1}', ''),
+        (lambda name, label: f'{name} {CLASSES[label]}', ''),
+        (lambda name, label: f'{name},{label}', 'image,label\n'),
+        (lambda name, label: f'{name}\t{CLASSES[label]}', 'image\tlabel\n'),
+    ],
+)
+def test_lists_of_other_kinds(line, header, tmp_path):
+    """Labels from 1, by name, and a CSV; a class may be missing in validation."""
+    write_imagenet(tmp_path, annotated=True)
+    rewrite(tmp_path, line, header)
+    val = tmp_path / 'meta/val.txt'
+    val.write_text('\n'.join(val.read_text().splitlines()[:-6]))
+    for split, last in (('train', 6), ('val', 0)):
+        dataset = imagenet(tmp_path, split)
+        assert dataset.metainfo['classes'] == CLASSES
+        assert dataset.get_gt_labels().tolist() == 6 * [0] + 6 * [1] + last * [2]
+
+
 def test_a_thousand_classes_have_their_names(tmp_path):
     image = tmp_path / 'image.JPEG'
     Image.new('RGB', (8, 8)).save(image)
@@ -105,6 +155,7 @@ def remove(*parts):
     [
         (True, annotation('n01440764/n01440764_0.JPEG\n'), 'train.txt, line 19: .*_0.JPEG'),
         (True, annotation('n01440764/n01440764_0.JPEG 1000\n'), r'line 19: .*0\.\.999'),
+        (True, annotation('n01440764/n01440764_0.JPEG cow\n'), "train.txt, line 19: .*cow'"),
         (True, annotation('train/x.JPEG 1\n'), r'train.txt: .* 1 .*/train/train/x.JPEG'),
         (True, remove('train', CLASSES[1]), 'train.txt: .* 6 '),
         (True, lambda root: (root / 'meta/train.txt').write_bytes(b'\xff\xfe'), 'train.txt'),

@@ -43,6 +43,12 @@ def test_labels_and_classes(tmp_path):
     assert sample['data_samples'].gt_label.item() == 3
 
 
+def test_labels_are_places_in_the_classes_of_the_config(tmp_path):
+    write_stl10(tmp_path)
+    dataset = stl10(tmp_path, metainfo=dict(classes=CLASSES[::-1]))
+    assert dataset.get_gt_labels().tolist() == [*range(9, -1, -1)] * 2
+
+
 def test_columns_come_before_rows(tmp_path):
     folder = write_stl10(tmp_path)
     # Byte by byte: red falls to the right, green down, and blue marks one pixel.

@@ -55,6 +55,21 @@ def test_images_and_labels(tmp_path, split):
     assert colors == {0, 1, 2}
 
 
+@pytest.mark.parametrize('split', ['train', 'val'])
+def test_hidden_files_are_none_and_classes_may_have_another_order(tmp_path, split):
+    write_tiny_imagenet(tmp_path)
+    expected = tiny(tmp_path, split)
+    images = 'val/images' if split == 'val' else f'train/{WNIDS[0]}/images'
+    (tmp_path / images / '._x.JPEG').touch()
+    (tmp_path / 'train/.ipynb_checkpoints').mkdir()
+    dataset = tiny(tmp_path, split, metainfo=dict(classes=WNIDS[::-1]))
+    assert dataset.get_gt_labels().tolist() == (2 - expected.get_gt_labels()).tolist()
+    with pytest.raises(DataError, match=f'classes: .*unknown ones cow; without {WNIDS[2]}'):
+        tiny(tmp_path, split, metainfo=dict(classes=(*WNIDS[:2], 'cow')))
+    renamed = tiny(tmp_path, split, metainfo=dict(classes=('ant', 'cat', 'dog')))
+    assert renamed.get_gt_labels().tolist() == expected.get_gt_labels().tolist()
+
+
 def replace(path, old, new):
     text = path.read_text()
     assert old in text

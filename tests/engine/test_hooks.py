@@ -2,6 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from torch import nn
@@ -91,6 +92,7 @@ def runner(model, images=10, classes=tuple('abcde'), val_classes=None, metrics=(
     data = DataLoader(Data(images, classes), **{'batch_size': 4, **loader})
     val = DataLoader(Data(10, val_classes or classes), batch_size=4)
     return SimpleNamespace(
+        cfg=Config(),
         model=model,
         train_dataloader=data,
         val_dataloader=val,

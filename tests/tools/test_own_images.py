@@ -19,6 +19,14 @@ NO_RESIZE = """
 PIPELINE = [dict(type='LoadImage'), dict(type='mmpretrain.PackInputs')]
 LOADER['dataset']['pipeline'] = PIPELINE
 """
+REPEATED = """
+LOADER['dataset'] = dict(
+    _delete_=True,
+    type='RepeatDataset',
+    times=1,
+    dataset=dict(LOADER['dataset'], type='ImageFolder', pipeline=PIPELINE),
+)
+"""
 
 
 @pytest.fixture
@@ -59,6 +67,30 @@ def test_images_of_several_sizes(loader, options, train, data):
     assert status == 1 and error.count('error: ') == 1
     assert f'error: {path}: expected an image of shape (3, 32, 32), as {path.parents[1]}' in error
     assert 'got (3, 24, 40) (channels, height, width)' in error and 'Resize' in error
+
+
+@pytest.mark.parametrize('repeats', [False, True])
+@pytest.mark.parametrize('loader', ['train_dataloader', 'val_dataloader'])
+def test_a_label_beyond_the_head(loader, repeats, train, data):
+    """Of a list of numbers alone, without names of classes; named by its line."""
+    names = enumerate(('ant', 'cat', 'dog'))
+    lines = [f'{name}/{i}.png {label}' for label, name in names for i in range(4)]
+    lines[9] = 'dog/1.png 3'
+    (data / 'list.txt').write_text('\n'.join(lines))
+    extra = f"{loader}['dataset']['ann_file'] = '{data}/list.txt'\n"
+    if repeats:
+        extra += "PIPELINE = [dict(type='LoadImage'), dict(type='mmpretrain.PackInputs')]"
+        extra += REPEATED.replace('LOADER', loader)
+    status, error = train(extra=extra)
+    assert status == 1 and f'error: {data}/list.txt, line 10: expected a label in 0..2' in error
+
+
+@pytest.mark.parametrize('loader', ['train_dataloader', 'val_dataloader'])
+def test_images_of_one_and_three_channels(loader, train, data):
+    Image.new('L', (32, 32)).save(data / ('train' if loader[0] == 't' else 'test') / 'cat/2.png')
+    pipeline = NO_RESIZE.replace("'LoadImage'", "'LoadImage', color_type='unchanged'")
+    status, error = train(extra=pipeline.replace('LOADER', loader))
+    assert status == 1 and "color_type='color'" in error and 'Resize' not in error
 
 
 def test_a_class_without_a_folder_in_validation(train, data):

@@ -31,6 +31,7 @@ class SetupCheckHook(Hook):
         checks.check_classes(model, loader.dataset, 'train_dataloader')
         checks.check_batches(model, loader)
         if runner.val_loop is not None:
+            checks.check_classes(model, validation, 'val_dataloader')
             self.before_val(runner)
         checks.check_normalization(model)
         checks.check_scores(model)
