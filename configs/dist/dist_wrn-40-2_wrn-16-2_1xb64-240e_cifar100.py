@@ -1,0 +1,4 @@
+_base_ = ['../_base_/pairs/wrn-40-2_wrn-16-2_cifar100.py']
+
+model = dict(type='DIST')
+optim_wrapper = dict(optimizer=dict(nesterov=False))

@@ -1,0 +1,4 @@
+_base_ = ['../_base_/pairs/resnet32x4_resnet8x4_cifar100.py']
+
+model = dict(type='PKT')
+optim_wrapper = dict(optimizer=dict(nesterov=False))

@@ -1,0 +1,4 @@
+_base_ = ['../_base_/pairs/resnet56_resnet20_cifar100.py']
+
+model = dict(type='PKT')
+optim_wrapper = dict(optimizer=dict(nesterov=False))
