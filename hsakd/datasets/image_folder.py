@@ -2,12 +2,13 @@ import os
 from pathlib import Path
 
 import numpy as np
+from mmcv.image.io import imread_flags
 from mmcv.transforms import LoadImageFromFile
 from mmpretrain.datasets import CustomDataset
 from PIL import Image, ImageOps
 
 from hsakd.registry import DATASETS, TRANSFORMS
-from hsakd.utils.errors import DataError
+from hsakd.utils.errors import ConfigError, DataError
 
 from .base import (
     DECODE_ERRORS,
@@ -38,6 +39,8 @@ class LoadImage(LoadImageFromFile):
 
     def __init__(self, max_pixels: int = MAX_PIXELS, **kwargs) -> None:
         self.max_pixels = max_pixels
+        kind, known = kwargs.get('color_type', 'color'), list(imread_flags)
+        ConfigError.check(kind in known, 'color_type of LoadImage', ' or '.join(known), repr(kind))
         super().__init__(**{'imdecode_backend': 'pillow', **kwargs})
 
     def transform(self, results: dict) -> dict:

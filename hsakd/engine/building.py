@@ -60,6 +60,8 @@ _TYPES = (
 ).split()
 
 
+#: Packages that a config's types may come from without a prefix.
+_SCOPES = ('hsakd', 'mmpretrain', 'mmdet', 'mmengine', 'mmcv')
 #: Functions of mmengine and of ours whose frames tell what was being built.
 _BUILDERS = ('build_from_cfg', '_build_from_any_scope')
 
@@ -96,6 +98,11 @@ def check_keys(config: Config, options: Iterable[str], before: Iterable[str]) ->
         MMLogger.get_current_instance().warning(
             f'{key}: nothing here reads this key of the config; expected {_advice(key, config)}'
         )
+    scope = str(config.get('default_scope') or 'hsakd')
+    close = '' if scope in _SCOPES else nearest(scope, _SCOPES, 0.8)
+    ConfigError.check(
+        not close, 'default_scope', f'one of {", ".join(_SCOPES)}{close}', repr(scope)
+    )
     for section, known in _SECTIONS.items():
         content = config.get(section)
         kind = content.get('type') if isinstance(content, Mapping) else 'another'
@@ -190,11 +197,16 @@ def _at_fault(error: Exception, config: Config | Mapping) -> tuple[str, str]:
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     built = [f.f_locals for f in frames if f.f_code.co_name in _BUILDERS]
     if not (built and isinstance(built[-1].get('cfg'), Mapping)):
-        return '', ''
+        # Of no type: a value that the message names.
+        words = re.findall(r'\w{3,}', str(error))
+        named = [
+            path for path, value in _items(config) if isinstance(value, str) and value in words
+        ]
+        return named[0] if len(named) == 1 else '', ''
     cfg, kind = built[-1]['cfg'], built[-1].get('obj_cls')
     where = next((path for path, value in _items(config) if _same(value, cfg)), '')
     if kind is None and 'type' in cfg:
-        registry = built[-1].get('registry') or built[-1]['self']
+        registry = built[-1].get('registry', built[-1].get('self'))  # an empty one is false
         advice = nearest(_name(cfg['type']), _registered(registry))
         return f'{where}.type' if where else '', advice
     if kind is None:

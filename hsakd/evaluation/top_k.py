@@ -20,6 +20,8 @@ def fit_top_k(parts: Iterable[Accuracy | ClsHead], num_classes: int, key: str) -
     """
     for part in parts:
         wanted = (part.topk,) if isinstance(part.topk, int) else tuple(part.topk)
+        numbers = all(type(k) is int and k > 0 for k in wanted)
+        ConfigError.check(numbers, f'{key}: topk', 'numbers from 1, as in (1, 5)', part.topk)
         allowed = tuple(k for k in wanted if k <= num_classes)
         ConfigError.check(
             allowed, f'{key}: topk', f'a number up to {num_classes}, the classes', wanted

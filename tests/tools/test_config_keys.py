@@ -4,7 +4,7 @@ import pytest
 from mmengine.config import Config
 
 from hsakd.apis.running import load_config
-from tests.conftest import ROOT, run_tool
+from tests.conftest import ROOT, run_tool, write_image_folder
 
 PLAIN = ROOT / 'configs/baseline/wrn-10-1_1xb64-80e_digits.py'
 STUDENT = ROOT / 'configs/hsakd/hsakd-offline_wrn-16-2_wrn-10-1_1xb64-80e_digits.py'
@@ -55,6 +55,13 @@ def train(in_process, tmp_path):
         ('model.head.type=LinearClsHead', "model.head.type='LinearClsHead': expected mmpretrain."),
         ('train_dataloader.dataset.type=Digit', 'train_dataloader.dataset.type cannot be used'),
         ('train_dataloader.dataset.type=Digit', "did you mean 'Digits'?"),
+        ('val_evaluator.0.topk=abc', 'val_evaluator: topk: expected numbers from 1'),
+        ('val_evaluator.0.topk=[0]', 'val_evaluator: topk: expected numbers from 1'),
+        ('param_scheduler.type=CosineAnealingLR', "did you mean 'CosineAnnealingLR'?"),
+        ('train_dataloader.sampler.type=DefaultSample', "did you mean 'DefaultSampler'?"),
+        ('default_scope=mmpretran', 'default_scope: expected one of hsakd, mmpretrain'),
+        ('log_level=INFOO', 'log_level cannot be used: KeyError: INFOO'),
+        ('env_cfg.mp_cfg.mp_start_method=frok', 'env_cfg.mp_cfg.mp_start_method cannot be used'),
         ('val_evaluator.topk=1', '--cfg-options val_evaluator.topk: expected a number below'),
         ('val_evaluator.7.topk=1', "behind val_evaluator, a list, got '7'"),
         ('val_evaluator.0.topks=1', "did you mean 'topk'?"),
@@ -97,6 +104,18 @@ def test_a_typo_at_the_top_of_a_config(line, words, train, tmp_path):
     config.write_text(f"_base_ = ['{PLAIN}']\n{line}\n")
     status, error = train(config)
     assert status == 1 and words in error
+
+
+def test_kinds_of_color_that_are_none(train, tmp_path):
+    """It is no fault of an image."""
+    for split in ('train', 'test'):
+        write_image_folder(tmp_path / 'data/images' / split)
+    config = ROOT / 'configs/baseline/resnet20_1xb64-240e_images32.py'
+    kind = 'train_dataloader.dataset.pipeline.0.color_type=gray'
+    status, error = train(
+        config, kind, f'train_dataloader.dataset.data_root={tmp_path}/data/images/train'
+    )
+    assert status == 1 and 'color_type of LoadImage: expected color or grayscale' in error
 
 
 def test_keys_that_only_the_config_reads(train, tmp_path):
