@@ -102,7 +102,11 @@ class ForkServer:
 
     def close(self) -> None:
         self.process.stdin.close()
-        self.process.wait(20)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:  # at the end of an interpreter, on a busy machine
+            self.process.kill()
+            self.process.wait()
 
 
 def main() -> None:
