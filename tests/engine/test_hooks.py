@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from hsakd.engine import NonFiniteLossHook, SetupCheckHook
-from hsakd.registry import MODELS
+from hsakd.registry import HOOKS, MODELS
 from hsakd.utils.errors import ConfigError, NonFiniteLossError
 from tests.conftest import batch, network_cfg
 
@@ -152,3 +152,10 @@ def test_head_for_other_features(offline):
     key = 'model.student' if offline else 'model'
     with pytest.raises(ConfigError, match=rf'^{key}.head.in_channels: expected 16, .* got 17'):
         SetupCheckHook().before_train_iter(checked, 0, dict(inputs=inputs, data_samples=samples))
+
+
+def test_early_stopping_by_a_metric_that_is_not_there():
+    """It would never stop."""
+    hook = HOOKS.build(dict(type='EarlyStoppingHook', monitor='acc'))
+    with pytest.raises(ConfigError, match='monitor: expected one of accuracy/top1, got acc'):
+        hook.after_val_epoch(None, {'accuracy/top1': 3.0})

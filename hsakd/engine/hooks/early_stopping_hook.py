@@ -2,6 +2,7 @@ from mmengine.hooks import EarlyStoppingHook as MMEngineEarlyStoppingHook
 from mmengine.runner import Runner
 
 from hsakd.registry import HOOKS
+from hsakd.utils.errors import ConfigError
 
 _STATE = 'early_stopping'
 
@@ -15,6 +16,18 @@ class EarlyStoppingHook(MMEngineEarlyStoppingHook):
     """
 
     priority = 'LOW'
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float]) -> None:
+        """Count this validation.
+
+        Raises:
+            ConfigError: It has no such metric, so that training would never be stopped.
+        """
+        expected = f'one of {", ".join(metrics)}'
+        ConfigError.check(
+            self.monitor in metrics, 'EarlyStoppingHook.monitor', expected, self.monitor
+        )
+        super().after_val_epoch(runner, metrics)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add the state, by the metric."""
