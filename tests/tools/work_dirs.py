@@ -22,6 +22,7 @@ class Runner:
 
     def __init__(self, config: Config, work_dir: Path, session: str, done: int) -> None:
         self.cfg, self.work_dir, self.timestamp = config, str(work_dir), session
+        self.message_hub = Mock(runtime_info={})
         self.seed = config.randomness.seed
         self.epoch = self.iter = done
         loop = config.train_cfg

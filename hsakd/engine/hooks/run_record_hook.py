@@ -20,6 +20,10 @@ from hsakd.utils.checks import as_number
 from hsakd.utils.errors import UserError
 from hsakd.version import __version__
 
+from .checkpoint_hook import VALIDATED
+
+#: In the state of a run: the metrics of the last validation.
+_METRICS = 'last_metrics'
 #: What settings of sessions that were resumed with other ones are called.
 _BEFORE = ' (before it was resumed)'
 
@@ -59,6 +63,10 @@ class RunRecordHook(Hook):
             settings |= kept | {f'{key}{_BEFORE}': value for key, value in changes.items()}
         elif before and before.session.is_dir():
             os.replace(folder / RECORD, before.session / RECORD)
+        seen = runner.message_hub.runtime_info.get(VALIDATED, 0)
+        if runner.iter and seen > self.run.validated:  # by the checkpoint, and not by the record
+            self.run.validated = seen
+            self.run.metrics = dict(runner.message_hub.runtime_info.get(_METRICS, {}))
         self.run.sessions.append(runner.timestamp)
         self._started = time.time() - self.run.seconds
         self._write(runner)
@@ -71,6 +79,7 @@ class RunRecordHook(Hook):
         self.run.validated = self._done(runner)
         numbers = {key: as_number(value) for key, value in (metrics or {}).items()}
         self.run.metrics = {key: number for key, number in numbers.items() if number is not None}
+        runner.message_hub.update_info(_METRICS, self.run.metrics)
         for key, number in self.run.metrics.items():
             if not math.isnan(number):
                 self.run.best[key] = max(number, self.run.best.get(key, number))
