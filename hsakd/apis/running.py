@@ -67,6 +67,10 @@ def _check_places(config: Config, options: dict) -> None:
             if isinstance(value, list | tuple):
                 ok = part.isdigit() and int(part) < len(value)
                 place = f'a number below {len(value)} behind {".".join(before)}, a list'
+                if not value:
+                    place = (
+                        f'no item of {".".join(before)}, which is empty here: fill it in a config'
+                    )
                 ConfigError.check(ok, f'--cfg-options {option}', place, repr(part))
                 part = int(part)
             value = value[part] if isinstance(part, int) else getattr(value, 'get', {}.get)(part)

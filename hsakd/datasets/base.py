@@ -197,12 +197,23 @@ def files_below(folder: str | Path) -> list[str]:
     return sorted(found)
 
 
+def check_once(names: Sequence[str]) -> None:
+    """Check that no class comes twice, of which one would have no image.
+
+    Raises:
+        DataError: One does.
+    """
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    DataError.check(not twice, 'dataset.metainfo.classes', 'each name once', f'{twice} more often')
+
+
 def label_order(folders: Sequence[str], names: Sequence[str], where: str) -> list[str]:
     """The classes of folders in the order of their labels: that of ``names``, which are the same.
 
     Raises:
-        DataError: They are not; with what each lacks.
+        DataError: They are not, with what each lacks; or a name comes twice.
     """
+    check_once(names)
     lacking = [name for name in names if name not in folders]
     others = [folder for folder in folders if folder not in names]
     found = [f'no folder for {lacking}'] * bool(lacking) + [f'folders {others}'] * bool(others)

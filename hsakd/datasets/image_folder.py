@@ -17,6 +17,7 @@ from .base import (
     CheckedImages,
     check_files,
     check_mode,
+    check_once,
     class_folders,
     images_in_folders,
     label_order,
@@ -113,6 +114,7 @@ class ImageFolder(CheckedImages, CustomDataset):
         ]
 
     def _annotated(self) -> list[tuple[str, int]]:
+        check_once(self.CLASSES or ())
         names, labels, classes, first = read_annotations(self.ann_file, self.CLASSES)
         largest = max(labels)
         self.largest_label = f'{self.ann_file}, line {first + labels.index(largest)}', largest

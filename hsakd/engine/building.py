@@ -204,7 +204,9 @@ def _at_fault(error: Exception, config: Config | Mapping) -> tuple[str, str]:
         ]
         return named[0] if len(named) == 1 else '', ''
     cfg, kind = built[-1]['cfg'], built[-1].get('obj_cls')
-    where = next((path for path, value in _items(config) if _same(value, cfg)), '')
+    alike = {path: value for path, value in _items(config) if _same(value, cfg)}
+    exact = [path for path, value in alike.items() if value.get('type') == cfg.get('type')]
+    where = next(iter([*exact, *alike]), '')
     if kind is None and 'type' in cfg:
         registry = built[-1].get('registry', built[-1].get('self'))  # an empty one is false
         advice = nearest(_name(cfg['type']), _registered(registry))

@@ -1,4 +1,5 @@
 import contextlib
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -6,7 +7,7 @@ import torch
 from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list
 from mmengine.evaluator import Evaluator
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
@@ -343,6 +344,14 @@ class DistillationRunner(Runner):
         """
         checkpoint = self._read(filename, 'resume')
         check_resumable(checkpoint, self.model, str(filename))
+        averaged = 'ema_state_dict' in checkpoint
+        CheckpointError.check(
+            not averaged or any(isinstance(hook, EMAHook) for hook in self.hooks),
+            f'resume={str(filename)!r}',
+            'EMAHook in custom_hooks, as before: the weights of the checkpoint are averages, which '
+            f'--cfg-options load_from={shlex.quote(str(filename))} starts a new training from',
+            'none',
+        )
         changes = other_settings(checkpoint, self.cfg)
         check_optimizer_state(checkpoint, self.optim_wrapper, changes, str(filename))
         schedule = FreshSchedule(self.optim_wrapper, self.param_schedulers)

@@ -134,6 +134,7 @@ def test_labels_are_places_in_the_classes_of_the_config(order, tmp_path):
     [
         (('cat', 'cow'), r"no folder for \['cow'\] and folders \['dog'\]"),
         (('cat', 'dog', 'cow'), r"got no folder for \['cow'\]$"),
+        (('cat', 'cat', 'dog'), r"each name once, got \['cat'\] more often"),
         (('cat',), r"got folders \['dog'\]$"),
     ],
 )

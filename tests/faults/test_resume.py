@@ -292,3 +292,14 @@ def test_validations_count_once(tools, tmp_path):
     resumed = train(tools, config, tmp_path / 'whole', EVERY_EPOCH, '--resume')
     assert 'custom_hooks.0.patience=5 (was 3)' in resumed.output
     assert last(tmp_path / 'whole') != end
+
+
+def test_averages_are_not_gone_on_from_as_weights(tools, tmp_path):
+    """The checkpoint of a run with EMAHook needs one."""
+    config = tmp_path / 'config.py'
+    config.write_text(EMA.format(base=str(ROOT / PLAIN)))
+    train(tools, config, tmp_path / 'run', SHORT)
+    start = tmp_path / 'run/epoch_2.pth'
+    refused = train(tools, PLAIN, tmp_path / 'b', SHORT, '--resume', start, run='start')
+    assert refused.wait() == 1 and 'Traceback' not in refused.output
+    assert 'expected EMAHook in custom_hooks, as before' in refused.output

@@ -62,6 +62,7 @@ def train(in_process, tmp_path):
         ('default_scope=mmpretran', 'default_scope: expected one of hsakd, mmpretrain'),
         ('log_level=INFOO', 'log_level cannot be used: KeyError: INFOO'),
         ('env_cfg.mp_cfg.mp_start_method=frok', 'env_cfg.mp_cfg.mp_start_method cannot be used'),
+        ('custom_hooks.0.type=EMAHook', 'no item of custom_hooks, which is empty here'),
         ('val_evaluator.topk=1', '--cfg-options val_evaluator.topk: expected a number below'),
         ('val_evaluator.7.topk=1', "behind val_evaluator, a list, got '7'"),
         ('val_evaluator.0.topks=1', "did you mean 'topk'?"),
@@ -76,6 +77,18 @@ def test_options(option, words, train):
     status, error = train(PLAIN, option)
     assert status == 1 and error.count('error: ') == 1
     assert words in error
+
+
+def test_the_place_of_a_type_without_its_prefix(train, tmp_path):
+    """And not that of the same type with it."""
+    config = tmp_path / 'config.py'
+    config.write_text(
+        f"_base_ = ['{PLAIN}']\n"
+        "val_evaluator = [dict(type='mmpretrain.Accuracy', topk=(1, 5)),\n"
+        "    dict(type='BranchAccuracy'), dict(type='Accuracy', topk=(1, 5))]\n"
+    )
+    status, error = train(config)
+    assert status == 1 and "val_evaluator.2.type='Accuracy': expected mmpretrain.Acc" in error
 
 
 @pytest.mark.parametrize(
