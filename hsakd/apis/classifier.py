@@ -216,7 +216,8 @@ def _test_pipeline(config: Config, imports: set[str]) -> list[dict]:
         ConfigError.check(
             size,
             key,
-            "a step that resizes, e.g. dict(type='mmpretrain.Resize', scale=(32, 32))",
+            "a step that resizes, e.g. dict(type='mmpretrain.Resize', scale=(32, 32)), in the "
+            'config of the training, or in that which publish_student.py --config takes',
             f'none, and a data set {dataset.get("type")} without image_size',
         )
         # Pillow's bilinear filter averages where an image becomes smaller, OpenCV's does not.

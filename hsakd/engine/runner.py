@@ -248,7 +248,7 @@ class DistillationRunner(Runner):
             return super().build_test_loop(loop)
 
     def build_optim_wrapper(self, optim_wrapper: dict | OptimWrapper) -> OptimWrapper:  # noqa: D102
-        with building(f'optim_wrapper={self.cfg.get("optim_wrapper")}', self.cfg):
+        with building('optim_wrapper', self.cfg):
             checks.check_optimizer(optim_wrapper)
             return super().build_optim_wrapper(optim_wrapper)
 
