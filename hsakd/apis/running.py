@@ -107,9 +107,8 @@ def prepare_config(args: argparse.Namespace) -> Config:
         loader = config.get(key)
         if loader:
             if not is_detection(config):  # images of one size
-                if loader.get('collate_fn', {'type': 'default_collate'}) == {
-                    'type': 'default_collate'
-                }:
+                default = dict(type='default_collate')
+                if loader.get('collate_fn', default) == default:
                     loader.collate_fn = ConfigDict(type='hsakd.collate_images')
             loader.setdefault('pin_memory', is_cuda_available())
             if loader.get('num_workers', 0):

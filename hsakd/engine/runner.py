@@ -253,11 +253,11 @@ class DistillationRunner(Runner):
             return super().build_optim_wrapper(optim_wrapper)
 
     def scale_lr(self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None) -> None:  # noqa: D102
-        with building(f'auto_scale_lr={auto_scale_lr}', self.cfg):
+        with building('auto_scale_lr', self.cfg):
             super().scale_lr(optim_wrapper, auto_scale_lr)
 
     def build_param_scheduler(self, scheduler: object) -> list | dict[str, list]:  # noqa: D102
-        with building(f'param_scheduler={self.cfg.get("param_scheduler")}', self.cfg):
+        with building('param_scheduler', self.cfg):
             schedules = super().build_param_scheduler(scheduler)
         checks.check_schedules(schedules)
         return schedules

@@ -272,7 +272,7 @@ def test_a_metric_that_is_none_is_no_traceback(case, tmp_path, in_process, key, 
     [
         ('test_evaluator.2.average=nonsense', (), 'average'),
         ('test_evaluator.2.thrs=[a]', (), 'test_evaluator'),
-        ('visualizer.type=Visualizer', ('--show-dir', '/tmp/never'), 'visualizer.type'),
+        ('visualizer.type=Visualizer', ('--show-dir', 'never'), 'visualizer.type'),
     ],
 )
 def test_wrong_arguments_of_metrics_and_pictures(case, tmp_path, option, args, words):

@@ -3,7 +3,6 @@ from mmengine.runner import Runner
 
 from hsakd.engine import checks
 from hsakd.registry import HOOKS
-from hsakd.utils.errors import ConfigError
 from hsakd.utils.networks import unwrap
 
 
@@ -50,13 +49,6 @@ class SetupCheckHook(Hook):
         """Check validation data and metrics."""
         dataset = runner.val_dataloader.dataset
         checks.check_metrics(runner.val_evaluator, runner.model, dataset, 'val_evaluator')
-
-    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Check that there is the metric by which the best checkpoint is chosen."""
-        for hook in runner.hooks if metrics else ():
-            for name in getattr(hook, 'key_indicators', None) or ():
-                known = name == 'auto' or name in metrics
-                ConfigError.check(known, 'save_best', f'one of {", ".join(metrics)}', repr(name))
 
     def before_test(self, runner: Runner) -> None:
         """Check test data and metrics."""

@@ -4,6 +4,7 @@ from hsakd.models.losses.features import other_classes, standardized, target_cla
 from hsakd.models.method import Batch
 from hsakd.models.networks.branched_classifier import Outputs
 from hsakd.registry import MODELS
+from hsakd.utils.errors import ConfigError
 
 from .feature_distiller import FeatureDistiller
 
@@ -37,7 +38,13 @@ class DKD(FeatureDistiller):
         self.standardize = standardize
 
     def terms(self, s: Outputs, t: Outputs, y: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Both terms of logits [B, K] and labels [B]."""
+        """Both terms of logits [B, K] and labels [B].
+
+        Raises:
+            ConfigError: The images are mixed, and have no right class.
+        """
+        expected = 'one label an image, without data_preprocessor.batch_augments'
+        ConfigError.check(y.ndim == 1, 'model.type=DKD', expected, 'scores of classes')
         z_s, z_t = s.logits, t.logits
         if self.standardize:
             z_s, z_t = standardized(z_s), standardized(z_t)

@@ -1,7 +1,5 @@
 """Losses of feature maps, embeddings and logits: one formula a function, shapes in brackets."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -116,21 +114,3 @@ def correlation(a: Tensor, b: Tensor, eps: float = 1e-8) -> Tensor:
     """Pearson's correlation [B] of rows."""
     a, b = (x - x.mean(1, keepdim=True) for x in (a, b))
     return (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1) + eps)
-
-
-def contrast(similarity: Tensor, n_data: int) -> Tensor:
-    """-(1 / B) sum [ln P_0 / (P_0 + c) + sum_k ln c / (P_k + c)], c = K / n_data.
-
-    Args:
-        similarity: P [B, 1 + K], of the right row first.
-        n_data: Rows that others are drawn from.
-    """
-    c, eps = (similarity.shape[1] - 1) / n_data, 1e-7
-    right, others = similarity[:, 0], similarity[:, 1:]
-    total = (right / (right + c + eps)).log().sum() + (c / (others + c + eps)).log().sum()
-    return -total / len(similarity)
-
-
-def memory_bound(dim: int) -> float:
-    """C of U(-c, c), from which rows of a memory start: their length is 1 in the mean."""
-    return math.sqrt(3 / dim)
