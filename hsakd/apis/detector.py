@@ -19,6 +19,7 @@ from mmengine.registry import DefaultScope, Registry
 from mmengine.structures import InstanceData
 from torch import nn
 
+from hsakd.datasets.image_folder import read_image
 from hsakd.registry import MODELS, TASK_UTILS, TRANSFORMS
 from hsakd.utils.checkpoint import checkpoint_weights, read_checkpoint
 from hsakd.utils.config_text import checkpoint_config, find_class
@@ -26,7 +27,7 @@ from hsakd.utils.errors import ConfigError, DataError
 from hsakd.utils.third_party import import_mmdet, import_quietly
 
 from .classifier import build_network, copy_config, dataset_meta, load_exactly
-from .inference import Prediction, enlargement, read_image
+from .inference import Prediction, enlargement
 from .running import is_detection
 
 if TYPE_CHECKING:  # mmdet is imported when a detector is met, since classifiers do without

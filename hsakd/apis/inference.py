@@ -11,8 +11,8 @@ from mmpretrain.structures import DataSample
 from mmpretrain.visualization import UniversalVisualizer
 
 from hsakd.datasets.base import IMAGE_EXTENSIONS, files_below
-from hsakd.datasets.image_folder import LoadImage
-from hsakd.utils.errors import ConfigError, DataError
+from hsakd.datasets.image_folder import read_image
+from hsakd.utils.errors import DataError
 from hsakd.utils.networks import image_channels
 
 #: Small pictures are enlarged until their short edge has the first of these numbers of pixels or
@@ -100,20 +100,6 @@ def predict(
                 sample.set_pred_label(labels)
                 _draw(visualizer, array, sample, inferencer.classes, pictures[path])
             yield Prediction(path, [names[i] for i in labels], scores.tolist())
-
-
-def read_image(path: Path, channels: int = 3) -> np.ndarray:
-    """The image [H, W, 3], uint8, BGR; in gray where a network takes one channel.
-
-    Raises:
-        DataError: It cannot be decoded.
-        ConfigError: A network takes other numbers of channels, which files do not have.
-    """
-    expected = '1 (gray) or 3 (color), which images of files have'
-    ConfigError.check(channels in (1, 3), 'backbone.in_channels', expected, channels)
-    load = LoadImage(color_type='grayscale' if channels == 1 else 'color')
-    image = load.transform(dict(img_path=str(path)))['img']
-    return np.dstack([image] * 3) if image.ndim == 2 else image
 
 
 def enlargement(image: np.ndarray) -> float:

@@ -13,6 +13,7 @@ from mmpretrain import ImageClassificationInferencer
 from mmpretrain.models import ImageClassifier
 from torch import Tensor, nn
 
+from hsakd.datasets.image_folder import read_image
 from hsakd.engine.checks import check_frozen_parts
 from hsakd.models.distillers import OfflineDistiller
 from hsakd.models.losses import KLDivergence
@@ -23,7 +24,6 @@ from hsakd.utils.networks import has_teacher, image_channels, trained_networks
 from hsakd.visualization.joint_distribution import JointDistributions
 
 from .classifier import class_names, load_classifier
-from .inference import read_image
 
 
 @dataclass

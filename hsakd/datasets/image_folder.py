@@ -64,6 +64,20 @@ class LoadImage(LoadImageFromFile):
         return results
 
 
+def read_image(path: Path, channels: int = 3) -> np.ndarray:
+    """The image [H, W, 3], uint8, BGR; in gray where a network takes one channel.
+
+    Raises:
+        DataError: It cannot be decoded.
+        ConfigError: A network takes other numbers of channels, which files do not have.
+    """
+    expected = '1 (gray) or 3 (color), which images of files have'
+    ConfigError.check(channels in (1, 3), 'backbone.in_channels', expected, channels)
+    load = LoadImage(color_type='grayscale' if channels == 1 else 'color')
+    image = load.transform(dict(img_path=str(path)))['img']
+    return np.dstack([image] * 3) if image.ndim == 2 else image
+
+
 def _gray(image: Image.Image) -> np.ndarray:
     """A gray image of 16 bits as 8 bits [H, W]."""
     return np.round(np.asarray(ImageOps.exif_transpose(image)) / 257).astype(np.uint8)

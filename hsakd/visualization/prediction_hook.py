@@ -9,7 +9,7 @@ from mmengine.structures import BaseDataElement
 from mmengine.visualization import Visualizer
 from torch import Tensor
 
-from hsakd.apis.inference import read_image
+from hsakd.datasets.image_folder import read_image
 from hsakd.utils.errors import ConfigError
 from hsakd.utils.networks import unwrap
 
