@@ -134,8 +134,11 @@ class _ConfigOptions(DictAction):
         """Add values by key to what earlier ones of the same option gave."""
         try:
             super().__call__(parser, namespace, [*map(_keep_spaces, values)], option_string)
-        except (ValueError, AssertionError) as error:  # mmengine's: no '=', unbalanced brackets
-            reason = f': {error}'.replace('\0', ' ') if isinstance(error, AssertionError) else ''
+        except (ValueError, AssertionError, RecursionError) as error:
+            reason = {  # mmengine has no '=', unbalanced brackets, or a comma inside of dict(...)
+                AssertionError: f': {error}'.replace('\0', ' '),
+                RecursionError: '; values of a dict are given one by one, KEY.NAME=VALUE',
+            }.get(type(error), '')
             given = shlex.join(values)
             raise argparse.ArgumentError(
                 self, f'expected KEY=VALUE ..., got {given}{reason}'

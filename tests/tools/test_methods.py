@@ -36,3 +36,13 @@ def test_train_resume_publish(kind, teacher, tools, tmp_path):  # noqa: F811
     publish = 'tools/model_converters/publish_student.py'
     done = tools.run(publish, last(tmp_path / 'cut'), tmp_path / 'out/student', log=tmp_path / 'p')
     assert list((tmp_path / 'out').glob('student-*.pth')), done.output
+
+
+def test_mixed_images_have_no_right_class(teacher, in_process, tmp_path):
+    cutmix = "dict(augments=[dict(type='CutMix', alpha=1.0)])"
+    mixed = f'data_preprocessor = dict(batch_augments={cutmix})'
+    config = tmp_path / 'config.py'
+    config.write_text(CONFIG.replace('ROOT', str(ROOT)).replace('KIND', 'DKD') + mixed)
+    options = ('--cfg-options', *SHORT, f'model.teacher_ckpt={teacher}')
+    status, error = in_process('tools/train.py', config, '--work-dir', tmp_path / 'w', *options)
+    assert status == 1 and error.startswith('error: model.type=DKD: expected one label an image')

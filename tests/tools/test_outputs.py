@@ -166,7 +166,7 @@ def test_spaces_inside_of_values_stay(value, expected):
     assert parsed(f'key={value}') == {'key': expected}
 
 
-@pytest.mark.parametrize('value', ['key', 'key=[1,2', 'key=/x/(a,b'])
+@pytest.mark.parametrize('value', ['key', 'key=[1,2', 'key=/x/(a,b', 'key=dict(a=[1,2])'])
 def test_an_option_that_cannot_be_parsed_is_named(value, capsys):
     with pytest.raises(SystemExit):
         parsed('a=1', value)
