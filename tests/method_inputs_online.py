@@ -1,62 +1,12 @@
 """Inputs of the golden cases of online methods: functions of 'method/case/name' alone."""
 
-import hashlib
+from tests.method_inputs import draw, linear, norm, rng
 
-import numpy as np
-
-#            batch, classes, feature width, networks/branches, side of a feature map, projection width
+#            batch, classes, feature width, networks or branches, side of a map, projection width
 DIMS = {
     'public': dict(B=8, C=10, D=16, M=4, H=4, P=12),
     'hidden': dict(B=6, C=7, D=24, M=3, H=6, P=10),
 }
-
-
-def rng(method, case, name):
-    digest = hashlib.sha256(f'{method}/{case}/{name}'.encode()).digest()
-    return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:8], 'little')))
-
-
-def draw(kind, g, shape, arg):
-    if kind == 'logits':  # 2 * N(0, 1)
-        return 2.0 * g.standard_normal(shape)
-    if kind in ('feat', 'bias'):  # N(0, 1); a bias is 0.1 * N(0, 1)
-        return g.standard_normal(shape) * (0.1 if kind == 'bias' else 1.0)
-    if kind == 'weight':  # N(0, 1) / sqrt(fan in); fan in = product of all axes but the first
-        return g.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
-    if kind == 'scale':  # weight of a batch norm: U(0.5, 1.5)
-        return 0.5 + g.random(shape)
-    if kind == 'unit':  # rows of length 1 (a memory bank)
-        x = g.standard_normal(shape)
-        return x / np.sqrt((x * x).sum(-1, keepdims=True))
-    if kind == 'labels':  # arg = number of classes
-        return g.integers(0, arg, shape)
-    if kind == 'pairs':  # arg = (classes, m): m equal labels next to each other, classes distinct
-        return np.repeat(g.permutation(arg[0])[: shape[0] // arg[1]], arg[1])
-    if kind == 'index':  # arg = upper bound (exclusive)
-        return g.integers(0, arg, shape)
-    if kind == 'distinct':  # arg = upper bound: different row numbers
-        return g.permutation(arg)[: shape[0]]
-    if kind == 'permutation':
-        return g.permutation(shape[0])
-    if kind == 'lam':  # one number in (0.2, 0.8)
-        return np.float64(0.2 + 0.6 * g.random())
-    if kind == 'prob':  # softmax of 2 * N(0, 1)
-        z = np.exp(2.0 * g.standard_normal(shape))
-        return z / z.sum(-1, keepdims=True)
-    if kind == 'const':
-        return np.asarray(arg)
-    raise ValueError(kind)
-
-
-def linear(name, out, inn, bias=True):
-    yield (f'{name}.weight', 'weight', (out, inn), None, True)
-    if bias:
-        yield (f'{name}.bias', 'bias', (out,), None, True)
-
-
-def norm(name, width):
-    yield (f'{name}.weight', 'scale', (width,), None, True)
-    yield (f'{name}.bias', 'bias', (width,), None, True)
 
 
 def spec(method, case):
@@ -65,7 +15,10 @@ def spec(method, case):
     B, C, D, M, H, P = (d[k] for k in 'BCDMHP')
     pub = case == 'public'
     lab = ('labels', 'labels', (B,), C, False)
-    log = lambda n, b=B: [(f'logits_{i}', 'logits', (b, C), None, True) for i in range(n)]
+
+    def log(n, b=B):
+        return [(f'logits_{i}', 'logits', (b, C), None, True) for i in range(n)]
+
     epoch = (
         'epoch',
         'const',

@@ -34,6 +34,7 @@ from hsakd.models.necks.tree_branches import divide_gradient
 from hsakd.models.networks import Outputs
 from hsakd.registry import MODELS
 from hsakd.structures import BatchedLabels
+from tests.conftest import network_cfg
 from tests.golden_cases import golden
 from tests.method_inputs_online import learning, make
 from tests.test_golden_methods import agrees, shapes
@@ -221,31 +222,18 @@ def test_mcl(case: str) -> None:
     check_gradients(case, arrays, loss)
 
 
+def teacher_names(name: str) -> str:
+    return name.replace('teacher.', 'self_teacher.').replace('critic_', 'critic.')
+
+
 def test_mixskd() -> None:
     arrays = inputs('mixskd')
     *logits, own = listed(arrays, 'logits')
     *maps, own_map = listed(arrays, 'map')
-    # The case counts the network itself last, which matters to the layers on all maps.
     o = Outputs(own, tuple(logits), last_maps=(own_map, *maps))
-    method = MixSKD(shapes(o))
-    conv = arrays['teacher.conv.weight']
-    size = own_map.shape[1]
-    order = torch.cat([torch.arange(3 * size, 4 * size), torch.arange(3 * size)])
-    weights = {k.replace('teacher.', 'self_teacher.'): a for k, a in arrays.items()}
-    weights['self_teacher.conv.weight'] = conv[:, order]
-    for layer in ('0.weight', '0.bias', '1.weight', '1.bias'):
-        for k, ours in enumerate((1, 2, 3, 0)):
-            weights[f'critic.{ours}.{layer}'] = arrays[f'critic_{k}.{layer}']
-    method.double()
-    names = [name for name, _ in method.named_parameters()]
-
-    def compare(given: Arrays) -> dict[str, Tensor]:
-        call = (o, arrays['labels'], Batch([]), float(arrays['lam']), arrays['index'])
-        return torch.func.functional_call(
-            _Compare(method), {f'm.{k}': v for k, v in given.items()}, call
-        )
-
-    losses = compare({name: weights[name] for name in names})
+    method = loaded(MixSKD(shapes(o)), arrays, teacher_names)
+    drawn = dict(lam=float(arrays['lam']), order=arrays['index'])
+    losses = method.compare(o, arrays['labels'], Batch([]), **drawn)
     terms = dict(
         cls='loss_cls', mixcls='loss_mixcls', div='loss_kd', fea='loss_hint', gan='loss_gan'
     )
@@ -257,15 +245,6 @@ def test_mixskd() -> None:
     script = full - losses['loss_mixcls']
     assert_agrees(script, 'mixskd/loss_cifar_script')
     check_gradients('mixskd', arrays, script, 'grad_cifar_script')
-
-
-class _Compare(torch.nn.Module):
-    def __init__(self, method: torch.nn.Module) -> None:
-        super().__init__()
-        self.m = method
-
-    def forward(self, *args: object) -> dict[str, Tensor]:
-        return self.m.compare(*args)
 
 
 @pytest.mark.parametrize('case', ['byot', 'byot_journal'])
@@ -318,7 +297,9 @@ def test_virtual_teachers(case: str) -> None:
     o, y = Outputs(arrays['logits']), arrays['labels']
     if case == 'label_smooth':
         smooth = dict(type='mmpretrain.LabelSmoothLoss', label_smooth_val=0.1 * 10 / 9)
-        loss = MODELS.build(dict(smooth, num_classes=10))(o.logits, y)
+        network = network_cfg(num_classes=10, branches=False)
+        network['head']['loss'] = smooth
+        loss = MODELS.build(network).cross_entropy(o.logits, y)
     elif case == 'tf_kd_self':
         method = KD(shapes(o), shapes(o), kd_loss=dict(type='KLDivergence', temperature=6.0))
         losses = method.compare(o, Outputs(arrays['logits_teacher']), y, Batch([]))

@@ -38,7 +38,7 @@ class MixSKD(SelfDistiller):
     def __init__(self, *args, alpha: float = 0.4, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         (shapes,) = self.shapes
-        channels = [shape[0] for shape in shapes.last_maps]
+        channels = [shape[0] for shape in _own_last(shapes.last_maps)]
         self.self_teacher = SelfTeacher(channels, shapes.logits[0])
         self.critic = ModuleList(MLP(number, 128, 2) for number in channels)
         self.alpha, self.kl = alpha, KLDivergence(temperature=3.0)
@@ -70,12 +70,12 @@ class MixSKD(SelfDistiller):
         def mixed_cls(z: Tensor) -> Tensor:
             return lam * self.cross_entropy(z, y) + (1 - lam) * self.cross_entropy(z, y[order])
 
-        z, mixed_z = zip(*(z.chunk(2) for z in (o.logits, *o.joint_logits)), strict=True)
-        maps, mixed_maps = zip(*(a.chunk(2) for a in o.last_maps), strict=True)
+        z, mixed_z = zip(*(z.chunk(2) for z in (*o.joint_logits, o.logits)), strict=True)
+        maps, mixed_maps = zip(*(a.chunk(2) for a in _own_last(o.last_maps)), strict=True)
         zm, am = [*map(mix, z)], [*map(mix, maps)]
         u, mixed_u = self.self_teacher(am), self.self_teacher(mixed_maps)
-        kd = self.kl(zm[0], mixed_u) + self.kl(mixed_z[0], u)
-        for z_k, mixed_k in zip(zm[1:], mixed_z[1:], strict=True):
+        kd = self.kl(zm[-1], mixed_u) + self.kl(mixed_z[-1], u)
+        for z_k, mixed_k in zip(zm[:-1], mixed_z[:-1], strict=True):
             kd = kd + self.kl(z_k, mixed_k) + self.kl(mixed_k, z_k)
         pairs = list(zip(am, mixed_maps, strict=True))
         real = F.one_hot(torch.arange(2, device=y.device).repeat_interleave(len(y))).to(u.dtype)
@@ -87,3 +87,8 @@ class MixSKD(SelfDistiller):
             loss_hint=sum(F.mse_loss(*pair) for pair in pairs),
             loss_gan=sum(F.binary_cross_entropy_with_logits(z_k, real) for z_k in judged),
         )
+
+
+def _own_last(maps: tuple) -> tuple:
+    """Those of branches, from the first stage on, and then that of the network itself."""
+    return (*maps[1:], maps[0])
