@@ -235,7 +235,8 @@ class BranchedClassifier(Method, ImageClassifier):
             y = _in_precision(y, logits)
             if isinstance(loss, LabelSmoothLoss):  # which would round them to float32
                 loss.num_classes = loss.num_classes or self.head.num_classes
-                y, loss = loss.smooth_label(y), loss.ce
+                y = loss.smooth_label(y)
+                return loss.loss_weight * loss.ce(logits, y, avg_factor=len(logits))
             return loss(logits, y, avg_factor=len(logits))
         return loss(logits, y if y.ndim == 1 else _in_precision(y, logits))
 
