@@ -22,7 +22,6 @@ NETWORKS = {
     'vgg8': (3_965_028, '64x32 128x16 256x8 512x4 512x4 512'),
     'mobilenet-v2-s2': (812_836, '16x16 12x16 16x8 48x4 160x2 1280'),
     'resnet32': (472_756, '16x32 16x32 32x16 64x8 64'),
-    'resnet110': (1_736_564, '16x32 16x32 32x16 64x8 64'),
     'resnet18-cifar': (11_220_132, '64x32 64x32 128x16 256x8 512x4 512'),
 }
 
@@ -49,7 +48,7 @@ def test_branches(name: str) -> None:
     network = network_of(name, branches=dict(type='AuxiliaryBranches')).train()
     logits, joint_logits = network(torch.randn(2, 3, 32, 32))
     assert logits.shape == (2, 100)
-    assert len(joint_logits) == (3 if name in ('resnet32', 'resnet110') else 4)
+    assert len(joint_logits) == (3 if name == 'resnet32' else 4)
     assert all(joint.shape == (2, 400) for joint in joint_logits)
     sum(out.sum() for out in (logits, *joint_logits)).backward()
     assert all(p.grad is not None for p in network.parameters())

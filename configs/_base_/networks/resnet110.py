@@ -1,6 +1,0 @@
-_base_ = ['classifier.py']
-
-model = dict(
-    backbone=dict(type='CIFARResNet', depth=110),
-    head=dict(in_channels=64),
-)
