@@ -1,8 +1,11 @@
 """The benchmarks of tools/benchmarks, on small networks: what they compute and report."""
 
+import contextlib
 import copy
+import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -135,10 +138,8 @@ def test_train_step(tmp_path):
     assert not list(tmp_path.rglob('*.pth')) and not (ROOT / 'work_dirs' / 'online').exists()
 
 
-def test_method_cost(tmp_path):
-    config = write_config(tmp_path / 'hsakd-offline_resnet14_resnet8_1xb64-240e_cifar100.py')
-    rows, said = run('method_cost.py', tmp_path, config, '--steps', 2, '--batch-size', 2)
-    assert '| method | networks | time / alone | ms a step of 2 |' in said
+def check_costs(rows):
+    """Of what :func:`write_config` writes."""
     names = [('alone', 'resnet8'), ('hsakd-offline', 'resnet14 -> resnet8')]
     assert [row[:2] for row in rows] == names
     for _, _, ratio, milliseconds, peak, _ in rows:
@@ -148,6 +149,37 @@ def test_method_cost(tmp_path):
     beside = [*network.branches.parameters(), *network.joint_heads.parameters()]
     assert [row[-1] for row in rows] == [0, sum(p.numel() for p in beside)]
     assert rows[0][2] == [1, 1, 1]
+
+
+COSTS = 'hsakd-offline_resnet14_resnet8_1xb64-240e_cifar100.py'
+
+
+def test_method_cost(tool, monkeypatch, tmp_path, capsys):
+    """In this process, the fresh ones too."""
+    main = tool('benchmarks/method_cost')
+
+    def run_here(command, **_):
+        monkeypatch.setattr('sys.argv', command[1:])
+        with contextlib.redirect_stdout(io.StringIO()) as output:
+            main()
+        return SimpleNamespace(stdout=output.getvalue())
+
+    monkeypatch.setitem(main.__globals__, 'IMAGES', dict(CIFAR100=64))
+    monkeypatch.setitem(main.__globals__, 'subprocess', SimpleNamespace(run=run_here, PIPE=None))
+    out = tmp_path / 'costs.json'
+    options = ['--steps', '2', '--batch-size', '2', '--out', str(out)]
+    arguments = ['method_cost.py', str(write_config(tmp_path / COSTS)), *options]
+    monkeypatch.setattr('sys.argv', arguments)
+    main()
+    assert '| method | networks | time / alone | ms a step of 2 |' in capsys.readouterr().out
+    check_costs([tuple(row.values()) for row in json.loads(out.read_text())['rows']])
+
+
+@pytest.mark.slow
+def test_method_cost_with_fresh_processes(tmp_path):
+    config = write_config(tmp_path / COSTS)
+    rows, _ = run('method_cost.py', tmp_path, config, '--steps', 1, '--batch-size', 2)
+    check_costs(rows)
 
 
 def test_a_student_is_trained_alone_once(tool, tmp_path):
