@@ -66,7 +66,7 @@ def test_the_papers_experiments_are_all_there():
     }
     rivals = {
         f'{method}_{t}_{s}_1xb64-240e_cifar100'
-        for method in 'kd fitnet at vid rkd sp cc'.split()
+        for method in 'kd fitnet at ab vid rkd sp cc crd sskd'.split()
         for t, s in PAIRS
     }
     transfer = {f'linear-eval_mobilenet-v2_1xb64-100e_{d}' for d in ('stl10', 'tiny-imagenet')}
@@ -102,8 +102,14 @@ def test_config(path):
     for hook in cfg.custom_hooks:
         HOOKS.build(hook)
     optimizer = torch.optim.SGD([torch.zeros(1)], **without(cfg.optim_wrapper.optimizer, 'type'))
-    PARAM_SCHEDULERS.build(dict(cfg.param_scheduler, optimizer=optimizer)).step()
-    if repr(model := without(cfg.model, 'teacher_ckpt', 'backbone_ckpt')) not in TRAINED:
+    several = isinstance(cfg.param_scheduler, list)
+    for schedule in cfg.param_scheduler if several else [cfg.param_scheduler]:
+        schedule = without(schedule, 'convert_to_iter_based')
+        PARAM_SCHEDULERS.build(dict(schedule, optimizer=optimizer)).step()
+    if (
+        repr(model := without(cfg.model, 'teacher_ckpt', 'student_ckpt', 'backbone_ckpt'))
+        not in TRAINED
+    ):
         TRAINED.add(repr(model))
         train_a_step(cfg, 8 if 'digits' in path.stem else 32)
 
@@ -118,7 +124,18 @@ def train_a_step(cfg, size):
     # Through the pipeline's last step, as a batch of the loader comes.
     pack = TRANSFORMS.build(pipeline_of(cfg.train_dataloader.dataset)[-1])
     images = np.random.default_rng(0).integers(0, 255, (2, size, size, 3), dtype=np.uint8)
-    samples = [pack(dict(img=img, gt_label=i)) for i, img in enumerate(images)]
+    labels = [0, 1]
+    if model.batch_sampler:  # four views of an image; one of each class twice, two at a time
+        twice = cfg.model.type == 'MCL'
+        images, labels = images.repeat(4, 0), [0, 0, 0, 0, 1, 1, 1, 1]
+        images = images[2:6] if twice else images
+        labels = labels[2:6] if twice else labels
+    if model.remember:
+        model.remember(torch.arange(40) % 4)
+    samples = [
+        pack(dict(img=img, gt_label=label, sample_idx=index))
+        for index, (img, label) in enumerate(zip(images, labels, strict=True))
+    ]
     data = model.data_preprocessor(pseudo_collate(samples), training=True)
     losses = model(**data, mode='loss')
     sum(losses.values()).backward()
@@ -152,7 +169,8 @@ def test_cifar_recipe(path):
         type='SGD',
         lr=0.01 if small else 0.05,
         momentum=0.9,
-        nesterov=path.parent.name not in ('nst', 'pkt', 'dkd', 'reviewkd', 'dist')
+        nesterov=path.parent.name
+        not in ('nst', 'pkt', 'dkd', 'reviewkd', 'dist', 'ft', 'fsp', 'kdcl')
         and student not in REPDISTILLERS,
         weight_decay=5e-4,
     )

@@ -109,10 +109,12 @@ class Row:
     @property
     def published(self) -> list[float | None]:
         """The published figure of this very experiment, and the top-5."""
-        teacher = self.group.published_as
+        teacher, name = self.group.published_as, ConfigName.parse(self.group.name)
+        # Of networks that are alike one stands for all.
+        key = self.key if name and len(name.networks) > 1 else self.metric
         return [
             published_figure(self.group.name, metric, teacher == 'frozen') if teacher else None
-            for metric in (self.metric, _top5(self.metric))
+            for metric in (key, _top5(key))
         ]
 
 

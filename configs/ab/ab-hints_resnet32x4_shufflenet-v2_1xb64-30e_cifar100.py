@@ -1,0 +1,5 @@
+_base_ = ['../_base_/pairs/resnet32x4_shufflenet-v2_cifar100.py']
+
+model = dict(type='AB')
+param_scheduler = dict(milestones=[])
+train_cfg = dict(max_epochs=30)

@@ -1,0 +1,1 @@
+_base_ = ['../_base_/networks/resnet56.py', '../_base_/recipes/1xb128-200e_cifar100.py']

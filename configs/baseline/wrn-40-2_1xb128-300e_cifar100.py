@@ -1,0 +1,1 @@
+_base_ = ['../_base_/networks/wrn-40-2.py', '../_base_/recipes/1xb128-300e_cifar100.py']

@@ -1,0 +1,3 @@
+_base_ = ['../_base_/pairs/wrn-40-2_shufflenet-v1_cifar100.py']
+
+model = dict(type='CRD')

@@ -1,0 +1,8 @@
+_base_ = ['../_base_/pairs/resnet56_resnet20_cifar100.py']
+
+model = dict(
+    _delete_=True,
+    type='KDCL',
+    networks=[_base_.model.teacher, _base_.model.student],
+)
+optim_wrapper = dict(optimizer=dict(nesterov=False))

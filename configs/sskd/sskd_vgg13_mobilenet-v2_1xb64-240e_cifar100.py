@@ -1,0 +1,7 @@
+_base_ = [
+    '../_base_/pairs/vgg13_mobilenet-v2_cifar100.py',
+    '../_base_/datasets/cifar100_unflipped.py',
+]
+
+model = dict(type='SSKD', teacher_ckpt='work_dirs/sskd-head_vgg13_1xb64-60e_cifar100/epoch_60.pth')
+train_dataloader = dict(dataset=dict(pipeline=_base_.pop('unflipped')))
