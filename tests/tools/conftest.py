@@ -16,6 +16,7 @@ from mmengine.logging import MessageHub, MMLogger
 from mmpretrain.visualization import UniversalVisualizer
 from torch import nn
 
+from hsakd.utils.cli import ERROR_FILE
 from tests.conftest import ROOT
 
 
@@ -30,10 +31,16 @@ def run_with_others(cwd: Path, *arguments: object, managed: tuple = ()) -> tuple
             patch.setattr(sys, 'argv', [str(file), *map(str, arguments)])
             runpy.run_path(sys.argv[0], run_name='__main__')
 
-    def call(command: list[str]) -> SimpleNamespace:
+    def call(command: list[str], env: dict[str, str]) -> SimpleNamespace:
         commands.append([Path(command[1]).name, *command[2:]])
-        run(Path(command[1]).resolve(), *command[2:])
-        return SimpleNamespace(wait=lambda: 0)
+        status = 0
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(ERROR_FILE, env[ERROR_FILE])
+            try:
+                run(Path(command[1]).resolve(), *command[2:])
+            except SystemExit as exit_:
+                status = exit_.code or 0
+        return SimpleNamespace(wait=lambda: status)
 
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output):
         patch.chdir(cwd)
