@@ -117,4 +117,4 @@ def _results(
             reason = f'{_METRIC} was not measured at the end'
         found = there.progress if there else f'no {RECORD}'
         left_out.append(LeftOut(run.work_dir, reason or found, run.config.stem, run.seed))
-    return collect(done, left_out, _METRIC)
+    return collect(done, left_out, _METRIC, alike=False)

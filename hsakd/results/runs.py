@@ -134,7 +134,7 @@ class Run:
         found, ahead = {self.folder.resolve(): self}, [self]
         while ahead:
             file = ahead.pop().session / 'vis_data' / 'config.py'
-            config = parse_config(file.read_text()) if file.is_file() else {}
+            config = parse_config(file.read_text()).to_dict() if file.is_file() else {}
             for _, checkpoint in named_checkpoints(config):
                 folder = Path(checkpoint).parent
                 origin = Run.of(folder) if folder.name else None  # 'random' has no folder

@@ -226,12 +226,20 @@ def collect(
     runs: Sequence[Run],
     left_out: Sequence[LeftOut],
     metric: str = 'accuracy/top1',
+    alike: bool = True,
 ) -> Results:
     """One row a network and group of finished runs, with figures of a metric of validation.
 
     The published figure stands only beside runs that are as the config file of their name says, but
     for a frozen teacher. Runs that did not finish their schedule, and all but the newest of those
     that repeat a seed, are left out and listed.
+
+    Args:
+        runs: In any state.
+        left_out: Listed with those that are left out here.
+        metric: Key of the figures.
+        alike: Only a network that was trained in the same way is a baseline; else one of the
+            baseline's name is, and a note tells how its training differs.
 
     Raises:
         DataError: No run has the metric.
@@ -260,7 +268,7 @@ def collect(
         ]
         group.runs = list(newest.values())
     rows = [row for group in groups for row in _rows(group, metric)]
-    return Results(rows, left_out, _find_baselines(rows))
+    return Results(rows, left_out, _find_baselines(rows, alike))
 
 
 def _rows(group: RunGroup, metric: str) -> list[Row]:
@@ -270,7 +278,7 @@ def _rows(group: RunGroup, metric: str) -> list[Row]:
     return [Row(group, metric, network) for network in networks or [None]]
 
 
-def _find_baselines(rows: Sequence[Row]) -> list[str]:
+def _find_baselines(rows: Sequence[Row], only_alike: bool) -> list[str]:
     """Give rows their baselines, and tell of those that were trained in another way."""
     notes = []
     for row in rows:
@@ -287,10 +295,15 @@ def _find_baselines(rows: Sequence[Row]) -> list[str]:
             )
         elif others:
             keys = ', '.join(differences(row, others[0]))
-            notes.append(
-                f'no gain of {row.group.label}: no run of {name} is of the same network trained in '
-                f'the same way ({keys})'
-            )
+            if only_alike or len(others) > 1:
+                notes.append(
+                    f'no gain of {row.group.label}: no run of {name} is of the same network '
+                    f'trained in the same way ({keys})'
+                )
+            else:
+                row.baseline = others[0]
+                label = row.group.label
+                notes.append(f'{label} and {name} are not trained in the same way ({keys})')
     return notes
 
 
