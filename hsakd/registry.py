@@ -33,10 +33,10 @@ DATASETS = _child('DATASETS', 'datasets')
 TRANSFORMS = _child('TRANSFORMS', 'datasets')
 HOOKS = _child('HOOKS', 'engine')
 METRICS = _child('METRICS', 'evaluation')
+DATA_SAMPLERS = _child('DATA_SAMPLERS', 'datasets')
 OPTIMIZERS = _child('OPTIMIZERS', 'engine')
 
 # Nothing of ours is in these, but mmengine wants one of every kind that a config may name.
-DATA_SAMPLERS = _child('DATA_SAMPLERS')
 EVALUATOR = _child('EVALUATOR')
 FUNCTIONS = _child('FUNCTIONS')
 INFERENCERS = _child('INFERENCERS')

@@ -4,6 +4,8 @@ The arrays with more than 40 numbers are stored as three projections on fixed no
 largest value.
 """
 
+import itertools
+import re
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -12,10 +14,13 @@ import torch
 from torch import Tensor
 
 from hsakd.models import distillers
-from hsakd.models.distillers import FeatureDistiller
+from hsakd.models.distillers import CRD, SSKD, FeatureDistiller, SelfDistiller
+from hsakd.models.losses.features import most_confident, similarity_of_copies
 from hsakd.models.method import Batch
 from hsakd.models.networks.branched_classifier import Outputs
+from hsakd.models.transforms import Rotation
 from hsakd.registry import MODELS
+from hsakd.structures import BatchedLabels
 from tests.golden_cases import _fill, batch, golden
 from tests.method_inputs import learning, make
 from tests.test_golden import converted
@@ -63,6 +68,13 @@ CASES: dict[str, tuple[str, dict, Callable, dict]] = {
     'reviewkd': ('ReviewKD', {}, term('loss_review'), {}),
     'dist': ('DIST', {}, lambda x: x['loss_cls'] + 2 * (x['loss_inter'] + x['loss_intra']),
              dict(loss_inter='loss_inter', loss_intra='loss_intra')),
+    'ab': ('AB', {}, lambda x: 0.003 * x['loss_ab'], {}),
+    'fsp': ('FSP', {}, term('loss_fsp'), {}),
+    'ft_paraphraser': ('FTParaphraser', {}, term('loss_para'), {}),
+    'ft': ('FT', {}, term('loss_ft'), {}),
+    'sskd_teacher': ('SSKDHead', {}, term('loss_ss'), {}),
+    'sskd': ('SSKD', {}, lambda x: sum(SSKD.default_weights[key] * x[key] for key in x),
+             dict(loss_cls='loss_cls', loss_div='loss_kd', loss_tf='loss_tf', loss_ss='loss_ss')),
 }  # fmt: skip
 
 
@@ -73,7 +85,7 @@ def outputs(case: str, arrays: Mapping[str, Tensor], who: str) -> Outputs:
     if case == 'reviewkd':
         *maps, last = maps
         embedding = last.flatten(1)
-    if case in ('at', 'nst', 'vid', 'reviewkd'):  # of stages: the stem's comes first
+    if case in ('at', 'nst', 'vid', 'reviewkd', 'ab'):  # of stages: the stem's comes first
         maps = before = (torch.zeros(1, 1, 1, 1), *maps)
     return Outputs(arrays.get(f'logits_{who}'), (), tuple(maps), before, embedding)
 
@@ -87,20 +99,22 @@ def shapes(given: Outputs) -> Outputs:
 
 
 def our_name(name: str) -> str:
-    return name.replace('vid_', 'vid.').replace('abf_', 'abf.')
+    return re.sub(r'^(vid|abf|con)_', r'\1.', name)
 
 
 def on_tensors(case: str, arrays: Mapping[str, Tensor], dtype=torch.float64):
     """A method without networks, with helper weights, and all terms of given tensors."""
     kind, settings, *_ = CASES[case]
     s, t = (outputs(case, arrays, who) for who in 'st')
-    method = getattr(distillers, kind)(shapes(s), shapes(t), **settings).to(dtype).train()
+    alone = issubclass(getattr(distillers, kind), SelfDistiller)  # of the teacher
+    given = [t] if alone else [s, t]
+    method = getattr(distillers, kind)(*map(shapes, given), **settings).to(dtype).train()
     names = method.state_dict()
     method.load_state_dict(
         {our_name(n): v for n, v in arrays.items() if our_name(n) in names}, strict=False
     )
-    run = method.terms if s.logits is None else method.compare
-    return method, run(s, t, arrays.get('labels'), Batch([]))
+    run = method.compare if alone or s.logits is not None else method.terms
+    return method, run(*given, arrays.get('labels'), Batch([]))
 
 
 @pytest.mark.parametrize('case', CASES)
@@ -134,14 +148,23 @@ TRAININGS: dict[str, tuple[str, dict]] = {
     'dkd': ('DKD', dict(loss_rest=dict(weight=2.0, warmup_epochs=20))),
     'reviewkd': ('ReviewKD', dict(loss_review=dict(weight=0.6, warmup_epochs=20))),
     'dist': ('DIST', {}),
+    'crd': ('CRD', {}),
+    'sskd': ('SSKD', {}),
 }
 
 
 def fill_helpers(method: FeatureDistiller) -> None:
     """Helper layers by their names in the text; variances keep their own start."""
+    if method.remember:
+        method.remember(torch.arange(40))
+        method.double()
+    own = itertools.chain(method.named_parameters(), method.named_buffers())
+    for name, parameter in own:
+        if name.startswith('memory_'):
+            parameter.copy_(torch.from_numpy(_fill(name[:8], (40, 128), 'helper')))
     for name, parameter in method.named_parameters():
         if not name.startswith(('student.', 'teacher.')) and not name.endswith('log_scale'):
-            published = name.replace('vid.', 'vid_').replace('abf.', 'abf_')
+            published = re.sub(r'^(vid|abf)\.', r'\1_', name)
             value = _fill(published, tuple(parameter.shape), 'helper')
             parameter.data = torch.from_numpy(value)
         elif name.endswith('log_scale'):
@@ -165,7 +188,14 @@ def test_three_steps(case: str) -> None:
     name = f'train_{case}_resnet20_from_resnet56'
     for step in (1, 2, 3):
         images, labels = batch(step)
-        losses = model.losses(images, labels, Batch([]))
+        own = torch.arange(4 * step - 4, 4 * step)
+        given, drawn = Batch(BatchedLabels(labels, own)), {}
+        if case == 'crd':
+            drawn['negatives'] = (own[:, None] + 5 + 3 * torch.arange(9)) % 40
+        if case == 'sskd':
+            images = Rotation()(images)
+        s, t = model.student.outputs(images), model.teacher_outputs(images)
+        losses = model.compare(s, t, labels, given, **drawn)
         loss = sum(model.loss_weights(losses, epoch=12).values())
         optimizer.zero_grad()
         loss.backward()
@@ -173,5 +203,68 @@ def test_three_steps(case: str) -> None:
         assert_agrees(loss, f'{name}/loss_{step}')
         assert_agrees(losses['loss_cls'], f'{name}/cls_{step}')
         assert_agrees(losses['loss_kd'], f'{name}/div_{step}')
+        for key in ('tf', 'ss') if case == 'sskd' else ():
+            assert_agrees(losses[f'loss_{key}'], f'{name}/{key}_{step}')
     with torch.no_grad():
         assert_agrees(model.student.eval().logits(batch(0)[0])[0], f'{name}/final_logits')
+
+
+def test_crd_remembers() -> None:
+    """Two steps: the second one with the memories and the constants of the first."""
+    arrays = {name: torch.from_numpy(np.array(a)) for name, a in make('crd', 'public').items()}
+    given = [tuple(Outputs(None, embedding=arrays[f'emb_{w}_{i}']) for w in 'st') for i in (1, 2)]
+    method = CRD(*map(shapes, given[0]), dim=12)
+    method.remember(torch.arange(40))
+    weights = {
+        n.replace('memory_s', 'memory_s.rows').replace('memory_t', 'memory_t.rows'): a
+        for n, a in arrays.items()
+    }
+    method.double().load_state_dict(weights, strict=False)
+    for step, (s, t) in enumerate(given, 1):
+        s.embedding.requires_grad_()
+        method.zero_grad()
+        batch = Batch(BatchedLabels(None, arrays[f'own_{step}']))
+        negatives = arrays[f'negatives_{step}']
+        loss = method.terms(s, t, None, batch, negatives=negatives)['loss_crd']
+        loss.backward()
+        assert_agrees(loss, f'crd/loss_{step}')
+        assert_agrees(s.embedding.grad, f'crd/grad_{step}_emb_s_{step}')
+        for name, parameter in method.named_parameters():
+            assert_agrees(parameter.grad, f'crd/grad_{step}_{name}')
+        for index, who in enumerate('st'):
+            memory = getattr(method, f'memory_{who}')
+            assert_agrees(memory.rows, f'crd/memory_{who}_after_{step}')
+            assert_agrees(method.z[index], f'crd/z_{who}')
+
+
+def test_which_copies_sskd_keeps() -> None:
+    arrays = {name: torch.from_numpy(np.array(a)) for name, a in make('sskd', 'public').items()}
+    method, _ = on_tensors('sskd', arrays)
+    similarity, right = similarity_of_copies(method.head_t(arrays['emb_t']))
+    assert_agrees(similarity, 'sskd/similarity_t')
+    assert most_confident(similarity, right, 0.75).tolist() == GOLDEN['sskd/kept_ss'].tolist()
+
+
+def test_three_steps_of_the_head_of_sskd() -> None:
+    checkpoint = converted('resnet56_aux', 'teacher')
+    model = MODELS.build(
+        dict(type='SSKDHead', student=dict(checkpoint['meta']['model'], branches=None))
+    ).double()
+    model.student.load_state_dict(checkpoint['state_dict'], strict=False)
+    for name, parameter in model.head_t.named_parameters():
+        parameter.data = torch.from_numpy(_fill(f'head_t.{name}', tuple(parameter.shape), 'helper'))
+    model.train()
+    optimizer = torch.optim.SGD(model.head_t.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+    name = 'train_sskd-head_resnet56'
+    for step in (1, 2, 3):
+        images, labels = batch(step)
+        outputs = model.student.outputs(Rotation()(images))
+        loss = model.compare(outputs, labels, Batch([]))['loss_ss']
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        assert_agrees(loss, f'{name}/loss_{step}')
+    with torch.no_grad():
+        outputs = model.student.outputs(Rotation()(batch(0)[0]))
+        found, _ = similarity_of_copies(model.head_t(outputs.embedding))
+    assert_agrees(found, f'{name}/final_similarity')

@@ -7,6 +7,7 @@ from hsakd.utils.third_party import import_quietly
 
 import_quietly('mmpretrain.datasets')
 
+from .batch_samplers import ClassBatchSampler, PairBatchSampler, RepeatedBatchSampler
 from .cifar import CIFAR10, CIFAR100
 from .digits import Digits
 from .few_shot import FewShotSubset
@@ -21,11 +22,14 @@ if find_spec('mmdet'):
 __all__ = [
     'CIFAR10',
     'CIFAR100',
+    'ClassBatchSampler',
     'Digits',
     'FewShotSubset',
     'ImageFolder',
     'ImageNet',
     'LoadImage',
+    'PairBatchSampler',
+    'RepeatedBatchSampler',
     'STL10',
     'TinyImageNet',
 ]

@@ -86,6 +86,11 @@ def load_for_test(runner, path: str | Path, checkpoint: Mapping | None = None) -
         load_network(networks[0], path, 'checkpoint', checkpoint=checkpoint)
         return
     wanted, weights = model.state_dict(), checkpoint_weights(checkpoint)
+    if len(networks) > 1:  # without memories, which are for training
+        wanted, weights = (
+            {k: v for k, v in part.items() if k.startswith('networks.')}
+            for part in (wanted, weights)
+        )
     if networks == [model] and not wanted.keys() & weights.keys():  # mmpretrain's own classifiers
         weights = without_classifier(network_state_dict(checkpoint, path, 'checkpoint'), wanted)
     mismatch = describe_mismatch(wanted, weights)
@@ -96,4 +101,4 @@ def load_for_test(runner, path: str | Path, checkpoint: Mapping | None = None) -
         f'weights of the {what} of the config, a {type(model).__name__}',
         mismatch,
     )
-    model.load_state_dict(weights)
+    model.load_state_dict(weights, strict=len(networks) == 1)

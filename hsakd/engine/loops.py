@@ -56,7 +56,9 @@ class ResumableIterations(IterBasedTrainLoop):
         """Run an iteration with random states set for it."""
         seed_all(self.runner.seed, self._iter, get_rank(), _STEP)
         # For loss weights that grow over epochs; mmengine's stays at 0.
-        self.runner.message_hub.update_info('epoch', self._iter // len(self.dataloader))
+        hub, length = self.runner.message_hub, len(self.dataloader)
+        hub.update_info('epoch', self._iter // length)
+        hub.update_info('max_epochs', -(-self._max_iters // length))
         super().run_iter(data_batch)
 
 

@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 import hsakd
+from hsakd.datasets.batch_samplers import training_labels
 from hsakd.utils.checkpoint import checkpoint_meta, read_checkpoint
 from hsakd.utils.errors import CheckpointError, ConfigError
 from hsakd.utils.networks import unwrap
@@ -206,15 +207,25 @@ class DistillationRunner(Runner):
             kind = loop.get('type', loop.get('by_epoch'))
             kind = TRAIN_LOOPS.get(getattr(kind, '__name__', str(kind).split('.')[-1]))
             if kind is None or not isinstance(self._train_dataloader, dict):
-                return super().build_train_loop(loop)
+                return self._remembered(super().build_train_loop(loop))
             settings = {k: v for k, v in loop.items() if k not in ('type', 'by_epoch', '_scope_')}
             dataloader = self._build_train_dataloader(endless=kind is ResumableIterations)
             built = kind(self, dataloader, **settings)
         checks.check_train_loop(built, loop)
-        return built
+        return self._remembered(built)
+
+    def _remembered(self, loop: BaseLoop) -> BaseLoop:
+        """A loop, of whose data the model has made its memories."""
+        model = unwrap(self.model)
+        if getattr(model, 'remember', None):
+            device = next(model.parameters()).device
+            model.remember(training_labels(loop.dataloader.dataset))
+            model.to(device)
+        return loop
 
     def _build_train_dataloader(self, endless: bool) -> DataLoader | TensorLoader:
-        config = training_loader(self._train_dataloader, endless)
+        needed = getattr(unwrap(self.model), 'batch_sampler', None)
+        config = training_loader(self._train_dataloader, endless, needed)
         in_memory = config.pop('in_memory', False)
         max_bad_images = self.cfg.get('max_bad_images', 0)
         if in_memory:

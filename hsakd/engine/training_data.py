@@ -5,7 +5,7 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -259,12 +259,13 @@ def init_worker(worker_id: int) -> None:
     threading.Thread(target=obey_parent, daemon=True).start()
 
 
-def training_loader(config: dict, endless: bool) -> dict:
+def training_loader(config: dict, endless: bool, needed: Mapping | None = None) -> dict:
     """The config of a loader whose batches can start anywhere.
 
     Args:
         config: ``train_dataloader``.
         endless: See :class:`ResumableBatchSampler`.
+        needed: Config of the batch sampler that a method needs, where ``config`` has none.
 
     Raises:
         ConfigError: It has no batch size.
@@ -272,10 +273,11 @@ def training_loader(config: dict, endless: bool) -> dict:
     config = dict(config)
     size = config.get('batch_size')
     ConfigError.check(isinstance(size, int), 'train_dataloader.batch_size', 'a number', repr(size))
+    drop_last = config.pop('drop_last', False)
     config['batch_sampler'] = dict(
         type=ResumableBatchSampler,
-        batch_sampler=config.get('batch_sampler'),
-        drop_last=config.pop('drop_last', False),
+        batch_sampler=config.get('batch_sampler') or (needed and dict(needed, drop_last=drop_last)),
+        drop_last=drop_last,
         endless=endless,
     )
     return config

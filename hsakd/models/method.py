@@ -1,6 +1,6 @@
 """What trainings have in common: named losses, the networks that learn, and what stays frozen."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mmengine.logging import MessageHub
@@ -10,8 +10,13 @@ from torch import Tensor, nn
 
 from hsakd.models.losses import LossWeights
 from hsakd.structures import BatchedLabels, class_labels, sample_indices
-from hsakd.utils.checkpoint import load_network, read_checkpoint
-from hsakd.utils.errors import ConfigError
+from hsakd.utils.checkpoint import (
+    checkpoint_weights,
+    describe_mismatch,
+    load_network,
+    read_checkpoint,
+)
+from hsakd.utils.errors import CheckpointError, ConfigError
 from hsakd.utils.normalization import TrainedWith
 
 #: A mini-batch's samples, from either loader.
@@ -25,10 +30,12 @@ class Batch:
     Attributes:
         samples: The data samples of the images.
         epoch: The epoch of training, from 0.
+        epochs: How many the whole training has.
     """
 
     samples: Samples
     epoch: int = 0
+    epochs: int = 1
 
     @property
     def indices(self) -> Tensor:
@@ -101,6 +108,35 @@ class FrozenPart:
         self.loaded |= not any(not self.names or set(self.names) & set(key) for key in missing)
 
 
+class FrozenHelper(FrozenPart):
+    """Helper layers of a distiller that an earlier phase trained, by the same names.
+
+    Args:
+        *args: Of :class:`FrozenPart`.
+    """
+
+    with_head = False
+
+    def load(self) -> None:
+        """Load them, if a checkpoint is named.
+
+        Raises:
+            CheckpointError: It cannot be read, or has no such layers.
+        """
+        if self.checkpoint is None:
+            return
+        weights = checkpoint_weights(read_checkpoint(self.checkpoint, self.key))
+        wanted, found = (
+            {key: value for key, value in part.items() if key.split('.')[0] in self.names}
+            for part in (self.owner.state_dict(), weights)
+        )
+        where = f'{self.key}={str(self.checkpoint)!r}'
+        expected = f'a checkpoint of the phase before, with the layers {", ".join(self.names)}'
+        mismatch = describe_mismatch(wanted, found)
+        CheckpointError.check(not mismatch, where, expected, mismatch)
+        self.owner.load_state_dict(found, strict=False)
+
+
 class Method:
     """A way of training, to be mixed in before one of mmengine's or mmpretrain's models.
 
@@ -111,6 +147,12 @@ class Method:
     #: Every term of :meth:`losses` with its factor; ``*`` in a name stands for the number of a
     #: branch, as in ``loss_aux_*``.
     default_weights: Mapping[str, float] = {}
+
+    #: Config of the batch sampler of ``train_dataloader`` that the method needs, if any.
+    batch_sampler: Mapping | None = None
+    #: Of a method that remembers images: makes its memories, before a checkpoint is loaded, for
+    #: the class [n] of every training image, by the numbers that ``Batch.indices`` has.
+    remember: Callable[[Tensor], None] | None = None
 
     loss_weights: LossWeights
     frozen_parts: Sequence[FrozenPart] = ()
@@ -157,8 +199,9 @@ class Method:
             inputs: Normalized images [N, C, H, W], not rotated.
             data_samples: Their samples, with ``gt_label`` or ``gt_score``.
         """
-        epoch = MessageHub.get_current_instance().runtime_info.get('epoch', 0)
-        batch = Batch(data_samples, epoch)
+        info = MessageHub.get_current_instance().runtime_info
+        epoch = info.get('epoch', 0)
+        batch = Batch(data_samples, epoch, info.get('max_epochs', 1))
         return self.loss_weights(self.losses(inputs, class_labels(data_samples), batch), epoch)
 
     def check_weights(self) -> None:

@@ -350,7 +350,7 @@ AUXILIARY = 'AuxiliaryBranches'
         (AUXILIARY, dict(type='Pyramid'), None, 'Pyramid'),
         ('ConvBranches', dict(type='Pyramid', out_indices=(2,)), None, 'Pyramid'),
         ('ConvBranches', dict(type='Pyramid'), [3], r'0\.\.2'),
-        *((AUXILIARY, dict(type='ShuffleNetV1'), s, r'0\.\.2') for s in ([], [-1], [1, 1], 1)),
+        *((AUXILIARY, dict(type='ShuffleNetV1'), s, r'0\.\.2') for s in ([], [-1], 1)),
         (AUXILIARY, dict(type='VGG', depth=11, num_classes=5), None, 'num_classes.*5'),
         (AUXILIARY, dict(CONVNEXT, out_indices=[1]), None, r'out_indices.*\(1,\)'),
         (AUXILIARY, dict(type='MobileNetV2', out_indices=(2, 6)), None, r'out_indices.*\(2, 6\)'),

@@ -1,6 +1,16 @@
 """Helper layers of methods, which learn beside the student and are no part of it."""
 
 from .fusion import AttentionFusion
-from .projections import Regressor, VariationalHead
+from .memory import Memory, seeded
+from .projections import MLP, Paraphraser, Regressor, Translator, VariationalHead
 
-__all__ = ['AttentionFusion', 'Regressor', 'VariationalHead']
+__all__ = [
+    'MLP',
+    'AttentionFusion',
+    'Memory',
+    'Paraphraser',
+    'Regressor',
+    'Translator',
+    'VariationalHead',
+    'seeded',
+]

@@ -1,6 +1,8 @@
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hsakd.utils.errors import ConfigError
@@ -57,3 +59,67 @@ class VariationalHead(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """The mean."""
         return self.conv_2(self.conv_1(self.conv_0(maps).relu()).relu())
+
+
+class MLP(nn.ModuleList):
+    """Linear layers with ReLU between them.
+
+    Args:
+        *widths: Of the input, and of what each layer gives.
+    """
+
+    def __init__(self, *widths: int) -> None:
+        super().__init__(nn.Linear(*pair) for pair in pairwise(widths))
+
+    def forward(self, h: Tensor) -> Tensor:
+        """[B, first width] to [B, last width]."""
+        *first, last = self
+        for layer in first:
+            h = layer(h).relu()
+        return last(h)
+
+
+class Paraphraser(nn.Module):
+    """A teacher's map to a factor of half the channels, and back.
+
+    Args:
+        channels: T of the map.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        t, f = channels, channels // 2
+        for index, pair in enumerate(((t, t), (t, f), (f, f))):
+            self.add_module(f'enc_{index}', nn.Conv2d(*pair, 3, padding=1))
+        for index, pair in enumerate(((f, f), (f, t), (t, t))):
+            self.add_module(f'dec_{index}', nn.ConvTranspose2d(*pair, 3, padding=1))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Factor [B, T / 2, H, W] of a map [B, T, H, W]."""
+        return _leaky(maps, self.enc_0, self.enc_1, self.enc_2)
+
+    def reconstructed(self, maps: Tensor) -> Tensor:
+        """A map [B, T, H, W] by its factor."""
+        return _leaky(self(maps), self.dec_0, self.dec_1, self.dec_2)
+
+
+class Translator(nn.Sequential):
+    """A student's map [B, S, H, W] to a factor [B, F, H, W].
+
+    Args:
+        channels: S.
+        factor: Channels F of the factor.
+    """
+
+    def __init__(self, channels: int, factor: int) -> None:
+        super().__init__()
+        for index, pair in enumerate(((channels,) * 2, (channels, factor), (factor,) * 2)):
+            self.add_module(f'conv_{index}', nn.Conv2d(*pair, 3, padding=1))
+            self.add_module(f'bn_{index}', nn.BatchNorm2d(pair[1]))
+            self.add_module(f'relu_{index}', nn.LeakyReLU(0.1))
+
+
+def _leaky(x: Tensor, *layers: nn.Module) -> Tensor:
+    for layer in layers:
+        x = F.leaky_relu(layer(x), 0.1)
+    return x

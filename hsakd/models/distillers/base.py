@@ -1,13 +1,15 @@
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModel, ModuleList
 from mmpretrain.models.losses import CrossEntropyLoss, LabelSmoothLoss
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from hsakd.models.method import FrozenPart, Method
+from hsakd.models.method import Batch, FrozenPart, Method
 from hsakd.models.networks.branched_classifier import Outputs, build_preprocessor
 from hsakd.registry import MODELS
 from hsakd.utils.errors import ConfigError
@@ -15,7 +17,11 @@ from hsakd.utils.normalization import Normalization
 
 
 class Distiller(Method, BaseModel):
-    """A method of several networks, built on :class:`OfflineDistiller` or :class:`OnlineDistiller`.
+    """A method of networks that learn, one or several, by more than their labels.
+
+    Methods are built on :class:`OfflineDistiller`, :class:`OnlineDistiller` or
+    :class:`SelfDistiller`. Those that write ``compare`` are also called on given tensors: made of
+    the shapes of outputs in the place of networks.
 
     A subclass writes ``default_weights`` and ``losses``. Helper layers that learn (regressors,
     projections, memories) are ordinary modules of it, made for the shapes that the networks'
@@ -45,6 +51,29 @@ class Distiller(Method, BaseModel):
     def predictor(self) -> nn.Module:
         """The network whose predictions are the distiller's."""
         return next(iter(self.trained_networks().values()))
+
+    def cross_entropy(self, logits: Tensor, y: Tensor, number: int = 0) -> Tensor:
+        """CE(z, y), by the head of one of the networks that learn, where there are networks.
+
+        Args:
+            logits: z [N, K].
+            y: Class labels [N], or scores [N, K].
+            number: Of the network.
+        """
+        networks = list(self.trained_networks().values())
+        return networks[number].cross_entropy(logits, y) if networks else F.cross_entropy(logits, y)
+
+    def check_labels(self, y: Tensor) -> None:
+        """Raise a ConfigError for scores of classes, where a method asks for the right one."""
+        where, expected = f'model.type={type(self).__name__}', 'one label an image'
+        expected += ', without data_preprocessor.batch_augments'
+        ConfigError.check(y.ndim == 1, where, expected, 'scores of classes')
+
+    @cached_property
+    def shapes(self) -> tuple[Outputs, ...]:
+        """The shapes of the outputs of each network, for an image of ``image_size``."""
+        networks = [*self.trained_networks().values(), *self.frozen_networks().values()]
+        return tuple(network.output_shapes(self.image_size) for network in networks)
 
     def forward(
         self, inputs: Tensor, data_samples: list[DataSample] | None = None, mode: str = 'tensor'
@@ -122,7 +151,7 @@ class OfflineDistiller(Distiller):
 
     def trained_networks(self) -> dict[str, nn.Module]:
         """Return the student, by its config key."""
-        return {'model.student': self.student}
+        return {'model.student': self.student} if hasattr(self, 'student') else {}
 
     def frozen_networks(self) -> dict[str, nn.Module]:
         """Return the teacher, by its config key."""
@@ -139,7 +168,7 @@ class OfflineDistiller(Distiller):
         """
         key, given = 'model.teacher_normalization', self.teacher_normalization
         if given == 'checkpoint':
-            (part,) = self.frozen_parts
+            part = self.frozen_parts[0]
             theirs = part.trained_with.normalization if part.trained_with else None
             expected = 'dict(mean=[..], std=[..], rgb=True), since the checkpoint does not say it'
             ConfigError.check(theirs, key, expected, repr(given))
@@ -170,8 +199,11 @@ class OfflineDistiller(Distiller):
 class OnlineDistiller(Distiller):
     """Two or more networks learn together and teach each other, without a teacher.
 
+    A subclass writes ``compare``, or ``losses``.
+
     Args:
-        networks: Configs of the networks, alike or not, with the same classes.
+        networks: Configs of the networks, alike or not, with the same classes; or the shapes of
+            their outputs, to call :meth:`compare` on tensors without networks.
         loss_weights: Factors of the terms, of every network alike; see
             :class:`~hsakd.models.losses.LossWeights`.
         **kwargs: Of :class:`Distiller`.
@@ -181,7 +213,7 @@ class OnlineDistiller(Distiller):
     """
 
     def __init__(
-        self, networks: Sequence[dict], loss_weights: dict | None = None, **kwargs
+        self, networks: Sequence[dict | Outputs], loss_weights: dict | None = None, **kwargs
     ) -> None:
         super().__init__(**kwargs)
         several = isinstance(networks, list | tuple)
@@ -191,11 +223,22 @@ class OnlineDistiller(Distiller):
             'a list of the configs of two or more networks',
             f'{len(networks)} network(s)' if several else repr(networks),
         )
+        if isinstance(networks[0], Outputs):
+            self.networks, self.shapes = [], tuple(networks)
+            return
         self.networks = ModuleList(MODELS.build(network) for network in networks)
         for network in self.networks:
             network.tap(*self.taps)
         check_compatible(self, 'classes')
         self.set_loss_weights(loss_weights)
+
+    def losses(self, x: Tensor, y: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """See :meth:`compare`."""
+        return self.compare([network.outputs(x) for network in self.networks], y, batch)
+
+    def compare(self, outputs: Sequence[Outputs], y: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """All terms, unweighted, of the outputs of each network for the same images."""
+        raise NotImplementedError
 
     def trained_networks(self) -> dict[str, nn.Module]:
         """Return all networks, by their config keys."""
@@ -212,6 +255,48 @@ class OnlineDistiller(Distiller):
         for sample, predicted in zip(per_network[0], zip(*per_network, strict=True), strict=True):
             sample.set_field([one.to_dict() for one in predicted], 'networks')
         return per_network[0]
+
+
+class SelfDistiller(Distiller):
+    """One network, the student, that learns from itself.
+
+    A subclass writes ``compare``, or ``losses``. The student may have branches, copies of its last
+    stages: with ``stages=[1, 1]`` and without transforms two peers that share what is before.
+
+    Args:
+        student: Config of the network; or the shapes of its outputs, to call :meth:`compare` on
+            tensors without a network.
+        loss_weights: Factors of the terms, see :class:`~hsakd.models.losses.LossWeights`.
+        **kwargs: Of :class:`Distiller`.
+    """
+
+    #: Whether the student has to have branches, and no transforms, so that they tell classes.
+    branched = False
+
+    def __init__(self, student: dict | Outputs, loss_weights: dict | None = None, **kwargs) -> None:
+        super().__init__(**kwargs)
+        if isinstance(student, Outputs):
+            self.shapes = (student,)
+            return
+        self.student = MODELS.build(student)
+        self.student.tap(*self.taps)
+        if self.branched:
+            check_branches(self.trained_networks())
+            m = self.student.transforms.num_transforms
+            ConfigError.check(m == 1, 'model.student.transforms', "dict(type='NoTransform')", m)
+        self.set_loss_weights(loss_weights)
+
+    def losses(self, x: Tensor, y: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """See :meth:`compare`."""
+        return self.compare(self.student.outputs(x), y, batch)
+
+    def compare(self, o: Outputs, y: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """All terms, unweighted, of the outputs of the student."""
+        raise NotImplementedError
+
+    def trained_networks(self) -> dict[str, nn.Module]:
+        """Return the student, by its config key."""
+        return {'model.student': self.student} if hasattr(self, 'student') else {}
 
 
 _COUNTS = dict(

@@ -4,7 +4,6 @@ from hsakd.models.losses.features import other_classes, standardized, target_cla
 from hsakd.models.method import Batch
 from hsakd.models.networks.branched_classifier import Outputs
 from hsakd.registry import MODELS
-from hsakd.utils.errors import ConfigError
 
 from .feature_distiller import FeatureDistiller
 
@@ -43,8 +42,7 @@ class DKD(FeatureDistiller):
         Raises:
             ConfigError: The images are mixed, and have no right class.
         """
-        expected = 'one label an image, without data_preprocessor.batch_augments'
-        ConfigError.check(y.ndim == 1, 'model.type=DKD', expected, 'scores of classes')
+        self.check_labels(y)
         z_s, z_t = s.logits, t.logits
         if self.standardize:
             z_s, z_t = standardized(z_s), standardized(z_t)

@@ -1,12 +1,10 @@
-import torch.nn.functional as F
-from mmengine.model import BaseModel
 from torch import Tensor
 
 from hsakd.models.method import Batch
 from hsakd.models.networks.branched_classifier import Outputs
 from hsakd.registry import MODELS
 
-from .base import OfflineDistiller
+from .base import Distiller, OfflineDistiller
 
 
 class FeatureDistiller(OfflineDistiller):
@@ -22,9 +20,6 @@ class FeatureDistiller(OfflineDistiller):
         teacher: The same.
         kd_loss: Config of the KL divergence of logits.
         **kwargs: Of :class:`OfflineDistiller`.
-
-    Attributes:
-        shapes: Of the outputs of student and teacher, for an image of ``image_size``.
     """
 
     def __init__(
@@ -35,29 +30,26 @@ class FeatureDistiller(OfflineDistiller):
         **kwargs,
     ) -> None:
         if isinstance(student, Outputs):
-            BaseModel.__init__(self)
-            self.shapes = student, teacher
+            Distiller.__init__(self)
+            self.shapes, self.frozen_parts = (student, teacher), []
         else:
             super().__init__(student=student, teacher=teacher, **kwargs)
-            self.shapes = tuple(
-                network.output_shapes(self.image_size) for network in (self.student, self.teacher)
-            )
         self.kl = MODELS.build(kd_loss or dict(type='KLDivergence', temperature=4.0))
 
     def losses(self, x: Tensor, y: Tensor, batch: Batch) -> dict[str, Tensor]:
         """See :meth:`compare`."""
         return self.compare(self.student.outputs(x), self.teacher_outputs(x), y, batch)
 
-    def compare(self, s: Outputs, t: Outputs, y: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """All terms, unweighted, of the outputs of student and teacher for the same images."""
+    def compare(
+        self, s: Outputs, t: Outputs, y: Tensor, batch: Batch, **drawn
+    ) -> dict[str, Tensor]:
+        """All terms, unweighted, of the outputs of student and teacher for the same images.
+
+        What a method draws at random is an argument of its ``terms``, and drawn if not ``drawn``.
+        """
         loss_cls, loss_kd = self.cross_entropy(s.logits, y), self.kl(s.logits, t.logits)
-        return dict(loss_cls=loss_cls, loss_kd=loss_kd) | self.terms(s, t, y, batch)
+        return dict(loss_cls=loss_cls, loss_kd=loss_kd) | self.terms(s, t, y, batch, **drawn)
 
     def terms(self, s: Outputs, t: Outputs, y: Tensor, batch: Batch) -> dict[str, Tensor]:
         """The method's own terms, unweighted."""
         return {}
-
-    def cross_entropy(self, logits: Tensor, y: Tensor) -> Tensor:
-        """CE(z, y), by the student's head where there is a student."""
-        network = getattr(self, 'student', None)
-        return network.cross_entropy(logits, y) if network else F.cross_entropy(logits, y)

@@ -114,3 +114,57 @@ def correlation(a: Tensor, b: Tensor, eps: float = 1e-8) -> Tensor:
     """Pearson's correlation [B] of rows."""
     a, b = (x - x.mean(1, keepdim=True) for x in (a, b))
     return (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1) + eps)
+
+
+def activation_boundary(s: Tensor, t: Tensor, margin: float = 1.0) -> Tensor:
+    """Mean over images of what lacks for the neurons of s to be on or off as those of t.
+
+    Maps [B, C, H, W] from before a ReLU: (s + 1)^2 where s > -1 and t <= 0, (s - 1)^2 where s <= 1
+    and t > 0, summed over an image.
+    """
+    off = (s > -margin) & (t <= 0)
+    on = (s <= margin) & (t > 0)
+    return (((s + margin) ** 2 * off).sum() + ((s - margin) ** 2 * on).sum()) / len(s)
+
+
+def factor_transfer(s: Tensor, t: Tensor) -> Tensor:
+    """Mean |a(s) - a(t)| of factors [B, C, H, W], a of :func:`attention`."""
+    s, t = pool_larger(s, t)
+    return F.l1_loss(attention(s), attention(t))
+
+
+def similarity_of_copies(v: Tensor, copies: int = 4) -> tuple[Tensor, Tensor]:
+    """Cosines [(M - 1) B, B] of the transformed copies of B images with the images themselves.
+
+    Args:
+        v: Embeddings [M * B, D], those of an image's M copies in a row, the image itself first.
+        copies: M.
+
+    Returns:
+        The cosines, and the column [(M - 1) B] that is right: that of the copy's own image.
+    """
+    v = v.unflatten(0, (-1, copies))
+    shown, others = v[:, 0], v[:, 1:].flatten(0, 1)
+    right = torch.arange(len(shown), device=v.device).repeat_interleave(copies - 1)
+    return F.normalize(others) @ F.normalize(shown).T, right
+
+
+def most_confident(z: Tensor, right: Tensor, share: float) -> Tensor:
+    """Rows of [N, K] where the right column is the largest, and of the others the least wrong.
+
+    Args:
+        z: Scores of a teacher.
+        right: Column [N] of each row.
+        share: Of the rows that are wrong, so many are taken, those first whose right column has
+            the fewest above it.
+    """
+    rank = (z > z.gather(1, right[:, None])).sum(1)
+    order = rank.argsort(stable=True)
+    wrong = int((rank > 0).sum())
+    return order[: len(z) - wrong + int(share * wrong)].sort().values
+
+
+def flow_matrix(top: Tensor, bottom: Tensor) -> Tensor:
+    """Mean over positions of top_i * bottom_j [B, I, J] of maps [B, I, H, W] and [B, J, h, w]."""
+    top, bottom = (f.flatten(2) for f in pool_larger(top, bottom))
+    return top @ bottom.mT / top.shape[2]

@@ -17,9 +17,11 @@ class KLDivergence(nn.Module):
     Args:
         temperature: t, by which the logits are divided. The factor t^2 keeps the size of the
             gradient independent of it.
+        eps: Added to the target's probabilities, in both places, as some published code does.
+        detach: Whether no gradient flows into the target.
     """
 
-    def __init__(self, temperature: float = 3.0) -> None:
+    def __init__(self, temperature: float = 3.0, eps: float = 0.0, detach: bool = True) -> None:
         super().__init__()
         ConfigError.check(
             is_number(temperature) and 0 < temperature < math.inf,
@@ -28,18 +30,24 @@ class KLDivergence(nn.Module):
             repr(temperature),
         )
         self.temperature = temperature
+        self.eps = eps
+        self.detach = detach
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Divergence of the student from the teacher, a scalar.
 
         Args:
             student: Logits [B, K].
-            teacher: Logits [B, K]; no gradient flows into them.
+            teacher: Logits [B, K].
         """
         t = self.temperature
+        teacher = teacher.detach() if self.detach else teacher
+        if self.eps:
+            q = F.softmax(teacher / t, dim=1) + self.eps
+            return t**2 * (q * (q.log() - F.log_softmax(student / t, dim=1))).sum(1).mean()
         loss = F.kl_div(
             F.log_softmax(student / t, dim=1),
-            F.log_softmax(teacher.detach() / t, dim=1),
+            F.log_softmax(teacher / t, dim=1),
             reduction='batchmean',
             log_target=True,
         )

@@ -19,7 +19,8 @@ class LossWeights:
             of a group without its number (``loss_kd_aux``), which a single name overrides. Of
             several networks the names are those without ``net0_``. A factor is a number or
             ``dict(weight=..., warmup_epochs=n)``, which grows linearly: it is ``weight * e / n`` in
-            the e-th of the first n epochs.
+            the e-th of the first n epochs. With ``ramp_epochs=n`` it is ``weight * exp(-5 (1 -
+            e / n)^2)`` in the first n epochs, of which the first is e = 0.
         defaults: The factor of every term that there is.
         without_gradient: Terms from which nothing learns.
 
@@ -45,7 +46,7 @@ class LossWeights:
             ConfigError.check(
                 name in known.split(', '), f'model.loss_weights.{name}', f'one of {known}', name
             )
-        self._weights: dict[str, tuple[float, int]] = {}
+        self._weights: dict[str, tuple[float, int, int]] = {}
         for term, default in defaults.items():
             name = term if term in given else _group(term)
             self._weights[term] = _parse(name, given.get(name, default))
@@ -66,7 +67,9 @@ class LossWeights:
             f'the terms of its default_weights ({", ".join(self._weights)})',
             term,
         )
-        weight, warmup = self._weights[name]
+        weight, warmup, ramp = self._weights[name]
+        if ramp:
+            return weight * math.exp(-5 * (1 - min(epoch, ramp) / ramp) ** 2)
         return weight * min(1.0, (epoch + 1) / warmup) if warmup else weight
 
     def __call__(self, losses: dict[str, Tensor], epoch: int = 0) -> dict[str, Tensor]:
@@ -79,15 +82,19 @@ def _group(term: str) -> str:
     return re.sub(r'_\d+$', '', term)
 
 
-def _parse(name: str, value: object) -> tuple[float, int]:
-    """Weight and warm-up epochs."""
-    weight, warmup = value, 0
-    if isinstance(value, Mapping) and set(value) <= {'weight', 'warmup_epochs'}:
-        weight, warmup = value.get('weight', 1.0), value.get('warmup_epochs', 0)
+def _parse(name: str, value: object) -> tuple[float, int, int]:
+    """Weight, and epochs in which it grows linearly or by a ramp."""
+    weight, epochs = value, (0, 0)
+    if isinstance(value, Mapping) and len({*value} - {'weight'}) < 2:
+        weight = value.get('weight', 1.0)
+        epochs = value.get('warmup_epochs', 0), value.get('ramp_epochs', 0)
+        weight = weight if {*value} <= {'weight', 'warmup_epochs', 'ramp_epochs'} else None
     ConfigError.check(
-        is_number(weight) and 0 <= weight < math.inf and type(warmup) is int and warmup >= 0,
+        is_number(weight)
+        and 0 <= weight < math.inf
+        and all(type(number) is int and number >= 0 for number in epochs),
         f'model.loss_weights.{name}',
-        'a number from 0 (off) or dict(weight=..., warmup_epochs=...)',
+        'a number from 0 (off), dict(weight=..., warmup_epochs=...) or with ramp_epochs',
         repr(value),
     )
-    return weight, warmup
+    return weight, *epochs

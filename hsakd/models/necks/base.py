@@ -41,11 +41,10 @@ class Branches(ModuleList):
         ConfigError.check(
             isinstance(stages, list | tuple | None)
             and chosen
-            and len(set(chosen)) == len(chosen)
             and set(chosen) <= set(range(num_stages)),
             'branches.stages',
             f'a list of one or more of 0..{num_stages - 1}, the stages of '
-            f'{type(backbone).__name__}, each once',
+            f'{type(backbone).__name__}',
             repr(stages),
         )
         self.stages = tuple(chosen)
@@ -66,10 +65,14 @@ class Branches(ModuleList):
         Args:
             feature_maps: Of each stage of the backbone, [N, C_l, H_l, W_l].
         """
-        maps = (branch(feature_maps[tap]) for branch, tap in zip(self, self.stages, strict=True))
-        return tuple(_pool(m) for m in maps)
+        return tuple(map(pool, self.last_maps(feature_maps)))
+
+    def last_maps(self, feature_maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """What is pooled: a map [N, C, H, W] a branch; an embedding [N, C] where its tail pools."""
+        pairs = zip(self, self.stages, strict=True)
+        return tuple(branch(feature_maps[tap]) for branch, tap in pairs)
 
 
-def _pool(features: Tensor) -> Tensor:
+def pool(features: Tensor) -> Tensor:
     """Global average [N, C] of a map [N, C, H, W]; an embedding [N, C] stays as it is."""
     return features if features.ndim == 2 else F.adaptive_avg_pool2d(features, 1).flatten(1)

@@ -16,6 +16,7 @@ from hsakd.models.backbones.stages import Stages, find_stages, run_stages
 from hsakd.models.backbones.starting_weights import starting_weights
 from hsakd.models.data_preprocessor import DataPreprocessor
 from hsakd.models.method import Batch, Method
+from hsakd.models.necks.base import pool
 from hsakd.registry import MODELS
 from hsakd.utils.errors import ConfigError
 from hsakd.utils.networks import image_channels
@@ -30,6 +31,9 @@ class Outputs(NamedTuple):
         maps: Feature maps f0, f1, ... of stem and stages [B, C_l, H_l, W_l]; empty unless tapped.
         pre_activations: For each map what enters its last ReLU; empty unless tapped.
         embedding: Pooled features [B, D] that the head takes; None unless tapped.
+        branch_embeddings: The same of each branch; empty unless tapped.
+        last_maps: What is pooled [B, C, H, W], by the network itself and then by each branch;
+            empty unless tapped.
     """
 
     logits: Tensor
@@ -37,10 +41,12 @@ class Outputs(NamedTuple):
     maps: tuple[Tensor, ...] = ()
     pre_activations: tuple[Tensor, ...] = ()
     embedding: Tensor | None = None
+    branch_embeddings: tuple[Tensor, ...] = ()
+    last_maps: tuple[Tensor, ...] = ()
 
 
 #: The outputs that a network gives only where they are asked for.
-TAPS = ('maps', 'pre_activations', 'embedding')
+TAPS = ('maps', 'pre_activations', 'embedding', 'branch_embeddings', 'last_maps')
 
 
 @MODELS.register_module()
@@ -173,9 +179,10 @@ class BranchedClassifier(Method, ImageClassifier):
             return Outputs(self.head(self.extract_feat(images)))
         features = run_stages(self.backbone, images, self._stages, 'pre_activations' in self.taps)
         pooled = self.neck(features.outputs) if self.with_neck else features.outputs
-        joint_logits = ()
+        joint_logits, last_maps, embeddings = (), (), ()
         if self.branches is not None:
-            embeddings = self.branches(features.stage_maps)
+            last_maps = self.branches.last_maps(features.stage_maps)
+            embeddings = tuple(map(pool, last_maps))
             joint_logits = (h(e) for h, e in zip(self.joint_heads, embeddings, strict=True))
         return Outputs(
             self.head(pooled),
@@ -183,6 +190,8 @@ class BranchedClassifier(Method, ImageClassifier):
             features.maps if 'maps' in self.taps else (),
             features.pre_activations,
             self.head.pre_logits(pooled) if 'embedding' in self.taps else None,
+            embeddings if 'branch_embeddings' in self.taps else (),
+            (features.outputs[-1], *last_maps) if 'last_maps' in self.taps else (),
         )
 
     @torch.no_grad()
