@@ -133,14 +133,15 @@ class Run:
         """
         found, ahead = {self.folder.resolve(): self}, [self]
         while ahead:
-            file = ahead.pop().session / 'vis_data' / 'config.py'
-            config = parse_config(file.read_text()).to_dict() if file.is_file() else {}
-            for _, checkpoint in named_checkpoints(config):
-                folder = Path(checkpoint).parent
-                origin = Run.of(folder) if folder.name else None  # 'random' has no folder
-                if origin and folder.resolve() not in found:
-                    found[folder.resolve()] = origin
-                    ahead.append(origin)
+            run = ahead.pop()
+            files = [run.folder / name / 'vis_data' / 'config.py' for name in run.sessions]
+            for file in filter(Path.is_file, files):  # a resumed one loads its own checkpoint
+                for _, checkpoint in named_checkpoints(parse_config(file.read_text()).to_dict()):
+                    folder = Path(checkpoint).parent
+                    origin = Run.of(folder) if folder.name else None  # 'random' has no folder
+                    if origin and folder.resolve() not in found:
+                        found[folder.resolve()] = origin
+                        ahead.append(origin)
         return list(found.values())[1:]
 
     @property
