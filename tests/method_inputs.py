@@ -39,6 +39,15 @@ def draw(kind, g, shape, arg):
     ):  # 4 rows an image: N(0, 1) the same for all four, plus arg * N(0, 1) of each row
         base = np.repeat(g.standard_normal((shape[0] // 4, *shape[1:])), 4, axis=0)
         return base + arg * g.standard_normal(shape)
+    if kind == 'pairs':  # arg = (classes, m): m equal labels next to each other, classes distinct
+        return np.repeat(g.permutation(arg[0])[: shape[0] // arg[1]], arg[1])
+    if kind == 'permutation':
+        return g.permutation(shape[0])
+    if kind == 'lam':  # one number in (0.2, 0.8)
+        return np.float64(0.2 + 0.6 * g.random())
+    if kind == 'prob':  # softmax of 2 * N(0, 1)
+        z = np.exp(2.0 * g.standard_normal(shape))
+        return z / z.sum(-1, keepdims=True)
     if kind == 'const':
         return np.asarray(arg)
     raise ValueError(kind)

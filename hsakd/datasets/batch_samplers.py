@@ -12,8 +12,8 @@ from mmengine.dataset import ConcatDataset, RepeatDataset
 from torch import Tensor
 from torch.utils.data import BatchSampler, Dataset, Sampler
 
-from hsakd.utils.class_index import ClassIndex
 from hsakd.registry import DATA_SAMPLERS
+from hsakd.utils.class_index import ClassIndex
 from hsakd.utils.errors import ConfigError
 
 

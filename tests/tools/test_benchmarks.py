@@ -1,8 +1,11 @@
 """The benchmarks of tools/benchmarks, on small networks: what they compute and report."""
 
+import contextlib
 import copy
+import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -91,6 +94,11 @@ def write_config(path, kind='offline', **changes):
             teacher=network_cfg(14, **width),
             teacher_ckpt='none.pth',
         ),
+        kd=dict(
+            type='KD',
+            student=network_cfg(branches=False, **width),
+            teacher=network_cfg(14, branches=False, **width),
+        ),
         online=dict(type='HSAKDOnline', networks=2 * [network_cfg(**width)]),
         baseline=network_cfg(branches=False, **width),
     )[kind]
@@ -130,6 +138,67 @@ def test_train_step(tmp_path):
     assert not list(tmp_path.rglob('*.pth')) and not (ROOT / 'work_dirs' / 'online').exists()
 
 
+def check_costs(rows):
+    """Of what :func:`write_config` writes."""
+    names = [('alone', 'resnet8'), ('hsakd-offline', 'resnet14 -> resnet8')]
+    assert [row[:2] for row in rows] == names
+    for _, _, ratio, milliseconds, peak, _ in rows:
+        assert 0 < ratio[0] <= ratio[1] <= ratio[2] and 0 < milliseconds[1]
+        assert peak > 100  # MB, more than torch itself takes
+    network = MODELS.build(network_cfg(num_classes=100, width=8))
+    beside = [*network.branches.parameters(), *network.joint_heads.parameters()]
+    assert [row[-1] for row in rows] == [0, sum(p.numel() for p in beside)]
+    assert rows[0][2] == [1, 1, 1]
+
+
+COSTS = 'hsakd-offline_resnet14_resnet8_1xb64-240e_cifar100.py'
+
+
+def test_method_cost(tool, monkeypatch, tmp_path, capsys):
+    """In this process, the fresh ones too."""
+    main = tool('benchmarks/method_cost')
+
+    def run_here(command, **_):
+        monkeypatch.setattr('sys.argv', command[1:])
+        with contextlib.redirect_stdout(io.StringIO()) as output:
+            main()
+        return SimpleNamespace(stdout=output.getvalue())
+
+    monkeypatch.setitem(main.__globals__, 'IMAGES', dict(CIFAR100=64))
+    monkeypatch.setitem(main.__globals__, 'subprocess', SimpleNamespace(run=run_here, PIPE=None))
+    out = tmp_path / 'costs.json'
+    options = ['--steps', '2', '--batch-size', '2', '--out', str(out)]
+    arguments = ['method_cost.py', str(write_config(tmp_path / COSTS)), *options]
+    monkeypatch.setattr('sys.argv', arguments)
+    main()
+    assert '| method | networks | time / alone | ms a step of 2 |' in capsys.readouterr().out
+    check_costs([tuple(row.values()) for row in json.loads(out.read_text())['rows']])
+
+
+@pytest.mark.slow
+def test_method_cost_with_fresh_processes(tmp_path):
+    config = write_config(tmp_path / COSTS)
+    rows, _ = run('method_cost.py', tmp_path, config, '--steps', 1, '--batch-size', 2)
+    check_costs(rows)
+
+
+def test_a_student_is_trained_alone_once(tool, tmp_path):
+    configs = [write_config(tmp_path / f'{kind}.py', kind) for kind in ('offline', 'kd', 'online')]
+    other = ROOT / 'configs/baseline/wrn-16-2_1xb64-240e_cifar100.py'
+    paths = [*map(str, configs[:2]), str(other), str(configs[2])]
+    trainings = tool('benchmarks/method_cost').__globals__['find_trainings'](paths)
+    assert [(Path(t.path).stem, t.plain, t.alone) for t in trainings] == [
+        ('offline', True, 0),
+        ('offline', False, 0),
+        ('kd', False, 0),
+        ('online', False, 0),
+        (other.stem, True, 4),
+        (other.stem, False, 4),
+    ]
+    assert trainings[0].names == ('alone', '') and trainings[2].names == ('kd', '')
+    assert [t.names for t in trainings[4:]] == [('alone', 'wrn-16-2'), ('', 'wrn-16-2')]
+
+
 def test_turns_and_quartiles(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / FOLDER))
     import timing
@@ -145,10 +214,11 @@ def test_turns_and_quartiles(monkeypatch):
     assert timing.interleaved(steps, 2, 1.0, 1) == dict(slow=[2.0] * 2, quick=[0.5] * 2)
     assert calls == 2 * [*2 * ['slow'], *3 * ['quick']]
     assert timing.ratios([2.0, 4.0, 6.0], [1.0, 1.0, 1.0]) == [3.0, 4.0, 5.0]
-    shown = (None, 3, [0.5, 2.0, 1234.5], 1e-7)
+    shown = (None, 3.0, 3000, [0.5, 2.0, 1234.5], 1e-7)
     assert [timing.shown(figure) for figure in shown] == [
         '-',
         '3.00',
+        '3,000',
         '2.00 (0.50-1,234.50)',
         '1e-07',
     ]

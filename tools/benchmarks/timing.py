@@ -1,4 +1,4 @@
-"""What the benchmarks have in common: runners on made-up data, timing in turns, and reports."""
+"""What the benchmarks have in common: trainings on made-up data, timing in turns, and reports."""
 
 import argparse
 import contextlib
@@ -8,7 +8,6 @@ import json
 import os
 import pickle
 import platform
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,10 +18,11 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 from PIL import Image
+from torch import nn
 
 from hsakd.apis.running import build_runner, prepare_config
 from hsakd.utils.cli import add_config_options, check_out_file, positive_number, runner_parser
-from hsakd.utils.errors import UserError
+from hsakd.utils.errors import ConfigError, UserError
 from hsakd.utils.files import write_files
 
 _numbers = itertools.count()  # of runners; mmengine knows them by name
@@ -44,7 +44,7 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
 def run_benchmark(
     args: argparse.Namespace, measure: Callable[[Path], Iterable[Sequence]], header: Sequence[str]
 ) -> None:
-    """Measure, print a table and write the files that were asked for.
+    """Measure, print a table in Markdown and write the files that were asked for.
 
     Args:
         args: With the options of :func:`add_common_options`.
@@ -55,9 +55,6 @@ def run_benchmark(
     Raises:
         UserError: There is no such device, or a file cannot be written.
     """
-    from rich.console import Console
-    from rich.table import Table
-
     gpu = torch.cuda.is_available()
     UserError.check(gpu or args.device != 'cuda', '--device', 'cpu', 'cuda, and no GPU was found')
     if args.device == 'cpu':
@@ -72,12 +69,11 @@ def run_benchmark(
         rows = list(measure(Path(folder)))
 
     found = machine()
-    table = Table(title=', '.join(f'{k} {v}' for k, v in found.items()), title_justify='left')
-    for index, text in enumerate(header):
-        table.add_column(text, justify='left' if index < 2 else 'right', no_wrap=index < 2)
-    for first, second, *figures in rows:
-        table.add_row(first, second, *map(shown, figures))
-    Console(width=None if sys.stdout.isatty() else 150).print(table)
+    print(', '.join(f'{key} {value}' for key, value in found.items()), end='\n\n')
+    lines = [header, ['---'] * len(header)]
+    lines += [(first, second, *map(shown, figures)) for first, second, *figures in rows]
+    for cells in lines:
+        print('|', ' | '.join(cells), '|')
     files = {}
     if args.out:
         hidden = ('out', 'plot', 'force')
@@ -91,9 +87,11 @@ def run_benchmark(
 
 
 def shown(figure: float | Sequence[float] | None) -> str:
-    """A number, or a median with its quartiles, short."""
+    """A number, whole if it is an int, or a median with its quartiles, short."""
     if figure is None:
         return '-'
+    if isinstance(figure, int):
+        return f'{figure:,}'
     low, median, high = figure if isinstance(figure, Sequence) else (None, figure, None)
     if 0 < median < 1e-3:
         return f'{median:.0e}'
@@ -208,6 +206,37 @@ def training_runner(
     return build_runner(config, train=True)
 
 
+def use_made_up_data(config: Config, path: str, folder: Path, count: int = 1024) -> Sequence:
+    """Have a config train on made-up data in a folder, made once, and without checkpoints.
+
+    Args:
+        config: Is changed.
+        path: Its file, for messages.
+        folder: For the data.
+        count: Images.
+
+    Returns:
+        What :func:`make_cifar` or :func:`make_imagenet` gives; nothing where the data was there.
+    """
+    dataset = config.train_dataloader.dataset
+    make = MAKE.get(dataset.type.split('.')[-1])
+    where = f'config {path!r}: train_dataloader.dataset.type'
+    ConfigError.check(make, where, ' or '.join(MAKE), repr(dataset.type))
+    dataset.data_root = str(folder)
+    for key in {'teacher_ckpt', 'backbone_ckpt'} & set(config.model):
+        config.model[key] = None
+    return () if folder.exists() else make(folder, count)
+
+
+def take_weights(model: nn.Module, source: nn.Module) -> None:
+    """Give a model the weights of one like it, those of frozen networks too."""
+    # By name, since the state dict leaves out the teacher.
+    weights = itertools.chain(source.named_parameters(), source.named_buffers())
+    model.load_state_dict(
+        {key: t for key, t in weights if not key.startswith('data_preprocessor.')}
+    )
+
+
 def endless(loader: Iterable) -> Iterator:
     """Batches of a loader, again and again."""
     while True:
@@ -238,3 +267,6 @@ def make_imagenet(folder: Path, count: int) -> tuple[list[Path], list[int]]:
     lines = [f'{path.name} {label}' for path, label in zip(paths, labels, strict=True)]
     (folder / 'meta' / 'train.txt').write_text('\n'.join(lines))
     return paths, labels
+
+
+MAKE = dict(CIFAR100=make_cifar, ImageNet=make_imagenet)

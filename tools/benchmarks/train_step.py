@@ -8,7 +8,6 @@ tools/train.py runs it, with data, hooks and log.
 import argparse
 import contextlib
 import copy
-import itertools
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -28,14 +27,14 @@ from timing import (  # noqa: E402
     add_common_options,
     endless,
     interleaved,
-    make_cifar,
-    make_imagenet,
     quartiles,
     ratios,
     run_benchmark,
     seconds_of,
     synchronize,
+    take_weights,
     training_runner,
+    use_made_up_data,
 )
 
 from hsakd.engine.acceleration import accelerate  # noqa: E402
@@ -58,7 +57,6 @@ VARIANTS = ('plain', 'exact', 'fast', 'compile')
 HEADER = ('pair', 'variant', 'x plain', 'images/s', 'ms outside of steps', 'first step s')
 HEADER += ('loss differs by',)
 METHODS = ('HSAKDOffline', 'HSAKDOnline', 'HSAKDTeacher')  # the plain loop's
-MAKE = dict(CIFAR100=make_cifar, ImageNet=make_imagenet)
 WARM_UP = 3  # steps, of which the first compiles
 
 
@@ -147,29 +145,21 @@ class Subject:
         gpu = torch.cuda.is_available()
 
         def change(config: Config) -> None:
-            dataset = config.train_dataloader.dataset
-            make = MAKE.get(dataset.type.split('.')[-1])
-            where = f'config {self.path!r}: train_dataloader.dataset.type'
-            ConfigError.check(make, where, ' or '.join(MAKE), repr(dataset.type))
-            dataset.data_root = str(self.folder / 'data')
-            if not Path(dataset.data_root).exists():
-                self.images, self.labels = make(Path(dataset.data_root), 1024)
+            data = use_made_up_data(config, self.path, self.folder / 'data')
+            if data:
+                self.images, self.labels = data
             if not self.batch_size:  # fewer of ImageNet's size
-                self.batch_size = (64 if gpu else 16) // (1 if make is make_cifar else 4)
+                small = config.train_dataloader.dataset.type.endswith('CIFAR100')
+                self.batch_size = (64 if gpu else 16) // (1 if small else 4)
             config.train_dataloader.batch_size = self.batch_size
             config.train_dataloader.persistent_workers = self.workers > 0
             config.default_hooks.logger.interval = interval
             config.train_cfg.max_iters = iterations
-            for key in {'teacher_ckpt', 'backbone_ckpt'} & set(config.model):
-                config.model[key] = None
             config.fast = fast
 
         runner = training_runner(self.path, self.folder, self.options, change)
-        if self.model:  # by name, since the state dict leaves out the teacher
-            weights = itertools.chain(self.model.named_parameters(), self.model.named_buffers())
-            unwrap(runner.model).load_state_dict(
-                {key: t for key, t in weights if not key.startswith('data_preprocessor.')}
-            )
+        if self.model:
+            take_weights(unwrap(runner.model), self.model)
         return runner
 
     def ours(self, name: str) -> Variant:

@@ -2,7 +2,7 @@
 
 from .fusion import AttentionFusion
 from .memory import Memory, seeded
-from .projections import MLP, Paraphraser, Regressor, Translator, VariationalHead
+from .projections import MLP, Paraphraser, Regressor, SelfTeacher, Translator, VariationalHead
 
 __all__ = [
     'MLP',
@@ -10,6 +10,7 @@ __all__ = [
     'Memory',
     'Paraphraser',
     'Regressor',
+    'SelfTeacher',
     'Translator',
     'VariationalHead',
     'seeded',

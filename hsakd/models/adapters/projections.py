@@ -123,3 +123,21 @@ def _leaky(x: Tensor, *layers: nn.Module) -> Tensor:
     for layer in layers:
         x = F.leaky_relu(layer(x), 0.1)
     return x
+
+
+class SelfTeacher(nn.Module):
+    """Logits [B, K] of several maps [B, C, H, W] of one side together.
+
+    Args:
+        channels: C of each.
+        classes: K.
+    """
+
+    def __init__(self, channels: Sequence[int], classes: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(sum(channels), channels[0], 1, bias=False)
+        self.fc = nn.Linear(channels[0], classes)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """The logits."""
+        return self.fc(self.conv(torch.cat([*maps], dim=1)).mean((2, 3)))

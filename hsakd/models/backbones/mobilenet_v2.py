@@ -45,6 +45,7 @@ class CIFARMobileNetV2(StagedBackbone):
 
     Args:
         widen_factor: Width of the block groups; the tail has 1280 channels at any width.
+        stem_stride: Of the first convolution; 2, as in RepDistiller's tables, halves all maps.
         in_channels: Channels of the images.
         **kwargs: Of :class:`StagedBackbone`.
     """
@@ -52,11 +53,13 @@ class CIFARMobileNetV2(StagedBackbone):
     strides = (1, 2, 2, 2)
     starting_weights = StartingWeights(head=SMALL, joint_heads=SMALL)
 
-    def __init__(self, widen_factor: float = 0.5, in_channels: int = 3, **kwargs) -> None:
+    def __init__(
+        self, widen_factor: float = 0.5, stem_stride: int = 1, in_channels: int = 3, **kwargs
+    ) -> None:
         self.widths = [int(c * widen_factor) for _, c, _ in GROUPS]
         stem_channels = int(32 * widen_factor)
         super().__init__(
-            stem=conv_bn(in_channels, stem_channels, 3),
+            stem=conv_bn(in_channels, stem_channels, 3, stem_stride),
             stem_channels=stem_channels,
             stage_channels=[self.widths[groups[-1]] for groups in STAGES],
             **kwargs,

@@ -3,10 +3,14 @@
 from .ab import AB
 from .at import AT
 from .base import Distiller, OfflineDistiller, OnlineDistiller, SelfDistiller
+from .byot import BYOT, BYOTJournal
 from .cc import CC
+from .cl_ilr import CLILR
 from .crd import CRD
+from .cskd import CSKD
 from .dist import DIST
 from .dkd import DKD
+from .dml import DML
 from .feature_distiller import FeatureDistiller
 from .fitnet import FitNet
 from .fsp import FSP
@@ -15,15 +19,35 @@ from .hsakd_offline import HSAKDOffline
 from .hsakd_online import HSAKDOnline
 from .hsakd_teacher import HSAKDTeacher
 from .kd import KD
+from .kdcl import KDCL
+from .mcl import MCL, MCLMemory
+from .mixskd import MixSKD
 from .nst import NST
+from .okddip import OKDDip
+from .one import ONE
 from .pkt import PKT
+from .pskd import PSKD
 from .reviewkd import ReviewKD
 from .rkd import RKD
 from .sp import SP
 from .sskd import SSKD, SSKDHead
+from .tfkd import TfKD
 from .vid import VID
 
 __all__ = [
+    'BYOT',
+    'BYOTJournal',
+    'CLILR',
+    'CSKD',
+    'DML',
+    'KDCL',
+    'MCL',
+    'MCLMemory',
+    'MixSKD',
+    'OKDDip',
+    'ONE',
+    'PSKD',
+    'TfKD',
     'AB',
     'AT',
     'CC',

@@ -24,13 +24,13 @@ def contrast(similarity: Tensor, positive: Tensor, counted: Tensor | None = None
 
     Args:
         similarity: S [N, K], divided by the temperature.
-        positive: Which columns of a row are of its class [N, K] (bool), one at least.
+        positive: Which columns of a row are of its class [N, K] (bool).
         counted: Which columns the sum is over [N, K] (bool); all by default.
     """
     counted = torch.ones_like(positive) if counted is None else counted
     sums = similarity.masked_fill(~counted, -torch.inf).logsumexp(1, keepdim=True)
     found = (similarity - sums).masked_fill(~positive, 0)
-    return -(found.sum(1) / positive.sum(1)).mean()
+    return -(found.sum(1) / positive.sum(1).clamp(min=1)).mean()
 
 
 def unit(v: Tensor) -> Tensor:

@@ -2,5 +2,6 @@
 
 from .auxiliary_branches import AuxiliaryBranches
 from .conv_branches import ConvBranches
+from .tree_branches import TreeBranches
 
-__all__ = ['AuxiliaryBranches', 'ConvBranches']
+__all__ = ['AuxiliaryBranches', 'ConvBranches', 'TreeBranches']

@@ -232,7 +232,12 @@ class BranchedClassifier(Method, ImageClassifier):
         loss = self.head.loss_module
         if _takes_scores(loss):
             y = F.one_hot(y, logits.shape[1]) if y.ndim == 1 else y
-            return loss(logits, _in_precision(y, logits), avg_factor=len(logits))
+            y = _in_precision(y, logits)
+            if isinstance(loss, LabelSmoothLoss):  # which would round them to float32
+                loss.num_classes = loss.num_classes or self.head.num_classes
+                y = loss.smooth_label(y)
+                return loss.loss_weight * loss.ce(logits, y, avg_factor=len(logits))
+            return loss(logits, y, avg_factor=len(logits))
         return loss(logits, y if y.ndim == 1 else _in_precision(y, logits))
 
     def joint_labels(self, y: Tensor) -> Tensor:

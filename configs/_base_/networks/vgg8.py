@@ -1,0 +1,6 @@
+_base_ = ['classifier.py']
+
+model = dict(
+    backbone=dict(type='CIFARVGG', depth=8),
+    head=dict(in_channels=512),
+)

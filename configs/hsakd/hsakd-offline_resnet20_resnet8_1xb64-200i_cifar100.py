@@ -1,0 +1,6 @@
+_base_ = ['../_base_/pairs/resnet20_resnet8_cifar100.py', '../_base_/models/hsakd-offline.py']
+
+model = dict(
+    _base_.pop('hsakd_offline'),
+    teacher_ckpt='work_dirs/hsakd-teacher_resnet20_1xb64-200i_cifar100/iter_200.pth',
+)
