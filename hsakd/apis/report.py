@@ -281,10 +281,9 @@ def _summary(results: Results, tested: Sequence[Tested | None]) -> str:
     header, lines = table(results)
     rows = []
     for row, line, found in zip(results.rows, lines, tested, strict=True):
-        seconds = np.mean([run.seconds for run in row.group.runs])
         parameters = f'{found.parameters:,}' if found else ''
-        rows.append([_short_name(row), *line, parameters, f'{seconds:,.0f}'])
-    return _table(['network', *header, 'parameters', 'time (s)'], rows)
+        rows.append([_short_name(row), *line, parameters])
+    return _table(['network', *header, 'parameters'], rows)
 
 
 def _branches(groups: Sequence) -> str:

@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +23,9 @@ from hsakd.engine.pretrained_backbone import (
 )
 from hsakd.results.runs import RECORD, Run
 from hsakd.results.settings import changed_settings, comparable_settings
-from hsakd.utils.cli import add_config_options
+from hsakd.utils.cli import ERROR_FILE, add_config_options
 from hsakd.utils.config_text import parse_config
-from hsakd.utils.errors import ConfigError, UserError
+from hsakd.utils.errors import EX_PREEMPTED, ConfigError, UserError
 
 from .running import load_config
 
@@ -40,17 +41,42 @@ class TrainingRun:
         checkpoint: What it ends with, in its work dir.
         options: Its ``--cfg-options``, as typed.
         trust_checkpoint: Give it ``--trust-checkpoint``.
+        seed: Of several runs that differ by it alone.
+        needs: The runs that give the checkpoints which it names.
+        name: What it is called, without the seed; by default as its config.
     """
 
     config: Path
     checkpoint: Path
     options: Sequence[str] = ()
     trust_checkpoint: bool = False
+    seed: int | None = None
+    needs: Sequence['TrainingRun'] = ()
+    name: str = ''
+
+    @property
+    def label(self) -> str:
+        """What the terminal calls it."""
+        name = self.name or self.config.stem
+        return name if self.seed is None else f'{name}, seed {self.seed}'
 
     @property
     def work_dir(self) -> Path:
         """The folder that the training writes to."""
         return self.checkpoint.parent
+
+
+class ToolExit(SystemExit):
+    """A tool that was called failed, or was asked to stop.
+
+    Attributes:
+        reason: The message that it ended with, or its status.
+        asked: It, or this process, was asked to stop by a signal.
+    """
+
+    def __init__(self, status: int, reason: str, asked: bool) -> None:
+        super().__init__(status)
+        self.reason, self.asked = reason, asked
 
 
 def load_with_options(config: Path, options: Sequence[str]) -> Config:
@@ -123,7 +149,7 @@ def train(run: TrainingRun, label: str, dry_run: bool = False) -> None:
 
     Raises:
         UserError: As :func:`is_done`; or the training ended without what makes it done.
-        SystemExit: The training failed; with its status.
+        ToolExit: The training failed.
     """
     if is_done(run):
         print(f'{label}: done, {run.checkpoint}', flush=True)
@@ -141,32 +167,42 @@ def train(run: TrainingRun, label: str, dry_run: bool = False) -> None:
 def call(tool: str, arguments: Sequence[str], label: str, dry_run: bool = False) -> None:
     """Show the command of a tool, and run it.
 
+    Ctrl-C and SIGTERM ask the tool to stop, which then saves what it does.
+
     Raises:
-        SystemExit: It failed; with its status.
+        ToolExit: It failed; with its status.
     """
     command = [os.path.relpath(_TOOLS / tool), *arguments]
     print(f'{label}: python {shlex.join(command)}', flush=True)
     if dry_run:
         return
-    status = _status([sys.executable, *command])
+    with tempfile.NamedTemporaryFile('r') as message:
+        environment = {**os.environ, ERROR_FILE: message.name}
+        process = subprocess.Popen([sys.executable, *command], env=environment)
+        status, asked = _wait(process)
+        reason = message.read() or f'status {status}, see what it printed'
     if status:
         print(
             f'{label} stopped with status {status}; the same command as before goes on from there',
             file=sys.stderr,
         )
-        sys.exit(status if status > 0 else 128 - status)
+        raise ToolExit(status, reason, asked or status in (EX_PREEMPTED, 128 + signal.SIGINT))
 
 
-def _status(command: Sequence[str]) -> int:
-    """Run a command to its end; it is the one that Ctrl-C and SIGTERM ask to stop, and saves."""
-    process = subprocess.Popen(command)
-    handlers = {
-        signal.SIGINT: lambda *_: None,  # a terminal sends it to the command, too
-        signal.SIGTERM: lambda number, _: process.send_signal(number),
-    }
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+def _wait(process: subprocess.Popen) -> tuple[int, bool]:
+    """The status of a process that ended, and whether this one was asked to stop meanwhile."""
+    received = []
+
+    def hand_on(number: int, _: object) -> None:
+        received.append(number)
+        if number == signal.SIGTERM:  # a terminal sends Ctrl-C to the process, too
+            process.send_signal(number)
+
+    numbers = signal.SIGINT, signal.SIGTERM
+    before = {number: signal.signal(number, hand_on) for number in numbers}
     try:
-        return process.wait()
+        status = process.wait()
+        return status if status >= 0 else 128 - status, bool(received)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -13,10 +13,12 @@ from typing import Self, get_args, get_origin, get_type_hints
 
 import numpy as np
 
+from hsakd.utils.config_text import parse_config
 from hsakd.utils.errors import DataError
 from hsakd.utils.files import write_files
 
 from .names import ConfigName
+from .settings import named_checkpoints
 
 RECORD = 'run.json'
 _OF_RUNS = 'work dirs of tools/train.py, or folders of them'
@@ -124,6 +126,25 @@ class Run:
         return f'{self.done} / {self.length} {self.unit}s{never}'
 
     @property
+    def origins(self) -> list['Run']:
+        """The runs that gave the checkpoints it started from, and those behind them.
+
+        They are known where the checkpoints still lie beside the records of these runs.
+        """
+        found, ahead = {self.folder.resolve(): self}, [self]
+        while ahead:
+            run = ahead.pop()
+            files = [run.folder / name / 'vis_data' / 'config.py' for name in run.sessions]
+            for file in filter(Path.is_file, files):  # a resumed one loads its own checkpoint
+                for _, checkpoint in named_checkpoints(parse_config(file.read_text()).to_dict()):
+                    folder = Path(checkpoint).parent
+                    origin = Run.of(folder) if folder.name else None  # 'random' has no folder
+                    if origin and folder.resolve() not in found:
+                        found[folder.resolve()] = origin
+                        ahead.append(origin)
+        return list(found.values())[1:]
+
+    @property
     def frozen_teacher(self) -> bool:
         """Whether its teacher has a frozen backbone and was trained to the end."""
         teacher, _, stage = str(self.settings.get('model.teacher_ckpt')).partition('/')
@@ -197,7 +218,7 @@ class LeftOut:
         folder: Its work dir, or the folder of its last session.
         reason: Why.
         name: Of its config; empty if it is not known.
-        seed: Of the same.
+        seed: Of the same, where it has several.
     """
 
     folder: Path
@@ -211,7 +232,8 @@ class LeftOut:
         return cls(run.session, reason, run.name, run.seed)
 
     def __str__(self) -> str:
-        name = f'{self.name}, seed {self.seed}, ' if self.name else ''
+        seed = '' if self.seed is None else f'seed {self.seed}, '
+        name = f'{self.name}, {seed}' if self.name else ''
         return f'{name}{shown_path(self.folder)}: {self.reason}'
 
 

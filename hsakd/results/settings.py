@@ -9,6 +9,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from hsakd.utils.errors import ConfigError
+
 from .names import ConfigName, find_configs, without_hash
 
 #: Keys of a config that change where and how a run works and not what it computes. (in_memory draws
@@ -114,6 +116,21 @@ def names_checkpoint(key: str) -> bool:
     """Whether a key of a config names a checkpoint."""
     last = key.rsplit('.')[-1]
     return last.endswith('_ckpt') or last in ('checkpoint', 'load_from', 'pretrained_backbone')
+
+
+def named_checkpoints(value: object, key: str = '') -> Iterator[tuple[str, str]]:
+    """Keys and paths of the checkpoints that a config, or a part of it, names at any depth.
+
+    Raises:
+        ConfigError: One is no path.
+    """
+    if names_checkpoint(key) and value is not None and not isinstance(value, Mapping):
+        ConfigError.check(isinstance(value, str), key, 'the path of a checkpoint', repr(value))
+        yield key, value
+    elif isinstance(value, Mapping | list | tuple):
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for name, item in items:
+            yield from named_checkpoints(item, f'{key}.{name}' if key else str(name))
 
 
 def _stage(file: Path) -> str:

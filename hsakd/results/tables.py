@@ -25,7 +25,7 @@ _TRAINING = (
     'val_dataloader'
 ).split()
 #: Columns of the table that hold no figures.
-TEXT_COLUMNS = ('config', 'changed', 'seeds')
+TEXT_COLUMNS = ('config', 'changed', 'seeds', 'source')
 
 
 @dataclass
@@ -109,13 +109,34 @@ class Row:
     @property
     def published(self) -> list[float | None]:
         """The published figure of this very experiment, and the top-5."""
-        teacher, name = self.group.published_as, ConfigName.parse(self.group.name)
-        # Of networks that are alike one stands for all.
-        key = self.key if name and len(name.networks) > 1 else self.metric
-        return [
-            published_figure(self.group.name, metric, teacher == 'frozen') if teacher else None
-            for metric in (key, _top5(key))
-        ]
+        entries = self._published(self._as_published), self._published(_top5(self._as_published))
+        return [float(entry['value']) if entry else None for entry in entries]
+
+    @property
+    def source(self) -> str:
+        """Where the published figure is from; empty if there is none."""
+        return (self._published(self._as_published) or {}).get('source', '')
+
+    @property
+    def minutes(self) -> list[float]:
+        """Wall-clock time of each run."""
+        return [run.seconds / 60 for run in self.group.runs]
+
+    @property
+    def needed_minutes(self) -> float:
+        """The same of the trainings that a run started from, and of those behind them; the mean."""
+        seconds = [sum(origin.seconds for origin in run.origins) for run in self.group.runs]
+        return float(np.mean(seconds)) / 60
+
+    @property
+    def _as_published(self) -> str:
+        """The metric, of networks that are alike that of the first one, which stands for all."""
+        name = ConfigName.parse(self.group.name)
+        return self.key if name and len(name.networks) > 1 else self.metric
+
+    def _published(self, metric: str) -> dict[str, str] | None:
+        teacher = self.group.published_as
+        return published_entry(self.group.name, metric, teacher == 'frozen') if teacher else None
 
 
 @dataclass
@@ -170,6 +191,17 @@ def published_figures() -> dict[tuple[str, str, str], dict[str, str]]:
 def published_figure(config: str, metric: str, frozen_teacher: bool = False) -> float | None:
     """The published figure in percent for the experiment of a config, or None where there is none.
 
+    The arguments are those of :func:`published_entry`.
+    """
+    entry = published_entry(config, metric, frozen_teacher)
+    return float(entry['value']) if entry else None
+
+
+def published_entry(
+    config: str, metric: str, frozen_teacher: bool = False
+) -> dict[str, str] | None:
+    """The row of ``published.csv`` for the experiment of a config, or None where there is none.
+
     Args:
         config: Name of the config, without ``.py``.
         metric: 'accuracy/top1' or 'accuracy/top5'.
@@ -177,7 +209,7 @@ def published_figure(config: str, metric: str, frozen_teacher: bool = False) -> 
     """
     teachers = ['frozen'] if frozen_teacher else ['joint', '']
     rows = (published_figures().get((config, metric, teacher)) for teacher in teachers)
-    return next((float(row['value']) for row in rows if row), None)
+    return next(filter(None, rows), None)
 
 
 def group_runs(runs: Iterable[Run]) -> list[RunGroup]:
@@ -200,12 +232,20 @@ def collect(
     runs: Sequence[Run],
     left_out: Sequence[LeftOut],
     metric: str = 'accuracy/top1',
+    alike: bool = True,
 ) -> Results:
     """One row a network and group of finished runs, with figures of a metric of validation.
 
     The published figure stands only beside runs that are as the config file of their name says, but
     for a frozen teacher. Runs that did not finish their schedule, and all but the newest of those
     that repeat a seed, are left out and listed.
+
+    Args:
+        runs: In any state.
+        left_out: Listed with those that are left out here.
+        metric: Key of the figures.
+        alike: Only a network that was trained in the same way is a baseline; else one of the
+            baseline's name is, and a note tells how its training differs.
 
     Raises:
         DataError: No run has the metric.
@@ -234,7 +274,7 @@ def collect(
         ]
         group.runs = list(newest.values())
     rows = [row for group in groups for row in _rows(group, metric)]
-    return Results(rows, left_out, _find_baselines(rows))
+    return Results(rows, left_out, _find_baselines(rows, alike))
 
 
 def _rows(group: RunGroup, metric: str) -> list[Row]:
@@ -244,7 +284,7 @@ def _rows(group: RunGroup, metric: str) -> list[Row]:
     return [Row(group, metric, network) for network in networks or [None]]
 
 
-def _find_baselines(rows: Sequence[Row]) -> list[str]:
+def _find_baselines(rows: Sequence[Row], only_alike: bool) -> list[str]:
     """Give rows their baselines, and tell of those that were trained in another way."""
     notes = []
     for row in rows:
@@ -261,10 +301,15 @@ def _find_baselines(rows: Sequence[Row]) -> list[str]:
             )
         elif others:
             keys = ', '.join(differences(row, others[0]))
-            notes.append(
-                f'no gain of {row.group.label}: no run of {name} is of the same network trained in '
-                f'the same way ({keys})'
-            )
+            if only_alike or len(others) > 1:
+                notes.append(
+                    f'no gain of {row.group.label}: no run of {name} is of the same network '
+                    f'trained in the same way ({keys})'
+                )
+            else:
+                row.baseline = others[0]
+                label = row.group.label
+                notes.append(f'{label} and {name} are not trained in the same way ({keys})')
     return notes
 
 
@@ -292,8 +337,9 @@ def table(results: Results, best: bool = False) -> tuple[list[str], list[list[st
     """
     lines = []
     for row in results.rows:
-        group, (change, spread), (paper, paper_top5) = row.group, row.gain, row.published
-        frozen = ' (frozen teacher)' if group.published_as == 'frozen' and paper else ''
+        group, (change, spread) = row.group, row.gain
+        published, published_top5 = row.published
+        frozen = ' (frozen teacher)' if group.published_as == 'frozen' and published else ''
         lines.append(
             {
                 'config': group.name + ('' if row.network is None else f', network {row.network}'),
@@ -304,8 +350,11 @@ def table(results: Results, best: bool = False) -> tuple[list[str], list[list[st
                 'top-5': mean_std(row.top5),
                 'best epoch': mean_std(row.best) if best else '',
                 'gain': _figure(change, '+.2f') + (f' ± {spread:.2f}' if spread else ''),
-                'paper': _figure(paper) + frozen,
-                'paper, top-5': _figure(paper_top5),
+                'published': _figure(published) + frozen,
+                'published, top-5': _figure(published_top5),
+                'source': row.source,
+                'minutes': f'{np.mean(row.minutes):.1f}',
+                'needed minutes': _figure(row.needed_minutes or None, '.1f'),
             }
         )
     header = [key for key in (lines[0] if lines else ()) if any(line[key] for line in lines)]
@@ -351,7 +400,9 @@ def to_csv(results: Results, best: bool = False) -> str:
             'baseline': row.baseline and row.baseline.group.name,
             'published': row.published[0],
             'published_top5': row.published[1],
-            'source': 'paper' if row.published[0] is not None else None,
+            'source': row.source,
+            **_mean_and_std('minutes_', row.minutes),
+            'needed_minutes': row.needed_minutes,
             'note': None,
         }
         for row in results.rows
@@ -376,7 +427,11 @@ def _legend(header: Sequence[str]) -> str:
         'gain': '**gain**: over the same network trained alone, on the same data and schedule; '
         'seed by seed where both have the same seeds, else its spread is that of the difference of '
         'two single runs.',
-        'paper': '**paper**: the published figure, beside runs of unchanged settings only.',
+        'published': '**published**: the figure of the source, beside runs of unchanged settings '
+        'only.',
+        'minutes': '**minutes**: wall-clock time of a run, the mean.',
+        'needed minutes': '**needed minutes**: the same of what it started from, such as its '
+        'teacher, and of what that started from.',
     }
     figures = (
         'Values after the last epoch (iteration) of the schedule; accuracies in percent; mean ± '

@@ -23,6 +23,10 @@ _while_running = contextlib.ExitStack()
 #: processes to stop (a file ``stop``) and learn that the state was saved (``saved``).
 STOP_DIR = 'HSAKD_STOP_DIR'
 
+#: Names, in the environment, the file in which a tool that fails leaves its message, for the tool
+#: that called it.
+ERROR_FILE = 'HSAKD_ERROR_FILE'
+
 
 def run_tool(main: Callable[[], None]) -> None:
     """Set up this process and run a tool, unless it is only asked for help.
@@ -41,6 +45,8 @@ def run_tool(main: Callable[[], None]) -> None:
     except UserError as error:
         message = str(error).split(f'{type(error).__name__}: ')[-1].strip()
         print(f'error: {message}', file=sys.stderr)
+        if ERROR_FILE in os.environ:
+            Path(os.environ[ERROR_FILE]).write_text(message)
         sys.exit(1)
     except Preempted as stop:
         print(stop, file=sys.stderr)
@@ -87,6 +93,18 @@ def check_out_file(
         UserError.check(writable, option, 'a file that can be written', shown)
         free = force or not path.exists()
         UserError.check(free, option, 'a new name, or --force to replace it', shown)
+
+
+def print_markdown(text: str) -> None:
+    """Print Markdown: drawn in a terminal, as it is elsewhere."""
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    console = Console()
+    if console.is_terminal:
+        console.print(Markdown(text))
+    else:
+        print(text, end='', flush=True)
 
 
 class _TrustCheckpoints(argparse.Action):

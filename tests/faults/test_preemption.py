@@ -82,11 +82,18 @@ def test_with_checkpoints_of_two_kinds(tools, tmp_path):
     assert last(work_dir) == work_dir / 'interrupted.pth'
 
 
-@pytest.mark.parametrize('number, status', [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
-def test_a_tool_that_trains_hands_it_on(number, status, tools, tmp_path):
-    """SIGTERM to tools/distill.py alone, and Ctrl-C to it and what it runs."""
+@pytest.mark.parametrize(
+    'tool, number, status',
+    [
+        ('distill', signal.SIGTERM, 75),
+        ('distill', signal.SIGINT, 130),
+        ('compare', signal.SIGTERM, 75),
+    ],
+)
+def test_a_tool_that_trains_hands_it_on(tool, number, status, tools, tmp_path):
+    """SIGTERM to the tool alone, and Ctrl-C to it and what it runs."""
     config = ROOT / 'configs/hsakd/hsakd-offline_wrn-16-2_wrn-10-1_1xb64-80e_digits.py'
-    process = tools.start('tools/distill.py', config, log=tmp_path / 'log', cwd=tmp_path)
+    process = tools.start(f'tools/{tool}.py', config, log=tmp_path / 'log', cwd=tmp_path)
     work_dir = tmp_path / 'work_dirs/hsakd-teacher_wrn-16-2_1xb64-80e_digits'
     while not (work_dir / 'last_checkpoint').exists():
         assert process.wait(0.01) is None, process.output
@@ -98,3 +105,5 @@ def test_a_tool_that_trains_hands_it_on(number, status, tools, tmp_path):
     assert last(work_dir) == work_dir / 'interrupted.pth'
     assert 'Traceback' not in process.output
     assert f'stopped with status {status}; the same command' in process.output
+    if tool == 'compare':
+        assert '/ 80 epochs' in (tmp_path / 'work_dirs/comparison/comparison.md').read_text()

@@ -16,11 +16,17 @@ from mmengine.logging import MessageHub, MMLogger
 from mmpretrain.visualization import UniversalVisualizer
 from torch import nn
 
+from hsakd.utils.cli import ERROR_FILE
 from tests.conftest import ROOT
 
 
-def run_with_others(cwd: Path, *arguments: object, managed: tuple = ()) -> tuple[str, list]:
-    """Run a tool, and those that it calls, in this process: output, and their command lines."""
+def run_with_others(
+    cwd: Path, *arguments: object, managed: tuple = (), status: int = 0
+) -> tuple[str, list]:
+    """Run a tool, and those that it calls, in this process: output, and their command lines.
+
+    It has to end with ``status``, as those that it calls may with any.
+    """
     commands, output = [], io.StringIO()
 
     def run(file: Path, *arguments: object) -> None:
@@ -30,15 +36,24 @@ def run_with_others(cwd: Path, *arguments: object, managed: tuple = ()) -> tuple
             patch.setattr(sys, 'argv', [str(file), *map(str, arguments)])
             runpy.run_path(sys.argv[0], run_name='__main__')
 
-    def call(command: list[str]) -> SimpleNamespace:
+    def status_of(file: Path, *arguments: object) -> int:
+        try:
+            run(file, *arguments)
+        except SystemExit as exit_:
+            return exit_.code or 0
+        return 0
+
+    def call(command: list[str], env: dict[str, str]) -> SimpleNamespace:
         commands.append([Path(command[1]).name, *command[2:]])
-        run(Path(command[1]).resolve(), *command[2:])
-        return SimpleNamespace(wait=lambda: 0)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(ERROR_FILE, env[ERROR_FILE])
+            found = status_of(Path(command[1]).resolve(), *command[2:])
+        return SimpleNamespace(wait=lambda: found)
 
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output):
         patch.chdir(cwd)
         patch.setattr('hsakd.apis.training_runs.subprocess', SimpleNamespace(Popen=call))
-        run(ROOT / arguments[0], *arguments[1:])
+        assert status_of(ROOT / arguments[0], *arguments[1:]) == status
     return output.getvalue(), commands
 
 

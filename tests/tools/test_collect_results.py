@@ -56,7 +56,7 @@ def test_seeds_gain_and_published_figures(tmp_path):
     assert plain['top-1'] == '74.00 ± 1.00'
     spread = np.std([5, 5, 2.5], ddof=1)
     assert student['gain'] == f'+4.17 ± {spread:.2f}' and plain['gain'] == ''
-    assert (student['paper'], plain['paper']) == ('78.67', '73.57')
+    assert (student['published'], plain['published']) == ('78.67', '73.57')
     assert student['top-5'].startswith('89.08 ± ')
     assert not found.left_out and not found.notes and 'changed' not in student
 
@@ -137,7 +137,7 @@ def test_frozen_teacher_is_compared_with_its_own_figure(tmp_path):
     write_run(tmp_path, STUDENT, 77, model__teacher_ckpt=f'd/{FROZEN}/epoch_100.pth')
     found = results(tmp_path)
     (row,) = cells(found)
-    assert row['paper'] == '77.20 (frozen teacher)'
+    assert row['published'] == '77.20 (frozen teacher)'
     assert row['changed'] == f'model.teacher_ckpt={FROZEN}/epoch_100'
     assert 'published' in to_csv(found) and ',77.2,' in to_csv(found)
 
@@ -168,11 +168,11 @@ def test_no_published_figure_beside_another_experiment(tmp_path, name, options):
     write_run(tmp_path / 'changed', name, 78, epochs=epochs, **options)
     found = results(tmp_path)
     (row,) = cells(found)
-    assert row['changed'] and 'paper' not in row
+    assert row['changed'] and 'published' not in row
     (line,) = csv.DictReader(io.StringIO(to_csv(found)))
     assert (line['published'], line['published_top5'], line['source']) == ('', '', '')
     write_run(tmp_path / 'as_shipped', name, 78)
-    assert {bool(row['changed']): row['paper'] for row in cells(results(tmp_path))} == {
+    assert {bool(row['changed']): row['published'] for row in cells(results(tmp_path))} == {
         True: '',
         False: f'{published_figure(name, "accuracy/top1"):.2f}',
     }
@@ -188,7 +188,7 @@ def test_no_published_figure_for_resumed_runs_of_other_settings(tmp_path):
     )  # fmt: skip
     (row,) = cells(results(tmp_path))
     assert 'optim_wrapper.optimizer.lr (before it was resumed)=0.1' in row['changed']
-    assert 'paper' not in row
+    assert 'published' not in row
 
 
 def test_setting_that_was_added_on_resuming_counts_as_changed(tmp_path):
@@ -198,7 +198,7 @@ def test_setting_that_was_added_on_resuming_counts_as_changed(tmp_path):
     write_run(tmp_path, PLAIN, 75, first=10, session='20260102_000000')
     (row,) = cells(results(tmp_path))
     assert row['changed'] == 'optim_wrapper.optimizer.lr (before it was resumed)=None'
-    assert 'paper' not in row
+    assert 'published' not in row
 
 
 def changed_by_teacher(tmp_path, first, second) -> list[str]:
@@ -257,7 +257,7 @@ def test_teacher_at_the_place_of_the_config_but_trained_otherwise(tmp_path):
     write_run(tmp_path / 'work_dirs' / TEACHER, TEACHER, 80, optim_wrapper__optimizer__lr=0.1)
     write_run(tmp_path / 'student', STUDENT, 78)
     (row,) = cells(results(tmp_path / 'student'))
-    assert row['changed'].endswith('(optim_wrapper.optimizer.lr=0.1)') and 'paper' not in row
+    assert row['changed'].endswith('(optim_wrapper.optimizer.lr=0.1)') and 'published' not in row
 
 
 def test_teacher_of_a_teacher_trained_otherwise(tmp_path):
@@ -268,7 +268,7 @@ def test_teacher_of_a_teacher_trained_otherwise(tmp_path):
     (row,) = cells(results(tmp_path / 'student'))
     inner = f'model.backbone_ckpt={plain}/epoch_240 (param_scheduler.gamma=0.5)'
     assert row['changed'] == f'model.teacher_ckpt={FROZEN}/epoch_100 ({inner})'
-    assert 'paper' not in row
+    assert 'published' not in row
 
 
 def test_run_that_starts_from_a_checkpoint_of_its_own_work_dir(tmp_path):
@@ -353,7 +353,7 @@ def test_networks_that_learn_online(tmp_path):
     first, second, alone = cells(results(tmp_path))
     assert first['config'] == f'{ONLINE}, network 0' and first['top-1'] == '83.00 ± 1.41'
     assert second['config'] == f'{ONLINE}, network 1' and second['top-1'] == '80.50 ± 0.71'
-    assert (first['paper'], alone['paper']) == ('82.58', '76.45')
+    assert (first['published'], alone['published']) == ('82.58', '76.45')
     assert (first['gain'], second['gain']) == ('+7.00', '+4.50')
     assert first['top-5'] and not second['top-5']
 

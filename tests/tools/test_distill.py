@@ -101,7 +101,7 @@ def test_a_teacher_that_is_named_is_taken_as_it_is(copy):
         (['optim_wrapper.optimizer.lr=0.1'], [STUDENT, BASELINE]),  # trained with another
     ):
         output = distill(copy, '--dry-run', '--seeds', 0, *options, *more).stdout
-        names = [line.split()[1].rstrip(':') for line in output.splitlines()]
+        names = [line.split()[1].rstrip(':,') for line in output.splitlines()]
         assert names == expected
 
 
@@ -112,9 +112,9 @@ def test_needs_are_followed_to_the_end(tmp_path):
         tmp_path, '--dry-run', '--seeds', 3, 4, '--cfg-options',
         f'model.teacher_ckpt=work_dirs/{frozen}/epoch_100.pth', config=student,
     ).stdout  # fmt: skip
-    names = [line.split()[1].rstrip(':') for line in output.splitlines()]
+    names = [line.split()[1].rstrip(':,') for line in output.splitlines()]
     plain = ['resnet56_1xb64-240e_cifar100', 'resnet20_1xb64-240e_cifar100']
-    assert names == [plain[0], frozen, student, student, plain[1], plain[1]]
+    assert names == [plain[0], frozen, student, plain[1], student, plain[1]]
     assert 'randomness.seed=4' in output and f'{student}/seed-4' in output
 
 
@@ -138,7 +138,7 @@ def test_any_checkpoint_of_a_config_is_followed(tmp_path):
         f"load_from = 'work_dirs/{second}/epoch_80.pth'",
     )
     done = run_tool('tools/distill.py', config, '--dry-run', '--work-dirs', 'w', cwd=tmp_path)
-    names = [line.split()[1].rstrip(':') for line in done.stdout.splitlines()]
+    names = [line.split()[1].rstrip(':,') for line in done.stdout.splitlines()]
     needed = [first, TEACHER, second]
     assert sorted(names[:3]) == sorted(needed) and names[3:] == [config.stem, BASELINE], done.stderr
     student = done.stdout.splitlines()[3]
@@ -148,7 +148,7 @@ def test_any_checkpoint_of_a_config_is_followed(tmp_path):
 def test_networks_that_teach_each_other_have_a_baseline_each(tmp_path):
     online = 'hsakd-online_wrn-40-2_wrn-16-2_1xb64-240e_cifar100'
     output = distill(tmp_path, '--dry-run', config=online).stdout
-    names = [line.split()[1].rstrip(':') for line in output.splitlines()]
+    names = [line.split()[1].rstrip(':,') for line in output.splitlines()]
     assert names == [online, 'wrn-40-2_1xb64-240e_cifar100', 'wrn-16-2_1xb64-240e_cifar100']
 
 

@@ -101,8 +101,8 @@ def commands(evil: Path) -> dict[str, list]:
             *('--out', folder / 'plot.png', '--cfg-options', f'model.teacher_ckpt={evil}'),
         ],
         '--init evil': [
-            *('tools/compare_detection.py', DETECTOR, '--init', f'evil={evil}'),
-            *('--work-dir', folder / 'comparison'),
+            *('tools/compare.py', DETECTOR, '--init', f'evil={evil}'),
+            *('--work-dirs', folder / 'comparison'),
         ],
     }
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from hsakd.utils.cli import check_out_file, run_tool  # noqa: E402
+from hsakd.utils.cli import check_out_file, print_markdown, run_tool  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -43,9 +43,6 @@ def main() -> None:
     args = parse_args()
     check_out_file(args.out, force=True)
     check_out_file(args.csv, force=True, option='--csv')
-    from rich.console import Console
-    from rich.markdown import Markdown
-
     from hsakd.results.runs import find_runs
     from hsakd.results.tables import collect, to_csv, to_markdown
     from hsakd.utils.files import write_files
@@ -58,11 +55,7 @@ def main() -> None:
     if args.csv:
         files[args.csv] = to_csv(results, args.best).encode()
     write_files(files, args.force)
-    console = Console()
-    if console.is_terminal:
-        console.print(Markdown(text))
-    else:
-        print(text, end='')
+    print_markdown(text)
 
 
 if __name__ == '__main__':

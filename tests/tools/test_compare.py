@@ -1,10 +1,15 @@
-"""Detectors fine-tuned from several initializations, side by side."""
+"""Classifiers, and detectors from several initializations, side by side in one command."""
 
+import csv
+import dataclasses
+import io
 import json
 import os
 import re
 import shutil
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -12,13 +17,221 @@ from PIL import Image
 
 import hsakd  # noqa: F401  puts torchvision's operators where mmdet looks for mmcv's
 from hsakd.results.paired import lacking, metric_keys, paired_tables
+from hsakd.results.runs import Run, find_runs
 from hsakd.results.settings import comparable_settings
+from hsakd.results.tables import collect
+from hsakd.visualization import draw_costs
 from tests.conftest import ROOT, run_tool
 from tests.detection_files import CLASSES, write_voc
+from tests.tools import work_dirs
 from tests.tools.conftest import run_with_others
 
-TOOL = 'tools/compare_detection.py'
+TOOL = 'tools/compare.py'
 CONFIG = ROOT / 'configs/detection/bccd/faster-rcnn_resnet18-fpn_1xb4-6e_bccd.py'
+PLAIN, TEACHER = 'wrn-10-1_1xb64-1e_digits', 'wrn-16-2_1xb64-1e_digits'
+KD, BROKEN, NEEDY = (
+    f'{method}_wrn-16-2_wrn-10-1_1xb64-1e_digits' for method in ('kd', 'broken', 'needy')
+)
+
+
+@pytest.fixture(scope='module')
+def configs(tmp_path_factory):
+    """Configs of one epoch of digits, of which one fails and one has a teacher that does."""
+    folder = tmp_path_factory.mktemp('classifiers') / 'configs'
+    folder.mkdir()
+    wrong = "optim_wrapper = dict(optimizer=dict(type='Nothing'))"
+
+    def write(name, base, *lines):
+        base = f"_base_ = ['{ROOT}/configs/{base}.py']"
+        schedule = 'train_cfg = dict(max_epochs=1, val_interval=1)'
+        (folder / f'{name}.py').write_text('\n'.join([base, schedule, *lines]))
+
+    def distilled(name, teacher, *lines):
+        model = f"model = dict(type='KD', teacher_ckpt='work_dirs/{teacher}/epoch_1.pth')"
+        write(name, '_base_/pairs/wrn-16-2_wrn-10-1_digits', model, *lines)
+
+    alone = 'baseline/wrn-10-1_1xb64-80e_digits'
+    teacher = 'model = dict(backbone=dict(depth=16, widen_factor=2), head=dict(in_channels=128))'
+    write(PLAIN, alone)
+    write(TEACHER, alone, teacher)
+    write(f'bad-{TEACHER}', alone, teacher, wrong)
+    distilled(KD, TEACHER)
+    distilled(BROKEN, TEACHER, wrong)
+    distilled(NEEDY, f'bad-{TEACHER}')
+    return folder
+
+
+def of(configs, *names):
+    return [configs / f'{name}.py' for name in names]
+
+
+@pytest.fixture(scope='module')
+def trained(configs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('trained')
+    arguments = [TOOL, *of(configs, KD, BROKEN, NEEDY), '--seeds', 0, 1]
+    output, commands = run_with_others(folder, *arguments, status=1)
+    (folder / 'output.txt').write_text(output)
+    names = [re.search(r'--work-dir work_dirs/(\S+)', ' '.join(words))[1] for words in commands]
+    by_seed = [[f'{name}/seed-{seed}' for name in (KD, BROKEN, PLAIN)] for seed in (0, 1)]
+    assert names == [TEACHER, f'bad-{TEACHER}', *by_seed[0], *by_seed[1]]  # and nothing twice
+    return folder
+
+
+@pytest.fixture
+def again(trained, tmp_path, monkeypatch):
+    """A copy of the work dirs, in the current folder."""
+    shutil.copytree(trained / 'work_dirs', tmp_path / 'work_dirs')  # with the times of files
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / 'work_dirs'
+
+
+def table_of(folder) -> dict[str, dict[str, str]]:
+    """The lines of comparison.csv by config, those that say why a run has none by config, seed."""
+    lines = csv.DictReader((folder / 'comparison/comparison.csv').open())
+    return {line['config'] if int(line['runs']) else line['note']: line for line in lines}
+
+
+def test_figures_are_those_of_the_runs_and_paired_by_seed(trained):
+    folder = trained / 'work_dirs'
+    lines = table_of(folder)
+    runs = {name: [Run.of(folder / f'{name}/seed-{s}') for s in (0, 1)] for name in (KD, PLAIN)}
+    final = {n: np.array([run.final('accuracy/top1') for run in r]) for n, r in runs.items()}
+    assert float(lines[KD]['mean']) == pytest.approx(final[KD].mean())
+    gains = final[KD] - final[PLAIN]
+    assert float(lines[KD]['gain']) == pytest.approx(gains.mean())
+    assert float(lines[KD]['gain_std']) == pytest.approx(gains.std(ddof=1))
+    minutes = np.mean([run.seconds for run in runs[KD]]) / 60
+    assert float(lines[KD]['minutes_mean']) == pytest.approx(minutes)
+    teacher = Run.of(folder / TEACHER).seconds / 60
+    assert float(lines[KD]['needed_minutes']) == pytest.approx(teacher)
+    assert float(lines[PLAIN]['needed_minutes']) == 0
+    assert lines[TEACHER]['runs'] == '1'
+    with Image.open(folder / 'comparison/accuracy_over_cost.png') as image:
+        assert min(image.size) > 300
+
+
+def test_runs_that_fail_are_listed_with_their_reasons(trained):
+    text = (trained / 'work_dirs/comparison/comparison.md').read_text()
+    for seed in (0, 1):
+        assert re.search(f"- {BROKEN}, seed {seed}, .*optim_wrapper.optimizer.*'Nothing'", text)
+        assert f'- {NEEDY}, seed {seed}, work_dirs/{NEEDY}/seed-{seed}: needs bad-' in text
+    assert f'- bad-{TEACHER}, work_dirs/' in text
+    output = (trained / 'output.txt').read_text()
+    assert f'[4/10] {BROKEN}, seed 0: python' in output and '| needed minutes |' in output
+    assert 'accuracy_over_cost.png' in output.splitlines()[-1]
+
+
+def test_a_second_call_only_writes_the_tables(configs, again, in_process):
+    shutil.rmtree(again / 'comparison')
+    before = contents(again)
+    arguments = [TOOL, *of(configs, KD), '--seeds', 0, 1, '--out', 'out']
+    assert in_process(*arguments) == (0, '')
+    assert contents(again) == before
+    assert sorted(os.listdir('out')) == [
+        'accuracy_over_cost.png',
+        'comparison.csv',
+        'comparison.md',
+    ]
+
+
+def test_what_was_cut_off_goes_on_and_what_is_not_there_starts(configs, again, in_process):
+    before = Run.of(again / f'{KD}/seed-1')  # cut off before its validation
+    dataclasses.replace(before, finished=False, done=0, validated=0, metrics={}).write()
+    shutil.rmtree(again / f'{PLAIN}/seed-0')
+    arguments = (TOOL, *of(configs, KD, PLAIN), '--seeds', 0, 1)
+    assert in_process(*arguments, '--dry-run') == (0, '')
+    assert not (again / f'{PLAIN}/seed-0').exists()
+    _, (plain, kd) = run_with_others(again.parent, *arguments)
+    assert f'work_dirs/{PLAIN}/seed-0' in plain and '--resume' not in plain
+    assert f'work_dirs/{KD}/seed-1' in kd and '--resume' in kd
+    lines = table_of(again)
+    assert [lines[name]['seeds'] for name in (KD, PLAIN)] == ['0, 1'] * 2
+    assert len(Run.of(before.folder).sessions) == 2
+
+
+def test_other_settings_are_refused_and_stop_no_other(configs, again, in_process):
+    before = contents(again)
+    options = ['--seeds', 0, 1, '--cfg-options', 'model.kd_loss.temperature=9']
+    status, error = in_process(TOOL, *of(configs, KD), *options)
+    assert status == 1
+    assert '2 of 5 runs failed' in error
+    assert f'- {KD}, seed 1: work_dirs/{KD}/seed-1: expected a training with the set' in error
+    assert error.count('model.kd_loss.temperature None and not 9') == 4  # at once, and at the end
+    lines = table_of(again)
+    assert KD not in lines and lines[PLAIN]['runs'] == '2'
+    assert contents(again).keys() == before.keys()
+
+
+def test_what_needs_a_refused_teacher_is_not_trained(configs, again, in_process):
+    shutil.rmtree(again / KD)
+    changed = 'optim_wrapper.optimizer.lr=0.5'
+    status, error = in_process(TOOL, *of(configs, KD), '--cfg-options', changed)
+    assert status == 1
+    assert f'[2/3] {KD}, seed 0: needs {TEACHER}, which failed' in error
+    assert '3 of 3 runs failed' in error
+    assert not (again / KD).exists()
+
+
+def test_asked_to_stop_it_stops_with_the_tables_of_what_is_there(
+    configs, again, in_process, monkeypatch
+):
+    shutil.rmtree(again / f'{KD}/seed-1')
+    process = SimpleNamespace(wait=lambda: 75)
+    stopping = SimpleNamespace(Popen=lambda command, env: process)
+    monkeypatch.setattr('hsakd.apis.training_runs.subprocess', stopping)
+    status, error = in_process(TOOL, *of(configs, KD, BROKEN), '--seeds', 0, 1)
+    assert status == 75 and f'{BROKEN}, seed 0 stopped with status 75' in error
+    assert table_of(again)[KD]['seeds'] == '0'
+    text = (again / 'comparison/comparison.md').read_text()
+    assert f'{KD}, seed 1, work_dirs/{KD}/seed-1: no run.json' in text
+
+
+@pytest.mark.parametrize(
+    'options, words',
+    [
+        ([CONFIG], '--init: expected one config, that of a detector, got 1 among 2 configs'),
+        (['--init', 'random'], '--init: .*got 0 among 1 configs'),
+        (['--reference', 'x'], '--init: .*got 0 among 1 configs'),
+        (['--work-dirs', 'a,b'], "--work-dirs='a,b'"),
+        (['--cfg-options', 'randomness.seed=1'], '--cfg-options randomness.seed: .*--seeds'),
+        (['--cfg-options', 'work_dir=x'], '--cfg-options work_dir: .*--work-dirs'),
+        (['--cfg-options', 'model.teacher_ckpt=x.pth'], 'no file and 0 configs'),
+        ([f'{KD}.py'], 'CONFIG: expected each name once'),
+        (['nowhere.py'], 'nowhere.py'),
+    ],
+)
+def test_what_cannot_be_planned_is_named_before_training(
+    configs, tmp_path, monkeypatch, in_process, options, words
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(configs / f'{KD}.py', tmp_path)
+    status, error = in_process(TOOL, *of(configs, KD), *options)
+    assert status == 1
+    assert re.search(words, error), error
+    assert not os.path.exists('work_dirs')
+
+
+def test_a_gain_comes_with_what_differs_in_the_training(tmp_path):
+    work_dirs.write_run(tmp_path / 'a', work_dirs.STUDENT, 78)
+    other = dict(optim_wrapper__optimizer__nesterov=False)
+    work_dirs.write_run(tmp_path / 'b', work_dirs.PLAIN, 73, **other)
+    found = collect(*find_runs([tmp_path]), alike=False)
+    assert found.rows[0].gain[0] == pytest.approx(5)
+    assert found.notes[0].endswith('not trained in the same way (optim_wrapper.optimizer.nesterov)')
+
+
+@pytest.mark.parametrize('count', [1, 12])
+def test_costs_of_any_number_of_rows_are_drawn(tmp_path, count):
+    pair = work_dirs.STUDENT.partition('_')[2]
+    methods = sorted(file.stem for file in (ROOT / 'configs').rglob(f'*_{pair}.py'))
+    for number, name in enumerate([work_dirs.PLAIN, *methods][:count]):
+        run = Run.of(work_dirs.write_run(tmp_path / str(number), name, 70 + 0.1 * number))
+        run.seconds = 60.0 * (1 + number)
+        run.write()
+    found = collect(*find_runs([tmp_path]))
+    assert len(found.rows) == count
+    with Image.open(io.BytesIO(draw_costs(found.rows))) as image:
+        assert image.width == 1440
 
 
 @pytest.fixture(scope='module')
@@ -149,7 +362,7 @@ def test_other_test_options_test_again(files, copy):
     assert 'voc_area/AP30' in content['initializations']['plain']['by_seed']['0']
 
 
-def test_a_failing_run_ends_it_with_a_partial_table(files, copy, in_process):
+def test_a_failing_run_is_listed_beside_a_partial_table(files, copy, in_process):
     shutil.rmtree(copy / 'plain')
     options = ['--cfg-options', 'default_hooks.logger.type=Nothing']  # no setting of a training
     status, error = in_process(*arguments(files, *options))
@@ -157,6 +370,9 @@ def test_a_failing_run_ends_it_with_a_partial_table(files, copy, in_process):
     assert '[2/2] plain, seed 0 stopped with status 1; the same command' in error
     text = (copy / 'comparison.md').read_text()
     assert 'A partial comparison: plain lacks seed 0.' in text
+    assert re.search('^- plain, seed 0: .*Nothing', text, re.M)
+    assert '1 of 2 runs failed' in error
+    assert (copy / 'predictions.png').is_file()
     assert '| plain | 0 of 1 | – | – |' in text
 
 
@@ -208,7 +424,7 @@ def test_classifiers_are_refused(in_process):
     config = ROOT / 'configs/baseline/wrn-10-1_1xb64-80e_digits.py'
     status, error = in_process(TOOL, config, '--init', 'random')
     assert status == 1
-    assert "default_scope='hsakd'" in error
+    assert 'that of a detector, got 0 among 1 configs' in error
 
 
 def test_tables_hold_means_spreads_and_paired_differences():
