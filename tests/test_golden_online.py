@@ -13,10 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hsakd.models.distillers import (
+    BAKE,
     BYOT,
     CLILR,
     CSKD,
+    DDGSD,
     DML,
+    FFL,
     KD,
     KDCL,
     MCL,
@@ -275,6 +278,40 @@ def test_cs_kd() -> None:
     assert_agrees(losses['loss_cls'], 'cs_kd/loss_cls')
     assert_agrees(losses['loss_kd'], 'cs_kd/loss_div')
     check_gradients('cs_kd', arrays, summed(method, losses))
+
+
+def test_ddgsd() -> None:
+    arrays = inputs('ddgsd')
+    pairs = zip(listed(arrays, 'logits'), listed(arrays, 'emb'), strict=True)
+    views = [Outputs(z, embedding=h) for z, h in pairs]
+    method = DDGSD(shapes(views[0]))
+    losses = method.compare(*views, arrays['labels'], Batch([]))
+    loss = summed(method, losses)
+    assert_agrees(loss, 'ddgsd/loss')
+    check_gradients('ddgsd', arrays, loss)
+
+
+def test_bake() -> None:
+    arrays = inputs('bake')
+    o = Outputs(arrays['logits'], embedding=arrays['embedding'])
+    method = BAKE(shapes(o))
+    losses = method.compare(o, arrays['labels'], Batch([]))
+    assert_agrees(losses['loss_kd'], 'bake/loss_div')
+    loss = summed(method, losses)
+    assert_agrees(loss, 'bake/loss')
+    check_gradients('bake', arrays, loss)
+
+
+def test_ffl() -> None:
+    arrays = inputs('ffl')
+    z_0, z_1 = listed(arrays, 'logits')
+    o = Outputs(z_0, (z_1,), last_maps=tuple(listed(arrays, 'map')))
+    method = loaded(FFL(shapes(o)), arrays, lambda name: f'fusion.{name}')
+    losses = method.compare(o, arrays['labels'], Batch([]))
+    loss = summed(method, losses, int(arrays['epoch']))
+    assert_agrees(losses['loss_cls'], 'ffl/loss_cls')
+    assert_agrees(loss, 'ffl/loss')
+    check_gradients('ffl', arrays, loss)
 
 
 def test_ps_kd() -> None:

@@ -61,16 +61,20 @@ class RepeatedBatchSampler(BatchSampler):
 
 @DATA_SAMPLERS.register_module()
 class PairBatchSampler(BatchSampler):
-    """Behind the images of a batch, for each one another at random of its class, or itself.
+    """Behind the images of a batch, for each one others at random of its class, or itself.
 
     Args:
         sampler: Of single images, with ``dataset``, ``seed`` and ``epoch``.
         batch_size: Images, without the others.
+        partners: Others for each image.
         drop_last: Leave out a last smaller batch.
     """
 
-    def __init__(self, sampler: Sampler, batch_size: int, drop_last: bool = False) -> None:
+    def __init__(
+        self, sampler: Sampler, batch_size: int, partners: int = 1, drop_last: bool = False
+    ) -> None:
         super().__init__(sampler, batch_size, drop_last)
+        self.partners = partners
         self.index = ClassIndex(training_labels(sampler.dataset))
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -78,7 +82,7 @@ class PairBatchSampler(BatchSampler):
         images = len(self.index.order)
         for batch in super().__iter__():
             own = np.array(batch) % images
-            yield [*batch, *self.index.same(own, random)[:, 0].tolist()]
+            yield [*batch, *self.index.same(own, random, self.partners).ravel().tolist()]
 
 
 @DATA_SAMPLERS.register_module()

@@ -345,6 +345,11 @@ def test_a_weight_may_grow_over_the_first_epochs():
     found = [weights(losses, epoch)['loss_kd'].item() for epoch in range(6)]
     assert found == [0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
     assert weights(losses, 0)['loss_cls'] is losses['loss_cls']
+    weights = LossWeights(dict(loss_kd=dict(weight=2.0, ramp_epochs=4)), dict(loss_kd=1.0))
+    found = [weights(dict(loss_kd=1.0), epoch)['loss_kd'] for epoch in (0, 2, 4, 9)]
+    assert found == pytest.approx([2 * math.exp(-5), 2 * math.exp(-5 / 4), 2, 2])
+    with pytest.raises(ConfigError, match='loss_kd.*ramp_epochs.*got'):
+        LossWeights(dict(loss_kd=dict(ramp_epochs=4, warmup_epochs=4)), dict(loss_kd=1.0))
 
 
 def test_networks_and_shapes_of_what_is_tapped():
@@ -397,6 +402,7 @@ def test_epochs_are_counted_in_loops_over_iterations(tmp_path):
     runner = Mock(message_hub=hub, seed=0)
     loop = object.__new__(ResumableIterations)
     loop._runner, loop.dataloader, loop._iter = runner, range(3), 7
+    loop._max_iters = 10
     with patch.object(IterBasedTrainLoop, 'run_iter'):
         loop.run_iter([])
-    assert hub.get_info('epoch') == 2
+    assert hub.get_info('epoch') == 2 and hub.get_info('max_epochs') == 4

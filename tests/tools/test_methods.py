@@ -110,7 +110,8 @@ NETWORKS = 'networks=2 * [NETWORK]'
         ('ONE', '', PEERS + '[1, 1, 1]'), ('OKDDip', '', PEERS + '[1, 1, 1]'),
         ('MixSKD', '', PEERS + '[0, 1]'), ('BYOT', '', PEERS + '[1, 0]'),
         ('BYOTJournal', '', PEERS + '[1, 0]'),
-        ('CSKD', '', ''), ('PSKD', '', ''), ('TfKD', '', ''),
+        ('FFL', '', PEERS + '[1]'), ('CSKD', '', ''), ('DDGSD', '', ''), ('BAKE', '', ''),
+        ('PSKD', '', ''), ('TfKD', '', ''),
     ],
 )  # fmt: skip
 def test_online_and_alone(kind, more, branches, tools, tmp_path):  # noqa: F811

@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -39,3 +41,26 @@ class AttentionFusion(nn.Module):
         if x.shape[2] != side:
             x = F.interpolate(x, (side, side), mode='nearest')
         return self.bn2(self.conv2(x)), x
+
+
+class FusionModule(nn.Module):
+    """Logits [B, K] of two maps [B, C, H, W] of two parts of a network.
+
+    Args:
+        channels: C.
+        classes: K.
+    """
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        both = 2 * channels
+        self.depthwise = nn.Conv2d(both, both, 3, padding=1, groups=both, bias=False)
+        self.norm_a = nn.BatchNorm2d(both)
+        self.pointwise = nn.Conv2d(both, channels, 1, bias=False)
+        self.norm_b = nn.BatchNorm2d(channels)
+        self.classifier = nn.Linear(channels, classes)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """The logits."""
+        x = self.norm_a(self.depthwise(torch.cat([*maps], dim=1))).relu()
+        return self.classifier(self.norm_b(self.pointwise(x)).relu().mean((2, 3)))

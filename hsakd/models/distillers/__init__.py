@@ -2,16 +2,19 @@
 
 from .ab import AB
 from .at import AT
+from .bake import BAKE
 from .base import Distiller, OfflineDistiller, OnlineDistiller, SelfDistiller
 from .byot import BYOT, BYOTJournal
 from .cc import CC
 from .cl_ilr import CLILR
 from .crd import CRD
 from .cskd import CSKD
+from .ddgsd import DDGSD
 from .dist import DIST
 from .dkd import DKD
 from .dml import DML
 from .feature_distiller import FeatureDistiller
+from .ffl import FFL
 from .fitnet import FitNet
 from .fsp import FSP
 from .ft import FT, FTParaphraser
@@ -35,6 +38,9 @@ from .tfkd import TfKD
 from .vid import VID
 
 __all__ = [
+    'BAKE',
+    'DDGSD',
+    'FFL',
     'BYOT',
     'BYOTJournal',
     'CLILR',

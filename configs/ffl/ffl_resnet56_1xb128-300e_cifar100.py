@@ -1,0 +1,10 @@
+_base_ = ['../baseline/resnet56_1xb128-300e_cifar100.py']
+
+model = dict(
+    type='FFL',
+    student=dict(
+        _base_.pop('model'),
+        transforms=dict(type='NoTransform'),
+        branches=dict(type='AuxiliaryBranches', stages=[1]),
+    ),
+)
