@@ -70,3 +70,10 @@ def test_tests_that_reliability_names_exist():
     sources = [file.read_text() for file in (ROOT / 'tests').rglob('test_*.py')]
     there = {name for source in sources for name in re.findall(r'^def (test_\w+)', source, re.M)}
     assert named and not named - there
+
+
+def test_methods_on_given_tensors():
+    text = (ROOT / 'docs/extending.md').read_text().split('## A method on given tensors')[1]
+    found = {}
+    exec(compile(re.search(r'```python\n(.*?)```', text, re.S)[1], 'extending.md', 'exec'), found)
+    assert all(torch.isfinite(loss).all() for loss in found['losses'].values())

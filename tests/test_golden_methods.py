@@ -94,14 +94,6 @@ def outputs(case: str, arrays: Mapping[str, Tensor], who: str) -> Outputs:
     return Outputs(arrays.get(f'logits_{who}'), (), tuple(maps), before, embedding)
 
 
-def shapes(given: Outputs) -> Outputs:
-    return Outputs(*(
-        tuple(tensor.shape[1:] for tensor in part) if isinstance(part, tuple)
-        else None if part is None else tuple(part.shape[1:])
-        for part in given
-    ))  # fmt: skip
-
-
 def our_name(name: str) -> str:
     return re.sub(r'^(vid|abf|con)_', r'\1.', name)
 
@@ -112,7 +104,7 @@ def on_tensors(case: str, arrays: Mapping[str, Tensor], dtype=torch.float64):
     s, t = (outputs(case, arrays, who) for who in 'st')
     alone = issubclass(getattr(distillers, kind), SelfDistiller)  # of the teacher
     given = [t] if alone else [s, t]
-    method = getattr(distillers, kind)(*map(shapes, given), **settings).to(dtype).train()
+    method = getattr(distillers, kind)(*(o.shapes for o in given), **settings).to(dtype).train()
     names = method.state_dict()
     method.load_state_dict(
         {our_name(n): v for n, v in arrays.items() if our_name(n) in names}, strict=False
@@ -217,7 +209,7 @@ def test_crd_remembers() -> None:
     """Two steps: the second one with the memories and the constants of the first."""
     arrays = {name: torch.from_numpy(np.array(a)) for name, a in make('crd', 'public').items()}
     given = [tuple(Outputs(None, embedding=arrays[f'emb_{w}_{i}']) for w in 'st') for i in (1, 2)]
-    method = CRD(*map(shapes, given[0]), dim=12)
+    method = CRD(*(o.shapes for o in given[0]), dim=12)
     method.remember(torch.arange(40))
     weights = {
         n.replace('memory_s', 'memory_s.rows').replace('memory_t', 'memory_t.rows'): a

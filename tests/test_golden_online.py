@@ -40,7 +40,7 @@ from hsakd.structures import BatchedLabels
 from tests.conftest import network_cfg
 from tests.golden_cases import golden
 from tests.method_inputs_online import learning, make
-from tests.test_golden_methods import agrees, shapes
+from tests.test_golden_methods import agrees
 
 GOLDEN = golden('methods_online')
 Arrays = Mapping[str, Tensor]
@@ -107,7 +107,7 @@ def test_networks_that_teach_each_other(case: str) -> None:
         'dml_ensfirst': dict(target='mean', kd_loss=dict(kl, eps=1e-7, detach=False)),
         'kdcl': {},
     }[case]
-    method = (KDCL if case == 'kdcl' else DML)([shapes(o) for o in outputs], **settings)
+    method = (KDCL if case == 'kdcl' else DML)([o.shapes for o in outputs], **settings)
     losses = method.compare(outputs, arrays['labels'], Batch([]))
     loss = summed(method, losses)
     check_gradients(case, arrays, loss)
@@ -133,7 +133,7 @@ def test_cl_ilr() -> None:
         mid = divide_gradient(linear(arrays, f'mid_{i // 2}', shared))
         logits.append(linear(arrays, f'classifier_{i}', mid))
     o = Outputs(logits[0], tuple(logits[1:]))
-    method = CLILR(shapes(o))
+    method = CLILR(o.shapes)
     losses = method.compare(o, arrays['labels'], Batch([]))
     loss = summed(method, losses)
     assert_agrees(loss, 'cl_ilr/loss')
@@ -149,7 +149,7 @@ def test_one() -> None:
     arrays = inputs('one')
     logits = peers(arrays)
     o = Outputs(logits[0], tuple(logits[1:]), maps=(arrays['trunk'],))
-    method = loaded(ONE(shapes(o), level=0), arrays)
+    method = loaded(ONE(o.shapes, level=0), arrays)
     losses = method.compare(o, arrays['labels'], Batch([]))
     loss = summed(method, losses)
     assert_agrees(loss, 'one/loss')
@@ -164,7 +164,7 @@ def test_one_with_a_ramp() -> None:
     arrays = inputs('one_rampup')
     logits = listed(arrays, 'logits')
     o = Outputs(logits[0], tuple(logits[1:]), maps=(torch.zeros(8, 4, 2, 2),))
-    method = ONE(shapes(o), level=0, kd_loss=dict(type='KLDivergence', eps=1e-7))
+    method = ONE(o.shapes, level=0, kd_loss=dict(type='KLDivergence', eps=1e-7))
     losses = method.terms(logits, arrays['logits_t'], arrays['labels'])
     method.default_weights = dict(method.default_weights, loss_kd=dict(ramp_epochs=80))
     loss = summed(method, losses, int(arrays['epoch']))
@@ -177,7 +177,7 @@ def test_okddip(case: str) -> None:
     arrays = inputs(case)
     *followers, leader = peers(arrays)
     o = Outputs(leader, tuple(followers), branch_embeddings=tuple(listed(arrays, 'emb')[:-1]))
-    method = loaded(OKDDip(shapes(o)), arrays)
+    method = loaded(OKDDip(o.shapes), arrays)
     method.kl = KLDivergence(3.0, eps=1e-7 if case == 'okddip_eps' else 0.0, detach=False)
     for key in ('grad', 'grad_detached'):
         losses = method.compare(o, arrays['labels'], Batch([]))
@@ -201,7 +201,7 @@ def test_mcl(case: str) -> None:
     logits = listed(arrays, 'logits') or [None, None]
     outputs = [Outputs(z, embedding=h) for z, h in zip(logits, listed(arrays, 'emb'), strict=True)]
     kind = MCL if case == 'mcl' else MCLMemory
-    method = kind([shapes(o) for o in outputs], dim=12)
+    method = kind([o.shapes for o in outputs], dim=12)
     names = [f'loss_{name}' for name in ('vcl', 'soft_vcl', 'icl', 'soft_icl')]
     if case == 'mcl':
         method = loaded(method, arrays, head_names)
@@ -234,7 +234,7 @@ def test_mixskd() -> None:
     *logits, own = listed(arrays, 'logits')
     *maps, own_map = listed(arrays, 'map')
     o = Outputs(own, tuple(logits), last_maps=(own_map, *maps))
-    method = loaded(MixSKD(shapes(o)), arrays, teacher_names)
+    method = loaded(MixSKD(o.shapes), arrays, teacher_names)
     drawn = dict(lam=float(arrays['lam']), order=arrays['index'])
     losses = method.compare(o, arrays['labels'], Batch([]), **drawn)
     terms = dict(
@@ -256,14 +256,14 @@ def test_byot(case: str) -> None:
     own, *logits = listed(arrays, 'logits')
     if case == 'byot':
         o = Outputs(own, tuple(logits), last_maps=tuple(listed(arrays, 'map')))
-        method = BYOT(shapes(o))
+        method = BYOT(o.shapes)
     else:
         h, *others = listed(arrays, 'emb')
         o = Outputs(own, tuple(logits), embedding=h, branch_embeddings=tuple(others))
         rename = {
             f'adapt_{i}.{p}': f'adapt.{i - 2}.{p}' for i in (2, 3) for p in ('weight', 'bias')
         }
-        method = loaded(BYOTJournal(shapes(o)), arrays, lambda name: rename.get(name, name))
+        method = loaded(BYOTJournal(o.shapes), arrays, lambda name: rename.get(name, name))
     losses = method.compare(o, arrays['labels'], Batch([]))
     loss = summed(method, losses)
     assert_agrees(loss, f'{case}/loss')
@@ -273,7 +273,7 @@ def test_byot(case: str) -> None:
 def test_cs_kd() -> None:
     arrays = inputs('cs_kd')
     o = Outputs(arrays['logits'])
-    method = CSKD(shapes(o))
+    method = CSKD(o.shapes)
     losses = method.compare(o, Outputs(arrays['logits_pair']), arrays['labels'], Batch([]))
     assert_agrees(losses['loss_cls'], 'cs_kd/loss_cls')
     assert_agrees(losses['loss_kd'], 'cs_kd/loss_div')
@@ -284,7 +284,7 @@ def test_ddgsd() -> None:
     arrays = inputs('ddgsd')
     pairs = zip(listed(arrays, 'logits'), listed(arrays, 'emb'), strict=True)
     views = [Outputs(z, embedding=h) for z, h in pairs]
-    method = DDGSD(shapes(views[0]))
+    method = DDGSD(views[0].shapes)
     losses = method.compare(*views, arrays['labels'], Batch([]))
     loss = summed(method, losses)
     assert_agrees(loss, 'ddgsd/loss')
@@ -294,7 +294,7 @@ def test_ddgsd() -> None:
 def test_bake() -> None:
     arrays = inputs('bake')
     o = Outputs(arrays['logits'], embedding=arrays['embedding'])
-    method = BAKE(shapes(o))
+    method = BAKE(o.shapes)
     losses = method.compare(o, arrays['labels'], Batch([]))
     assert_agrees(losses['loss_kd'], 'bake/loss_div')
     loss = summed(method, losses)
@@ -306,7 +306,7 @@ def test_ffl() -> None:
     arrays = inputs('ffl')
     z_0, z_1 = listed(arrays, 'logits')
     o = Outputs(z_0, (z_1,), last_maps=tuple(listed(arrays, 'map')))
-    method = loaded(FFL(shapes(o)), arrays, lambda name: f'fusion.{name}')
+    method = loaded(FFL(o.shapes), arrays, lambda name: f'fusion.{name}')
     losses = method.compare(o, arrays['labels'], Batch([]))
     loss = summed(method, losses, int(arrays['epoch']))
     assert_agrees(losses['loss_cls'], 'ffl/loss_cls')
@@ -317,7 +317,7 @@ def test_ffl() -> None:
 def test_ps_kd() -> None:
     arrays = inputs('ps_kd')
     o = Outputs(arrays['logits'])
-    method = PSKD(shapes(o))
+    method = PSKD(o.shapes)
     method.remember(torch.zeros(len(arrays['memory']), dtype=torch.long))
     method.double().load_state_dict(dict(memory=arrays['memory']))
     samples = BatchedLabels(arrays['labels'], arrays['rows'])
@@ -338,14 +338,14 @@ def test_virtual_teachers(case: str) -> None:
         network['head']['loss'] = smooth
         loss = MODELS.build(network).cross_entropy(o.logits, y)
     elif case == 'tf_kd_self':
-        method = KD(shapes(o), shapes(o), kd_loss=dict(type='KLDivergence', temperature=6.0))
+        method = KD(o.shapes, o.shapes, kd_loss=dict(type='KLDivergence', temperature=6.0))
         losses = method.compare(o, Outputs(arrays['logits_teacher']), y, Batch([]))
         loss = 0.05 * losses['loss_cls'] + 0.95 * 50 / 10 * losses['loss_kd']
     elif case == 'tf_kd_reg':
-        method = TfKD(shapes(o))
+        method = TfKD(o.shapes)
         loss = summed(method, method.compare(o, y, Batch([])))
     else:
-        losses = TfKD(shapes(o), correct=0.9, form='library').compare(o, y, Batch([]))
+        losses = TfKD(o.shapes, correct=0.9, form='library').compare(o, y, Batch([]))
         loss = losses['loss_cls'] + losses['loss_kd']
     assert_agrees(loss, f'{case}/loss')
     check_gradients(case, arrays, loss)

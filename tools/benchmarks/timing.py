@@ -223,8 +223,9 @@ def use_made_up_data(config: Config, path: str, folder: Path, count: int = 1024)
     where = f'config {path!r}: train_dataloader.dataset.type'
     ConfigError.check(make, where, ' or '.join(MAKE), repr(dataset.type))
     dataset.data_root = str(folder)
-    for key in {'teacher_ckpt', 'backbone_ckpt'} & set(config.model):
+    for key in [key for key in config.model if key.endswith('_ckpt')]:
         config.model[key] = None
+    config.load_from = None
     return () if folder.exists() else make(folder, count)
 
 

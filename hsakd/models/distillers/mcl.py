@@ -17,7 +17,7 @@ from .base import OnlineDistiller
 
 @MODELS.register_module()
 class MCL(OnlineDistiller):
-    """Sum_i CE + 0.1 VCL + soft VCL + 0.1 ICL + soft ICL: contrastive learning (arXiv:2207.11518).
+    """Sum_i CE + 0.1 VCL + soft VCL + 0.1 ICL + soft ICL: contrastive learning (arXiv:2104.12565).
 
     Networks contrast images of a class with others, by their own embeddings (vanilla) and by each
     other's (interactive), and learn each other's similarities S_ij = v_i v_j^T / T: soft VCL is the

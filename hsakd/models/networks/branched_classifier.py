@@ -44,6 +44,11 @@ class Outputs(NamedTuple):
     branch_embeddings: tuple[Tensor, ...] = ()
     last_maps: tuple[Tensor, ...] = ()
 
+    @property
+    def shapes(self) -> 'Outputs':
+        """Shapes of the outputs without the batch, e.g. [C, H, W] of a map."""
+        return tree_map_only(Tensor, lambda output: output.shape[1:], self)
+
 
 #: The outputs that a network gives only where they are asked for.
 TAPS = ('maps', 'pre_activations', 'embedding', 'branch_embeddings', 'last_maps')
@@ -203,8 +208,7 @@ class BranchedClassifier(Method, ImageClassifier):
         """
         network = copy.deepcopy(self).to('meta').eval()  # where shapes alone are computed
         shape = (1, image_channels(self.backbone), image_size, image_size)
-        outputs = network.outputs(torch.empty(shape, device='meta'))
-        return tree_map_only(Tensor, lambda output: output.shape[1:], outputs)
+        return network.outputs(torch.empty(shape, device='meta')).shapes
 
     def logits(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """f(x) and all c_l(x), see :meth:`outputs`."""
