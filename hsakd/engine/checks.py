@@ -270,8 +270,15 @@ def _shown(classes: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, str]
 
 
 def check_batches(model: nn.Module, dataloader: DataLoader) -> None:
-    """Check that there is a batch to train on, and none of one image under batch norm."""
+    """Check that there is a batch to train on, as the method needs it, and none of one image."""
     sampler = dataloader.batch_sampler
+    needed = dict(getattr(model, 'batch_sampler', None) or {})
+    if needed:
+        batches = getattr(sampler, 'batches', sampler)
+        found = {'type': type(batches).__name__}
+        found |= {key: getattr(batches, key, None) for key in needed if key != 'type'}
+        where, expected = 'train_dataloader.batch_sampler', f'{needed}, or none, for that is used'
+        ConfigError.check(found == needed, where, expected, found)
     size, images = sampler.batch_size, len(sampler.sampler)
     batch_size = 'train_dataloader.batch_size'
     ConfigError.check(

@@ -120,6 +120,15 @@ def test_online_and_alone(kind, more, branches, tools, tmp_path):  # noqa: F811
     check(tools, config, tmp_path, [f'train_dataloader.batch_size={size}'])
 
 
+def test_batches_of_another_kind(in_process, tmp_path):
+    config = config_of(tmp_path, 'CSKD', alone=True)
+    options = ('--cfg-options', *SHORT, 'train_dataloader.batch_sampler.type=RepeatedBatchSampler')
+    options += ('train_dataloader.batch_sampler.views=2',)
+    status, error = in_process('tools/train.py', config, '--work-dir', tmp_path / 'w', *options)
+    assert status == 1 and error.startswith('error: train_dataloader.batch_sampler: expected')
+    assert 'PairBatchSampler' in error and 'RepeatedBatchSampler' in error
+
+
 def test_mixed_images_have_no_right_class(teacher, in_process, tmp_path):
     cutmix = "dict(augments=[dict(type='CutMix', alpha=1.0)])"
     mixed = f'data_preprocessor = dict(batch_augments={cutmix})'

@@ -36,7 +36,7 @@ class MCL(OnlineDistiller):
         loss_cls=1.0, loss_kd=0.0, loss_vcl=0.1, loss_soft_vcl=1.0, loss_icl=0.1, loss_soft_icl=1.0
     )
     taps = ('embedding',)
-    batch_sampler = dict(type='ClassBatchSampler', images_per_class=2)
+    batch_sampler = dict(type='ClassBatchSampler')
 
     def __init__(self, *args, dim: int = 128, temperature: float = 0.1, **kwargs) -> None:
         super().__init__(*args, **kwargs)
