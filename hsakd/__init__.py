@@ -15,4 +15,11 @@ def setup() -> None:
     setup()
 
 
-__all__ = ['__version__', 'registry', 'setup']
+def distill(*args, **kwargs):
+    """See :func:`hsakd.apis.distillation.distill`."""
+    from .apis.distillation import distill
+
+    return distill(*args, **kwargs)
+
+
+__all__ = ['__version__', 'distill', 'registry', 'setup']
