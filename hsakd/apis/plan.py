@@ -3,6 +3,7 @@
 import os
 import shlex
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hsakd.results.names import ConfigName, configs_around, find_configs
@@ -66,7 +67,8 @@ class Plan:
         self.given = [config for config in configs if config.resolve() not in resolved]
         self._needed: dict[Path, TrainingRun] = {}
         needs = {config: self._need(config) for config in [*self.given, *plain]}
-        self.needed = list(self._needed.values())
+        starts = [run for run in self._needed.values() if seeds and run.is_start]
+        self.needed = [run for run in self._needed.values() if run not in starts]
         self.students: list[TrainingRun] = []
         self.baselines: list[TrainingRun] = []
         for seed in seeds or [None]:
@@ -74,7 +76,8 @@ class Plan:
                 runs = self.students if config in self.given else self.baselines
                 runs.append(self._run(config, seed, needed))
         position = {seed: number for number, seed in enumerate(seeds or [None])}
-        seeded = [*self.students, *self.baselines]
+        started = [need for run in self.students for need in run.needs if need.is_start and seeds]
+        seeded = [*started, *self.students, *self.baselines]
         self.runs = [*self.needed, *sorted(seeded, key=lambda run: position[run.seed])]
 
     def _run(self, config: Path, seed: int | None, needs: Sequence[TrainingRun]) -> TrainingRun:
@@ -84,6 +87,12 @@ class Plan:
         if seed is not None:
             work_dir /= f'seed-{seed}'
             options = [*options, f'randomness.seed={seed}']
+            # A student that starts from what a first phase left starts from that of its own seed.
+            needs = [_of_seed(need, seed) if need.is_start else need for need in needs]
+            for need in needs:
+                if need.is_start:
+                    options = [o for o in options if not o.startswith('load_from=')]
+                    options.append(f'load_from={need.checkpoint}')
         checkpoint = last_checkpoint(content, work_dir)
         return TrainingRun(config, checkpoint, options, self.trust, seed, needs)
 
@@ -130,7 +139,9 @@ class Plan:
             way = [*on_the_way, os.path.relpath(config)]
             circle = f'that of {" -> ".join([*way, str(needed)])}'
             ConfigError.check(str(needed) not in way, where, 'no circle of checkpoints', circle)
-            run = TrainingRun(needed, checkpoint, options)
+            run = TrainingRun(
+                needed, checkpoint, options, is_start=key == 'load_from' and not on_the_way
+            )
             chosen = is_given and f'{key}={path}' in self.options
             if there and chosen and not _is_as_asked_for(run):
                 continue  # of the user's choice, however it was trained
@@ -172,13 +183,21 @@ def _plain_configs(config: Path) -> list[Path]:
     """Those of the networks that ``config`` distills, where there are any."""
     name = ConfigName.parse(config.stem)
     found = {}
-    for key in network_configs(load_config(str(config)).model):
-        if name and key != 'model':  # 'model.student', or 'model.networks.1'
+    model = load_config(str(config)).model
+    for key in network_configs(model):
+        alone = key == 'model' and 'BranchedClassifier' not in model['type']  # a teacher
+        if name and not alone:  # 'model.student', or 'model.networks.1'
             number = key.rpartition('.')[2]
             plain = name.baseline(int(number) if number.isdigit() else None)
             around = configs_around(config)
             found |= dict.fromkeys(find_configs(plain, around)[:1] if plain else ())
     return list(found)
+
+
+def _of_seed(run: TrainingRun, seed: int) -> TrainingRun:
+    checkpoint = run.work_dir / f'seed-{seed}' / run.checkpoint.name
+    options = [*run.options, f'randomness.seed={seed}']
+    return replace(run, checkpoint=checkpoint, options=options, seed=seed)
 
 
 def _is_as_asked_for(run: TrainingRun) -> bool:

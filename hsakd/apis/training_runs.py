@@ -44,6 +44,7 @@ class TrainingRun:
         seed: Of several runs that differ by it alone.
         needs: The runs that give the checkpoints which it names.
         name: What it is called, without the seed; by default as its config.
+        is_start: Whether it is a first phase of a student, which is trained once a seed.
     """
 
     config: Path
@@ -53,6 +54,7 @@ class TrainingRun:
     seed: int | None = None
     needs: Sequence['TrainingRun'] = ()
     name: str = ''
+    is_start: bool = False
 
     @property
     def label(self) -> str:
