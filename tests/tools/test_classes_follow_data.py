@@ -1,6 +1,7 @@
 """Own images from a folder to a published student: no number of classes, and one data file."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -13,30 +14,14 @@ CLASSES = ('ant', 'bee', 'cat', 'dog', 'elk')
 OFFLINE = ROOT / 'configs/hsakd/hsakd-offline_resnet56_resnet20_1xb64-240e_images32.py'
 FROZEN = ROOT / 'configs/hsakd/hsakd-teacher-frozen_resnet56_1xb64-100e_images32.py'
 BASELINE = ROOT / 'configs/baseline/resnet20_1xb64-240e_images32.py'
-BASES = "'ROOT/configs/_base_/{}.py'"
-FILES = {
-    'my_data': """
-_base_ = ['ROOT/configs/_base_/datasets/image_folder_32.py']
-train_dataloader = dict(batch_size=10, num_workers=0, dataset=dict(data_root='pets/train'))
-val_dataloader = dict(num_workers=0, dataset=dict(data_root='pets/test'))
-test_dataloader = val_dataloader
-""",
-    'resnet20_1xb64-240e_pets': """
-_base_ = ['my_data.py', NETWORKS/resnet20.py', RECIPE]
-model = dict(head=dict(num_classes=None))
-""",
-    'hsakd-teacher_resnet56_1xb64-240e_pets': """
-_base_ = ['my_data.py', NETWORKS/resnet56.py', METHODS/hsakd-teacher.py', RECIPE]
-model = dict(_base_.pop('hsakd_teacher'), head=dict(num_classes=None))
-""",
-    'hsakd-offline_resnet56_resnet20_1xb64-240e_pets': """
-_base_ = ['my_data.py', PAIRS/resnet56_resnet20.py', METHODS/hsakd-offline.py', RECIPE]
-model = dict(
-    _base_.pop('hsakd_offline'),
-    teacher_ckpt='work_dirs/hsakd-teacher_resnet56_1xb64-240e_pets/epoch_240.pth',
+FILES = dict(
+    re.findall(
+        r'```python\n# ([\w.-]+\.py)\n(.*?)```', (ROOT / 'docs/get_started.md').read_text(), re.S
+    )
 )
-""",
-}
+TEACHER = 'hsakd-teacher_resnet56_1xb32-240e_pets'
+STUDENT = 'hsakd-offline_resnet56_resnet20_1xb32-240e_pets'
+PLAIN = 'resnet20_1xb32-240e_pets'
 SHORT = ('train_cfg.max_epochs=1', 'train_cfg.val_interval=1')
 
 
@@ -45,23 +30,20 @@ def data(root, size=32):
         write_image_folder(root / split, CLASSES, per_class=2, size=size)
 
 
+OPTIONS = ('--cfg-options', *SHORT, f'model.teacher_ckpt=work_dirs/{TEACHER}/epoch_1.pth',
+           'train_dataloader.num_workers=0', 'val_dataloader.num_workers=0')  # fmt: skip
+
+
 @pytest.fixture(scope='module')
 def project(tmp_path_factory):
-    """A folder with one data file, and three configs of two statements."""
+    """A folder with the files of the page: one of data, and three configs that take it."""
     folder = tmp_path_factory.mktemp('project')
+    (folder / 'configs').symlink_to(ROOT / 'configs')
     data(folder / 'pets')
+    assert [*FILES] == ['my_data.py', *(f'{name}.py' for name in (PLAIN, TEACHER, STUDENT))]
     for name, text in FILES.items():
-        for word in ('NETWORKS', 'METHODS', 'PAIRS'):
-            part = {'METHODS': 'models'}.get(word, word.lower())
-            text = text.replace(word, f"'ROOT/configs/_base_/{part}")
-        text = text.replace('RECIPE', "'ROOT/configs/_base_/recipes/1xb64-240e.py'")
-        (folder / f'{name}.py').write_text(text.replace('ROOT', str(ROOT)))
-    student = folder / 'hsakd-offline_resnet56_resnet20_1xb64-240e_pets.py'
-    checkpoint = 'model.teacher_ckpt=work_dirs/hsakd-teacher_resnet56_1xb64-240e_pets/epoch_1.pth'
-    output, _ = run_with_others(
-        folder, 'tools/distill.py', student, '--cfg-options', *SHORT, checkpoint
-    )
-    (folder / 'output.txt').write_text(output)
+        (folder / name).write_text(text)
+    run_with_others(folder, 'tools/distill.py', folder / f'{STUDENT}.py', *OPTIONS)
     return folder
 
 
@@ -71,30 +53,23 @@ def classes_of(checkpoint, name='head.fc.weight'):
 
 def test_distill_follows_one_data_file(project):
     runs = project / 'work_dirs'
-    teacher, student, plain = sorted(p.name for p in runs.iterdir())[::-1][:0] or (
-        'hsakd-teacher_resnet56_1xb64-240e_pets',
-        'hsakd-offline_resnet56_resnet20_1xb64-240e_pets',
-        'resnet20_1xb64-240e_pets',
-    )
-    assert classes_of(runs / teacher / 'epoch_1.pth') == 5
-    assert classes_of(runs / student / 'epoch_1.pth', 'student.head.fc.weight') == 5
-    assert classes_of(runs / plain / 'epoch_1.pth') == 5
+    assert classes_of(runs / TEACHER / 'epoch_1.pth') == 5
+    assert classes_of(runs / STUDENT / 'epoch_1.pth', 'student.head.fc.weight') == 5
+    assert classes_of(runs / PLAIN / 'epoch_1.pth') == 5
     (published,) = (project / 'models').glob('*.pth')
     shown = run_tool('tools/predict.py', project / 'pets/test/bee', '--model', published)
     assert shown.returncode == 0 and any(name in shown.stdout for name in CLASSES)
 
 
 def test_what_is_done_stays_done(project):
-    student = 'hsakd-offline_resnet56_resnet20_1xb64-240e_pets'
-    checkpoint = 'model.teacher_ckpt=work_dirs/hsakd-teacher_resnet56_1xb64-240e_pets/epoch_1.pth'
-    again = run_tool('tools/distill.py', f'{student}.py', '--dry-run', '--cfg-options', *SHORT,
-                     checkpoint, cwd=project)  # fmt: skip
+    args = (f'{STUDENT}.py', '--dry-run', *OPTIONS)
+    again = run_tool('tools/distill.py', *args, cwd=project)
     assert again.stdout.count(': done') == 3, again.stderr
 
 
 def test_a_test_takes_the_classes_of_the_checkpoint(project, tmp_path):
     """Without the training data."""
-    name = 'resnet20_1xb64-240e_pets'
+    name = PLAIN
     shutil.copytree(project, tmp_path / 'p', ignore=shutil.ignore_patterns('train'))
     checkpoint = project / f'work_dirs/{name}/epoch_1.pth'
     args = (f'{name}.py', checkpoint, '--out', 'metrics.json', '--out-item', 'metrics')
