@@ -110,6 +110,13 @@ def input_size(classifier: ImageClassifier) -> tuple[int, int]:
     return tuple(packed['inputs'].shape[1:])
 
 
+def resizing(classifier: ImageClassifier) -> list[dict]:
+    """The steps that fit an image to :func:`input_size`, as the test pipeline says them."""
+    pipeline = classifier._config.test_dataloader.dataset.pipeline
+    others = ('LoadImageFromFile', 'PackInputs', 'RandomGrayscale')
+    return [dict(step) for step in pipeline if step['type'].rpartition('.')[2] not in others]
+
+
 def class_names(classifier: ImageClassifier) -> list[str]:
     """Names of the classes; numbers where names lack."""
     names = classifier._dataset_meta.get('classes')

@@ -134,7 +134,7 @@ def test_a_frozen_network_of_other_classes(train, tmp_path):
 
 
 @pytest.mark.parametrize('length', [240, 100])
-def test_a_plan_of_a_plain_teacher(length, tmp_path, in_process, capsys):
+def test_a_plan_of_a_plain_teacher(length, tmp_path):
     """The configs of own images lead from the plain network to the student."""
     data, teacher, student = {
         240: ('images32', 'resnet56', 'resnet20'), 100: ('images224', 'resnet34', 'resnet18')
