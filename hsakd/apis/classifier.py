@@ -61,8 +61,8 @@ def load_classifier(
     else:
         config = config if isinstance(config, Config) else load_config(config)
         check_trained_images(TrainedWith.of(checkpoint, where), config)
-    state_dict = network_state_dict(checkpoint, path, key, network)
     trained_config = copy.deepcopy(network_config(config, network))
+    state_dict = network_state_dict(checkpoint, path, key, network)
     for head in open_heads(trained_config):
         head['num_classes'] = number_of_classes(state_dict)
     trained = build_network(_export(MODELS, trained_config, 'model', config, set()))
