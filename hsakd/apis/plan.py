@@ -2,11 +2,12 @@
 
 import os
 import shlex
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from hsakd.results.names import ConfigName, configs_around, find_configs
+from hsakd.results.names import ConfigName, configs_near
 from hsakd.results.settings import named_checkpoints, names_checkpoint
 from hsakd.utils.errors import ConfigError, UserError
 from hsakd.utils.networks import network_configs
@@ -14,6 +15,8 @@ from hsakd.utils.networks import network_configs
 from .running import load_config
 from .training_runs import TrainingRun, is_done, last_checkpoint, load_with_options
 
+#: A name that says what a config trains.
+_EXAMPLE = 'METHOD_TEACHER_STUDENT_1xb64-240e_DATA'
 #: Where configs expect the work dirs of others, and where they are by default.
 WORK_DIRS = Path('work_dirs')
 
@@ -176,21 +179,29 @@ def _checkpoints(config: Path, options: Sequence[str]) -> Iterator[tuple[str, st
 
 def _configs_of(checkpoint: str, config: Path) -> list[Path]:
     """The configs beside ``config`` that train a checkpoint, by the name of its folder."""
-    return find_configs(Path(checkpoint).parent.name, configs_around(config))
+    return configs_near(Path(checkpoint).parent.name, config)
 
 
 def _plain_configs(config: Path) -> list[Path]:
-    """Those of the networks that ``config`` distills, where there are any."""
+    """Those of the networks that ``config`` distills; a line says where there are none."""
     name = ConfigName.parse(config.stem)
     found = {}
     model = load_config(str(config)).model
     for key in network_configs(model):
-        alone = key == 'model' and 'BranchedClassifier' not in model['type']  # a teacher
-        if name and not alone:  # 'model.student', or 'model.networks.1'
-            number = key.rpartition('.')[2]
-            plain = name.baseline(int(number) if number.isdigit() else None)
-            around = configs_around(config)
-            found |= dict.fromkeys(find_configs(plain, around)[:1] if plain else ())
+        by_labels = 'BranchedClassifier' in model['type'] and name and name.method
+        if key == 'model' and not by_labels:  # a plain network, or a teacher
+            continue
+        number = key.rpartition('.')[2]
+        plain = name and name.baseline(int(number) if number.isdigit() else None)
+        files = configs_near(plain, config)[:1] if plain else []
+        found |= dict.fromkeys(files)
+        if not files:
+            fitting = f'{plain}.py beside it' if plain else f'a name such as {_EXAMPLE}.py'
+            print(
+                f'{config}: no plain network of {key} is trained beside it: expected {fitting}, '
+                f'got {"no such file" if plain else repr(config.stem)}',
+                file=sys.stderr,
+            )
     return list(found)
 
 

@@ -18,7 +18,7 @@ from hsakd.engine.pretrained_backbone import (
     prepare_pretrained_backbone,
     prepare_trained_detector,
 )
-from hsakd.engine.runner import DistillationRunner
+from hsakd.engine.runner import DistillationRunner, TestingRunner
 from hsakd.utils.checkpoint import checkpoint_meta, read_checkpoint
 from hsakd.utils.config_text import leaf_datasets
 from hsakd.utils.errors import CheckpointError, ConfigError, UserError
@@ -177,7 +177,7 @@ def build_runner(
             elif train and KEY in config:
                 notice = prepare_pretrained_backbone(config)
     with building('the config', config):
-        runner = DistillationRunner.from_cfg(config)
+        runner = (DistillationRunner if train else TestingRunner).from_cfg(config)
     if checkpoint:
         runner.checkpoint = str(config.load_from), checkpoint
     if notice:

@@ -83,6 +83,12 @@ def find_configs(name: str, root: Path = CONFIGS) -> list[Path]:
     return sorted(file for file in root.rglob(f'{name}.py') if '_base_' not in file.parts)
 
 
+def configs_near(name: str, config: Path) -> list[Path]:
+    """The config files of a name beside another config or, if there are none, around it."""
+    beside = config.resolve().parent / f'{name}.py'
+    return [beside] if beside.is_file() else find_configs(name, configs_around(config))
+
+
 def configs_around(config: Path) -> Path:
     """The folder with a config and those that it may refer to."""
     parents = config.resolve().parents
