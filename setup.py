@@ -27,7 +27,7 @@ setup(
     license='Apache-2.0',
     packages=find_packages(include=['hsakd', 'hsakd.*']),
     package_data={'hsakd.ops': ['*.cpp'], 'hsakd.results': ['*.csv']},
-    python_requires='>=3.11,<3.13',
+    python_requires='>=3.11,<3.14',
     install_requires=requirements('runtime'),
     extras_require=extras,
 )
