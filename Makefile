@@ -16,7 +16,7 @@ test test-slow test-faults: export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help env quickstart test test-slow test-faults lint lock clean
+.PHONY: help env quickstart test test-slow test-faults lint metafiles docs lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s%s\n", $$1, $$2}' Makefile
@@ -39,6 +39,9 @@ test-faults: env  ## kills, signals, full disks, broken data: the whole fault su
 
 lint: env  ## ruff alone
 	$(python) -m ruff check .
+
+metafiles:  ## write model-index.yml and the metafiles of configs
+	$(python) tools/metafiles.py
 
 lock:  ## write what is installed in the environment to requirements/lock.txt
 	@{ sed -n '/^#/p' requirements/lock.txt; \

@@ -1,6 +1,7 @@
 """``hsakd COMMAND ...``, or ``python -m hsakd COMMAND ...``."""
 
 import difflib
+import signal
 import sys
 from importlib import import_module
 
@@ -32,7 +33,10 @@ def main() -> None:
         print(f'hsakd {__version__}')
     elif name in COMMANDS:
         module = import_module(f'hsakd.commands.{name.replace("-", "_")}')
-        run_tool(lambda: module.main(sys.argv[2:]), set_up=COMMANDS[name][1] is not None)
+        only_prints = COMMANDS[name][1] is None
+        if only_prints:
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # of `| head`
+        run_tool(lambda: module.main(sys.argv[2:]), set_up=not only_prints)
     else:
         near = difflib.get_close_matches(name, COMMANDS, 1)
         meant = f'; did you mean {near[0]}?' if near else ''

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hsakd.results.names import ConfigName, configs_around, find_configs
+from hsakd.results.names import ConfigName, find_beside
 from hsakd.results.settings import named_checkpoints, names_checkpoint
 from hsakd.utils.errors import ConfigError, UserError
 from hsakd.utils.networks import network_configs
@@ -165,7 +165,7 @@ def _checkpoints(config: Path, options: Sequence[str]) -> Iterator[tuple[str, st
 
 def _configs_of(checkpoint: str, config: Path) -> list[Path]:
     """The configs beside ``config`` that train a checkpoint, by the name of its folder."""
-    return find_configs(Path(checkpoint).parent.name, configs_around(config))
+    return find_beside(config, Path(checkpoint).parent.name)
 
 
 def _plain_configs(config: Path) -> list[Path]:
@@ -176,8 +176,7 @@ def _plain_configs(config: Path) -> list[Path]:
         if name and key != 'model':  # 'model.student', or 'model.networks.1'
             number = key.rpartition('.')[2]
             plain = name.baseline(int(number) if number.isdigit() else None)
-            around = configs_around(config)
-            found |= dict.fromkeys(find_configs(plain, around)[:1] if plain else ())
+            found |= dict.fromkeys(find_beside(config, plain)[:1] if plain else ())
     return list(found)
 
 

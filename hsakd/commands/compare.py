@@ -37,7 +37,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add('--images', type=positive_number, default=4, help='rows of predictions.png (default: 4)')
     add('--score-thr', type=float, default=0.5, help='of boxes in predictions.png (default: 0.5)')
     args = parser.parse_args(argv)
-    args.configs = [*dict.fromkeys(Path(config_file(config)) for config in args.configs)]
+    args.configs = [*dict.fromkeys(Path(config_file(str(config))) for config in args.configs)]
     args.seeds = [*dict.fromkeys(args.seeds)]
     return args
 

@@ -60,7 +60,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     add_trust_option(parser)
     args = parser.parse_args(argv)
-    args.config = Path(config_file(args.config))
+    args.config = Path(config_file(str(args.config)))
     args.seeds = args.seeds and list(dict.fromkeys(args.seeds))
     return args
 

@@ -113,7 +113,16 @@ def near_configs(text: str) -> list[str]:
     return difflib.get_close_matches(name, [file.stem for file in all_configs()])
 
 
-def configs_around(config: Path) -> Path:
-    """The folder with a config and those that it may refer to."""
+def find_beside(config: Path, name: str) -> list[Path]:
+    """The config files of a name that another one means.
+
+    Those in its folder ``configs``, or else beside it or in a folder beside its own; or else, as
+    for a config with ``_base_ = 'hsakd::...'``, those that come with hsakd.
+    """
     parents = config.resolve().parents
-    return next((folder for folder in parents if folder.name == 'configs'), parents[1])
+    around = next((folder for folder in parents if folder.name == 'configs'), None)
+    if around:
+        found = find_configs(name, around)
+    else:
+        found = [*parents[0].glob(f'{name}.py')] or sorted(parents[1].glob(f'*/{name}.py'))
+    return found or find_configs(name)

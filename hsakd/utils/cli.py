@@ -131,10 +131,20 @@ class _ShortHelp(argparse.RawDescriptionHelpFormatter):
 
 def tool_parser(description: str) -> argparse.ArgumentParser:
     """A parser of what was typed, ``hsakd train ...`` or ``tools/train.py ...``."""
-    name = Path(sys.argv[0]).name
-    if not name.endswith('.py') or name == '__main__.py':
-        name = ' '.join(['hsakd', *sys.argv[1:2]])
+    name = ' '.join(['hsakd', *sys.argv[1:2]]) if is_command() else None
     return argparse.ArgumentParser(name, description=description, formatter_class=_ShortHelp)
+
+
+def is_command() -> bool:
+    """Whether this process is ``hsakd ...`` or ``python -m hsakd ...``."""
+    file = Path(sys.argv[0])
+    return file.name == 'hsakd' or file.parts[-2:] == ('hsakd', '__main__.py')
+
+
+def command_line() -> str:
+    """What started this process, as it is typed."""
+    words = ['hsakd', *sys.argv[1:]] if is_command() else ['python', *sys.argv]
+    return shlex.join(words)
 
 
 class _TrustCheckpoints(argparse.Action):
