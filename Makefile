@@ -43,6 +43,15 @@ lint: env  ## ruff alone
 metafiles:  ## write model-index.yml and the metafiles of configs
 	$(python) tools/metafiles.py
 
+docs: .venv-docs/.done  ## the documentation as a site in site/; fails on a broken link
+	.venv-docs/bin/mkdocs build --strict
+
+# An environment of its own, since the lock leaves the docs group out.
+.venv-docs/.done: requirements/docs.txt
+	$(or $(PYTHON),python3) -m venv .venv-docs
+	.venv-docs/bin/pip install --disable-pip-version-check -q -r requirements/docs.txt
+	touch $@
+
 lock:  ## write what is installed in the environment to requirements/lock.txt
 	@{ sed -n '/^#/p' requirements/lock.txt; \
 	   $(python) -m pip freeze --all --exclude pip --exclude hsakd | \

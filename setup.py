@@ -6,8 +6,8 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
-#: Address of the repository, https://HOST/OWNER/NAME. While it is empty (CONTRIBUTING.md), a package
-#: index gets the README without links into it, and with words for the picture.
+#: Address of the repository, https://HOST/OWNER/NAME. While it is empty (see CONTRIBUTING.md),
+#: a package index gets the README without links into it, and with words for the picture.
 REPOSITORY = ''
 
 
