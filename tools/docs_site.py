@@ -21,7 +21,9 @@ def api_pages() -> dict[str, str]:
             if not path.stem.startswith('_'):
                 pages[f'api/{name}.md'] = f'# {name}\n\n::: {name}\n'
     links = '\n'.join(f'- [{Path(page).stem}]({Path(page).name})' for page in pages)
-    intro = '`import hsakd` registers all types; `hsakd.apis` is what the commands do, for programs.'
+    intro = (
+        '`import hsakd` registers all types; `hsakd.apis` is what the commands do, for programs.'
+    )
     return {'api/index.md': f'# API reference\n\n{intro}\n\n{links}\n', **pages}
 
 
@@ -32,7 +34,8 @@ def from_repository() -> dict[str, str]:
         text = (ROOT / file).read_text(encoding='utf-8').replace('](docs/', '](')
         for other, source in FROM_REPOSITORY.items():
             text = text.replace(f']({source}', f']({other}')
-        pages[page] = text
+        # Other files of the repository, such as CITATION.cff, are not on the site.
+        pages[page] = re.sub(r'\[([^]]*)\]\([A-Z][\w.]*\)', r'\1', text)
     return pages
 
 
