@@ -19,7 +19,7 @@ test test-slow test-faults test-end: export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help env quickstart test test-slow test-faults test-range test-end lint lock clean
+.PHONY: help env quickstart test test-slow test-faults test-range test-end lint metafiles docs lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s%s\n", $$1, $$2}' Makefile
@@ -55,6 +55,18 @@ test-end: env
 
 lint: env  ## ruff alone
 	$(python) -m ruff check .
+
+metafiles:  ## write model-index.yml and the metafiles of configs
+	$(python) tools/metafiles.py
+
+docs: .venv-docs/.done  ## the documentation as a site in site/; fails on a broken link
+	.venv-docs/bin/mkdocs build --strict
+
+# An environment of its own, since the lock leaves the docs group out.
+.venv-docs/.done: requirements/docs.txt
+	$(or $(PYTHON),python3) -m venv .venv-docs
+	.venv-docs/bin/pip install --disable-pip-version-check -q -r requirements/docs.txt
+	touch $@
 
 lock:  ## write what is installed in the environment to requirements/lock.txt
 	@test ! -e "$(VENV)/.hsakd-torch" || { echo 'error: the lock is written from an environment with its own torch, made without TORCH'; exit 1; }

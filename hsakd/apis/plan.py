@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from hsakd.results.names import ConfigName, configs_near
+from hsakd.results.names import ConfigName, find_beside
 from hsakd.results.settings import named_checkpoints, names_checkpoint
 from hsakd.utils.errors import ConfigError, UserError
 from hsakd.utils.networks import network_configs
@@ -179,7 +179,7 @@ def _checkpoints(config: Path, options: Sequence[str]) -> Iterator[tuple[str, st
 
 def _configs_of(checkpoint: str, config: Path) -> list[Path]:
     """The configs beside ``config`` that train a checkpoint, by the name of its folder."""
-    return configs_near(Path(checkpoint).parent.name, config)
+    return find_beside(config, Path(checkpoint).parent.name)
 
 
 def _plain_configs(config: Path) -> list[Path]:
@@ -193,7 +193,7 @@ def _plain_configs(config: Path) -> list[Path]:
             continue
         number = key.rpartition('.')[2]
         plain = name and name.baseline(int(number) if number.isdigit() else None)
-        files = configs_near(plain, config)[:1] if plain else []
+        files = find_beside(config, plain)[:1] if plain else []
         found |= dict.fromkeys(files)
         if not files:
             fitting = f'{plain}.py beside it' if plain else f'a name such as {_EXAMPLE}.py'
