@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 
 from mmengine import registry as mmengine_registry
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import Registry
 
 from hsakd.utils.errors import ConfigError
@@ -21,11 +22,14 @@ from hsakd.utils.errors import ConfigError
 _SCOPES = ('hsakd', 'mmpretrain', 'mmdet')
 _build = Registry.build
 
+# So that mmengine takes 'hsakd::kd/....py', in `_base_` and mmengine.hub, for one of our configs.
+MODULE2PACKAGE['hsakd'] = 'hsakd'
 
-def _child(name: str, location: str | None = None) -> Registry:
+
+def _child(name: str, location: str = 'registry') -> Registry:
+    """A registry; without a location, of nothing: mmengine imports this module, as it wants one."""
     parent = getattr(mmengine_registry, name)
-    locations = [f'hsakd.{location}'] if location else []
-    return Registry(parent.name, parent=parent, scope='hsakd', locations=locations)
+    return Registry(parent.name, parent=parent, scope='hsakd', locations=[f'hsakd.{location}'])
 
 
 MODELS = _child('MODELS', 'models')
@@ -35,6 +39,7 @@ HOOKS = _child('HOOKS', 'engine')
 METRICS = _child('METRICS', 'evaluation')
 DATA_SAMPLERS = _child('DATA_SAMPLERS', 'datasets')
 OPTIMIZERS = _child('OPTIMIZERS', 'engine')
+RUNNERS = _child('RUNNERS', 'engine.runner')
 
 # Nothing of ours is in these, but mmengine wants one of every kind that a config may name.
 EVALUATOR = _child('EVALUATOR')
@@ -47,7 +52,6 @@ OPTIM_WRAPPER_CONSTRUCTORS = _child('OPTIM_WRAPPER_CONSTRUCTORS')
 OPTIM_WRAPPERS = _child('OPTIM_WRAPPERS')
 PARAM_SCHEDULERS = _child('PARAM_SCHEDULERS')
 RUNNER_CONSTRUCTORS = _child('RUNNER_CONSTRUCTORS')
-RUNNERS = _child('RUNNERS')
 STRATEGIES = _child('STRATEGIES')
 TASK_UTILS = _child('TASK_UTILS')
 VISBACKENDS = _child('VISBACKENDS')

@@ -1,15 +1,17 @@
 """What the documentation shows is what there is."""
 
 import re
+import runpy
 import shlex
 
 import pytest
 import torch
 
+from hsakd.commands import COMMANDS
 from hsakd.registry import MODELS
 from tests.conftest import ROOT, batch, network_cfg
 
-PAGES = sorted([ROOT / 'README.md', *(ROOT / 'docs').rglob('*.md')])
+PAGES = sorted([*ROOT.glob('*.md'), *(ROOT / 'docs').rglob('*.md')])
 
 
 def test_backbone_of_the_extending_page_trains_with_branches():
@@ -50,10 +52,21 @@ def test_options_of_shown_commands_exist(page):
     blocks = re.findall(r'```(?:sh|bash)?\n(.*?)```', page.read_text(), re.S)
     commands = '\n'.join(blocks).replace('\\\n', ' ').splitlines()
     for command in commands:
-        if not command.startswith('python tools/'):
+        if not command.startswith(('python tools/', 'hsakd ')):
             continue
         words = shlex.split(command, comments=True)
-        sources = [ROOT / words[1], ROOT / 'hsakd/utils/cli.py']
+        if words[0] == 'hsakd':
+            words.insert(0, 'python -m')
+            if words[2] not in COMMANDS:
+                assert words[2].startswith('-'), command
+                continue
+            sources = [ROOT / f'hsakd/commands/{words[2].replace("-", "_")}.py']
+        else:
+            sources = [ROOT / words[1]]
+            module = re.search(r'from (hsakd\.commands\.\w+) import', sources[0].read_text())
+            if module:
+                sources = [ROOT / f'{module[1].replace(".", "/")}.py']
+        sources.append(ROOT / 'hsakd/utils/cli.py')
         if 'benchmarks' in words[1]:  # some options are those of several scripts
             sources.append(ROOT / 'tools/benchmarks/timing.py')
         source = ''.join(path.read_text() for path in sources)
@@ -62,6 +75,30 @@ def test_options_of_shown_commands_exist(page):
         for word in words[2:]:
             if word.startswith('--'):
                 assert f"'{word.split('=')[0]}'" in source, command
+
+
+def test_site_has_all_pages():
+    nav = (ROOT / 'mkdocs.yml').read_text().partition('\nnav:\n')[2]
+    listed = re.findall(r'[\w/]+\.md', nav)
+    site = runpy.run_path(str(ROOT / 'tools/docs_site.py'))
+    made = site['from_repository']()
+    assert sorted(listed) == sorted([*(p.name for p in (ROOT / 'docs').glob('*.md')), *made])
+    assert not re.search(r'\]\((docs/|README|CHANGELOG|CONTRIBUTING)', ''.join(made.values()))
+    assert 'api/hsakd.models.md' in site['api_pages']()
+
+
+@pytest.mark.parametrize('repository', ['', 'https://example.org/hsakd'])
+def test_links_of_the_readme_on_a_package_index(repository):
+    source = (ROOT / 'setup.py').read_text().split('\nsetup(')[0]
+    source = source.replace("REPOSITORY = ''", f'REPOSITORY = {repository!r}')
+    found = {'__file__': str(ROOT / 'setup.py')}
+    exec(compile(source, 'setup.py', 'exec'), found)
+    text = found['readme']()
+    links = re.findall(r'\]\(([^)]+)\)', text)
+    assert links and all(link.startswith('https://') for link in links)
+    picture = f'![Test accuracy of the three networks by epoch]({repository}/raw/HEAD/docs/images/'
+    assert (picture in text) == bool(repository)
+    assert 'Test accuracy of the three networks by epoch' in text
 
 
 def test_tests_that_reliability_names_exist():

@@ -326,6 +326,8 @@ def test_ps_kd() -> None:
     assert_agrees(loss, 'ps_kd/loss')
     check_gradients('ps_kd', arrays, loss)
     assert_agrees(method.memory, 'ps_kd/memory_after')
+    first = method.compare(o, arrays['labels'], Batch(samples))['loss_cls']  # of labels alone
+    assert torch.isclose(first, F.cross_entropy(o.logits, arrays['labels']))
 
 
 @pytest.mark.parametrize('case', ['tf_kd_reg', 'tf_kd_reg_lib', 'tf_kd_self', 'label_smooth'])

@@ -1,95 +1,13 @@
 #!/usr/bin/env python
-"""Compare configs, or initializations of a detector: train what is missing, and make one table.
+"""``hsakd compare`` in a clone; all of it is in hsakd/commands/compare.py."""
 
-Of classifiers, every config is trained once a seed, in WORK_DIRS/CONFIG_NAME/seed-SEED, and so is
-the plain network of each student; checkpoints that they need (teachers, phases) are trained once
-before. OUT gets comparison.md, comparison.csv and accuracy_over_cost.png. Of a detector, one config
-is trained from every --init, in WORK_DIRS/CONFIG_NAME/NAME/seed-SEED, and tested in its folder
-test. OUT gets comparison.md and .json, precision_recall.png and predictions.png.
-
-What is done is skipped, what was cut off goes on from its last checkpoint, and what was trained
-with other settings is refused. A run that fails stops none but those that need it; it is listed at
-the end, and the status is 1. Ctrl-C and SIGTERM stop all; run it again to go on.
-"""
-
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from hsakd.utils.cli import add_trust_option, positive_number, run_tool  # noqa: E402
-from hsakd.utils.errors import ConfigError  # noqa: E402
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add('configs', nargs='+', type=Path, metavar='CONFIG', help='of classifiers, or one detector')
-    add('--seeds', nargs='+', type=int, default=[0], help='default: 0')
-    work_dirs = 'folder for the work dirs of all trainings (default: %(default)s)'
-    add('--work-dirs', type=Path, default=Path('work_dirs'), metavar='DIR', help=work_dirs)
-    out = 'folder of tables and pictures (default: WORK_DIRS/comparison, of a detector '
-    add('--out', type=Path, metavar='DIR', help=f'{out}WORK_DIRS/CONFIG_NAME)')
-    add('--dry-run', action='store_true', help='show the commands that are left, and run nothing')
-    options = 'for every training and test, e.g. train_dataloader.num_workers=8; those that name '
-    options += 'checkpoints and others of model.* for the given configs alone'
-    add('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help=options)
-    add_trust_option(parser)
-    add = parser.add_argument_group('classifiers').add_argument
-    add('--no-baseline', action='store_true', help='leave out the plain networks')
-    add = parser.add_argument_group('a detector').add_argument
-    named = 'checkpoints of backbones, and what to call them; random, alone: training from scratch'
-    add('--init', nargs='+', default=[], metavar='NAME=FILE', help=named)
-    add('--reference', metavar='NAME', help='what others are compared with (default: the first)')
-    add('--images', type=positive_number, default=4, help='rows of predictions.png (default: 4)')
-    add('--score-thr', type=float, default=0.5, help='of boxes in predictions.png (default: 0.5)')
-    args = parser.parse_args()
-    args.configs, args.seeds = [*dict.fromkeys(args.configs)], [*dict.fromkeys(args.seeds)]
-    return args
-
-
-def main() -> None:
-    """Compare what the configs are of."""
-    args = parse_args()
-    from hsakd.apis.comparison import compare_classifiers
-    from hsakd.apis.detector_comparison import DetectorComparison
-    from hsakd.apis.plan import Plan
-    from hsakd.apis.running import is_detection, load_config
-
-    detectors = [c for c in args.configs if is_detection(load_config(str(c)))]
-    if not (detectors or args.init or args.reference):
-        plan = Plan(
-            args.configs,
-            args.seeds,
-            args.work_dirs,
-            args.cfg_options,
-            not args.no_baseline,
-            args.trust_checkpoint,
-        )
-        compare_classifiers(plan, args.out or args.work_dirs / 'comparison', args.dry_run)
-        return
-    one = len(args.configs) == len(detectors) == 1
-    found = f'{len(detectors)} among {len(args.configs)} configs'
-    ConfigError.check(one, '--init', 'one config, that of a detector', found)
-    ConfigError.check(args.init, '--init', 'what a detector starts from, NAME=FILE ...', 'none')
-    work_dir = args.work_dirs / args.configs[0].stem
-    DetectorComparison(
-        args.configs[0],
-        args.init,
-        args.seeds,
-        work_dir,
-        args.out or work_dir,
-        args.reference,
-        args.images,
-        args.score_thr,
-        args.cfg_options,
-        args.trust_checkpoint,
-        args.dry_run,
-    ).run()
-
+from hsakd.commands.compare import main  # noqa: E402
+from hsakd.utils.cli import run_tool  # noqa: E402
 
 if __name__ == '__main__':
     run_tool(main)

@@ -1,4 +1,5 @@
 default_scope = 'hsakd'
+runner_type = 'hsakd.DistillationRunner'  # for tools/train.py and test.py of mmpretrain
 
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),

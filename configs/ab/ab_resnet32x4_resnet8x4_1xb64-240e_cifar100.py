@@ -1,5 +1,4 @@
-_base_ = ['../_base_/pairs/resnet32x4_resnet8x4_cifar100.py']
+_base_ = ['../baseline/resnet8x4_1xb64-240e_cifar100.py']
 
 # By labels alone, from the student that the first phase left.
-model = dict(type='KD', loss_weights=dict(loss_cls=1.0, loss_kd=0.0))
 load_from = 'work_dirs/ab-hints_resnet32x4_resnet8x4_1xb64-30e_cifar100/epoch_30.pth'

@@ -8,3 +8,4 @@ model = dict(
         branches=dict(type='AuxiliaryBranches', stages=[1]),
     ),
 )
+param_scheduler = dict(_delete_=True, type='MultiStepLR', milestones=[150, 225], gamma=0.1)

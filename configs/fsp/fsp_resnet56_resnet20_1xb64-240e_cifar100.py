@@ -1,6 +1,5 @@
-_base_ = ['../_base_/pairs/resnet56_resnet20_cifar100.py']
+_base_ = ['../baseline/resnet20_1xb64-240e_cifar100.py']
 
 # By labels alone, from the student that the first phase left.
-model = dict(type='KD', loss_weights=dict(loss_cls=1.0, loss_kd=0.0))
 load_from = 'work_dirs/fsp-hints_resnet56_resnet20_1xb64-30e_cifar100/epoch_30.pth'
 optim_wrapper = dict(optimizer=dict(nesterov=False))

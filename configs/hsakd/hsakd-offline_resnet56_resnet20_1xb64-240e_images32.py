@@ -1,4 +1,9 @@
-_base_ = ['../_base_/pairs/resnet56_resnet20_images32.py', '../_base_/models/hsakd-offline.py']
+_base_ = [
+    '../_base_/pairs/resnet56_resnet20.py',
+    '../_base_/datasets/image_folder_32.py',
+    '../_base_/recipes/1xb64-240e.py',
+    '../_base_/models/hsakd-offline.py',
+]
 
 model = dict(
     _base_.pop('hsakd_offline'),

@@ -4,4 +4,4 @@ _base_ = [
     '../_base_/models/hsakd-teacher.py',
 ]
 
-model = dict(_base_.pop('hsakd_teacher'), head=dict(num_classes=10))
+model = dict(_base_.pop('hsakd_teacher'), head=dict(num_classes=None))

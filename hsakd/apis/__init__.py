@@ -10,7 +10,7 @@ import_quietly('mmpretrain.models')
 from .classifier import load_classifier
 from .conversion import convert_checkpoint
 from .detector import detect, holds_detector, load_detector
-from .inference import find_images, predict, readable_images
+from .inference import find_images, predict, readable_images, save_predictions
 from .online import best_network
 from .publishing import export_onnx, publish
 
@@ -26,4 +26,5 @@ __all__ = [
     'predict',
     'publish',
     'readable_images',
+    'save_predictions',
 ]

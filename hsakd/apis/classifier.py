@@ -1,5 +1,6 @@
 """From a checkpoint of training to a plain mmpretrain classifier."""
 
+import copy
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -14,10 +15,15 @@ from torch import nn
 
 from hsakd.engine.checks import check_trained_images
 from hsakd.registry import DATASETS, MODELS, TRANSFORMS
-from hsakd.utils.checkpoint import describe_mismatch, network_state_dict, read_checkpoint
+from hsakd.utils.checkpoint import (
+    describe_mismatch,
+    network_state_dict,
+    number_of_classes,
+    read_checkpoint,
+)
 from hsakd.utils.config_text import checkpoint_config, find_class, find_type
 from hsakd.utils.errors import CheckpointError, ConfigError, UserError
-from hsakd.utils.networks import image_channels
+from hsakd.utils.networks import image_channels, open_heads
 from hsakd.utils.normalization import TrainedWith, classifier_normalization, network_config
 
 from .running import load_config
@@ -55,9 +61,12 @@ def load_classifier(
     else:
         config = config if isinstance(config, Config) else load_config(config)
         check_trained_images(TrainedWith.of(checkpoint, where), config)
-    trained_config = network_config(config, network)
+    trained_config = copy.deepcopy(network_config(config, network))
+    state_dict = network_state_dict(checkpoint, path, key, network)
+    for head in open_heads(trained_config):
+        head['num_classes'] = number_of_classes(state_dict)
     trained = build_network(_export(MODELS, trained_config, 'model', config, set()))
-    load_exactly(trained, network_state_dict(checkpoint, path, key, network), where)
+    load_exactly(trained, state_dict, where)
 
     channels = image_channels(trained.backbone)
     classifier = get_model(_classifier_config(config, trained_config, channels))
@@ -99,6 +108,13 @@ def input_size(classifier: ImageClassifier) -> tuple[int, int]:
     image = np.zeros((64, 64, channels), np.uint8)
     packed = pipeline(dict(img=image, img_shape=(64, 64), ori_shape=(64, 64)))
     return tuple(packed['inputs'].shape[1:])
+
+
+def resizing(classifier: ImageClassifier) -> list[dict]:
+    """The steps that fit an image to :func:`input_size`, as the test pipeline says them."""
+    pipeline = classifier._config.test_dataloader.dataset.pipeline
+    others = ('LoadImageFromFile', 'PackInputs', 'RandomGrayscale')
+    return [dict(step) for step in pipeline if step['type'].rpartition('.')[2] not in others]
 
 
 def class_names(classifier: ImageClassifier) -> list[str]:

@@ -125,7 +125,7 @@ class DetectorComparison:
         command = [str(self.config), str(run.checkpoint), '--work-dir', str(test_dir)]
         command += ['--out', str(test_dir / _PREDICTIONS)]
         command += ['--cfg-options', *self.options] if self.options else []
-        call('test.py', command, label, self.dry_run)
+        call('test', command, label, self.dry_run)
         ok = self.dry_run or self._metrics(run) is not None
         UserError.check(ok, label, f'metrics in {test_dir}/TIME/TIME.json', 'none')
 

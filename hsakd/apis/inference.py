@@ -1,5 +1,8 @@
 """Predictions for images from files."""
 
+import csv
+import io
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +15,8 @@ from mmpretrain.visualization import UniversalVisualizer
 
 from hsakd.datasets.base import IMAGE_EXTENSIONS, files_below
 from hsakd.datasets.image_folder import read_image
-from hsakd.utils.errors import DataError
+from hsakd.utils.errors import DataError, UserError
+from hsakd.utils.files import write_files
 from hsakd.utils.networks import image_channels
 
 #: Small pictures are enlarged until their short edge has the first of these numbers of pixels or
@@ -100,6 +104,40 @@ def predict(
                 sample.set_pred_label(labels)
                 _draw(visualizer, array, sample, inferencer.classes, pictures[path])
             yield Prediction(path, [names[i] for i in labels], scores.tolist())
+
+
+def save_predictions(predictions: Iterable[Prediction], path: str | Path, folder: Path) -> None:
+    """Write predictions, or detections, to a file, which replaces an earlier one.
+
+    A .json file is a list with an object for each image: ``image``, ``classes``, ``scores`` and,
+    of a detector, ``boxes``. A .csv file has a line for each class: image, class, score and, of a
+    detector, x1, y1, x2, y2.
+
+    Args:
+        predictions: Of :func:`predict` or :func:`~hsakd.apis.detect`.
+        path: The file.
+        folder: Images are named by their paths in it.
+
+    Raises:
+        UserError: It is of another kind, or cannot be written.
+    """
+    kind, where = Path(path).suffix, f'file for predictions {str(path)!r}'
+    UserError.check(kind in ('.json', '.csv'), where, 'a name that ends in .json or .csv', kind)
+    found = [vars(p) | dict(image=str(p.image.relative_to(folder))) for p in predictions]
+    if kind == '.json':
+        text = json.dumps(found, indent=1)
+    else:
+        boxed = any('boxes' in one for one in found)
+        head = ['image', 'class', 'score', *(['x1', 'y1', 'x2', 'y2'] if boxed else [])]
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator='\n')
+        writer.writerow(head)
+        for one in found:
+            boxes = one.get('boxes') or [()] * len(one['classes'])
+            for name, score, box in zip(one['classes'], one['scores'], boxes, strict=True):
+                writer.writerow([one['image'], name, score, *box])
+        text = file.getvalue()
+    write_files({path: text.encode()}, force=True)
 
 
 def enlargement(image: np.ndarray) -> float:

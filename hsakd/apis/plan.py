@@ -2,10 +2,12 @@
 
 import os
 import shlex
+import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from hsakd.results.names import ConfigName, configs_around, find_configs
+from hsakd.results.names import ConfigName, find_beside
 from hsakd.results.settings import named_checkpoints, names_checkpoint
 from hsakd.utils.errors import ConfigError, UserError
 from hsakd.utils.networks import network_configs
@@ -13,6 +15,8 @@ from hsakd.utils.networks import network_configs
 from .running import load_config
 from .training_runs import TrainingRun, is_done, last_checkpoint, load_with_options
 
+#: A name that says what a config trains.
+_EXAMPLE = 'METHOD_TEACHER_STUDENT_1xb64-240e_DATA'
 #: Where configs expect the work dirs of others, and where they are by default.
 WORK_DIRS = Path('work_dirs')
 
@@ -66,7 +70,8 @@ class Plan:
         self.given = [config for config in configs if config.resolve() not in resolved]
         self._needed: dict[Path, TrainingRun] = {}
         needs = {config: self._need(config) for config in [*self.given, *plain]}
-        self.needed = list(self._needed.values())
+        starts = [run for run in self._needed.values() if seeds and run.is_start]
+        self.needed = [run for run in self._needed.values() if run not in starts]
         self.students: list[TrainingRun] = []
         self.baselines: list[TrainingRun] = []
         for seed in seeds or [None]:
@@ -74,7 +79,8 @@ class Plan:
                 runs = self.students if config in self.given else self.baselines
                 runs.append(self._run(config, seed, needed))
         position = {seed: number for number, seed in enumerate(seeds or [None])}
-        seeded = [*self.students, *self.baselines]
+        started = [need for run in self.students for need in run.needs if need.is_start and seeds]
+        seeded = [*started, *self.students, *self.baselines]
         self.runs = [*self.needed, *sorted(seeded, key=lambda run: position[run.seed])]
 
     def _run(self, config: Path, seed: int | None, needs: Sequence[TrainingRun]) -> TrainingRun:
@@ -84,6 +90,12 @@ class Plan:
         if seed is not None:
             work_dir /= f'seed-{seed}'
             options = [*options, f'randomness.seed={seed}']
+            # A student that starts from what a first phase left starts from that of its own seed.
+            needs = [_of_seed(need, seed) if need.is_start else need for need in needs]
+            for need in needs:
+                if need.is_start:
+                    options = [o for o in options if not o.startswith('load_from=')]
+                    options.append(f'load_from={need.checkpoint}')
         checkpoint = last_checkpoint(content, work_dir)
         return TrainingRun(config, checkpoint, options, self.trust, seed, needs)
 
@@ -130,7 +142,9 @@ class Plan:
             way = [*on_the_way, os.path.relpath(config)]
             circle = f'that of {" -> ".join([*way, str(needed)])}'
             ConfigError.check(str(needed) not in way, where, 'no circle of checkpoints', circle)
-            run = TrainingRun(needed, checkpoint, options)
+            run = TrainingRun(
+                needed, checkpoint, options, is_start=key == 'load_from' and not on_the_way
+            )
             chosen = is_given and f'{key}={path}' in self.options
             if there and chosen and not _is_as_asked_for(run):
                 continue  # of the user's choice, however it was trained
@@ -165,20 +179,36 @@ def _checkpoints(config: Path, options: Sequence[str]) -> Iterator[tuple[str, st
 
 def _configs_of(checkpoint: str, config: Path) -> list[Path]:
     """The configs beside ``config`` that train a checkpoint, by the name of its folder."""
-    return find_configs(Path(checkpoint).parent.name, configs_around(config))
+    return find_beside(config, Path(checkpoint).parent.name)
 
 
 def _plain_configs(config: Path) -> list[Path]:
-    """Those of the networks that ``config`` distills, where there are any."""
+    """Those of the networks that ``config`` distills; a line says where there are none."""
     name = ConfigName.parse(config.stem)
     found = {}
-    for key in network_configs(load_config(str(config)).model):
-        if name and key != 'model':  # 'model.student', or 'model.networks.1'
-            number = key.rpartition('.')[2]
-            plain = name.baseline(int(number) if number.isdigit() else None)
-            around = configs_around(config)
-            found |= dict.fromkeys(find_configs(plain, around)[:1] if plain else ())
+    model = load_config(str(config)).model
+    for key in network_configs(model):
+        by_labels = 'BranchedClassifier' in model['type'] and name and name.method
+        if key == 'model' and not by_labels:  # a plain network, or a teacher
+            continue
+        number = key.rpartition('.')[2]
+        plain = name and name.baseline(int(number) if number.isdigit() else None)
+        files = find_beside(config, plain)[:1] if plain else []
+        found |= dict.fromkeys(files)
+        if not files:
+            fitting = f'{plain}.py beside it' if plain else f'a name such as {_EXAMPLE}.py'
+            print(
+                f'{config}: no plain network of {key} is trained beside it: expected {fitting}, '
+                f'got {"no such file" if plain else repr(config.stem)}',
+                file=sys.stderr,
+            )
     return list(found)
+
+
+def _of_seed(run: TrainingRun, seed: int) -> TrainingRun:
+    checkpoint = run.work_dir / f'seed-{seed}' / run.checkpoint.name
+    options = [*run.options, f'randomness.seed={seed}']
+    return replace(run, checkpoint=checkpoint, options=options, seed=seed)
 
 
 def _is_as_asked_for(run: TrainingRun) -> bool:

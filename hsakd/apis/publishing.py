@@ -19,7 +19,7 @@ from hsakd.utils.errors import UserError
 from hsakd.utils.files import write_files
 from hsakd.utils.networks import image_channels
 
-from .classifier import input_size
+from .classifier import input_size, resizing
 from .conversion import checkpoint_bytes
 
 #: Largest difference between the logits of ONNX Runtime and PyTorch, relative to the largest logit
@@ -108,7 +108,8 @@ def export_onnx(classifier: ImageClassifier) -> tuple[bytes, float]:
 
     Input ``images``: float32 [N, C, H, W], RGB for three channels and gray for one, 0..255, N any,
     H and W those of the test pipeline; normalization is inside. Output ``logits`` [N, K]. The
-    metadata say so, and hold the names of the classes.
+    metadata say so, and hold the names of the classes and, as ``resize``, the steps that make an
+    image so large.
 
     Args:
         classifier: As :func:`~hsakd.apis.load_classifier` gives it.
@@ -148,6 +149,7 @@ def export_onnx(classifier: ImageClassifier) -> tuple[bytes, float]:
             'input': f'images: float32 [N, {channels}, {height}, {width}], '
             f'{_ORDER.get(channels, f"{channels} channels")}, 0..255, not normalized '
             '(normalization is inside the model)',
+            'resize': json.dumps(resizing(classifier)),
             'output': 'logits: float32 [N, K], before softmax',
             'classes': json.dumps(list(classifier._dataset_meta.get('classes', []))),
             'hsakd_version': __version__,

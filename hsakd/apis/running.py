@@ -18,7 +18,8 @@ from hsakd.engine.pretrained_backbone import (
     prepare_pretrained_backbone,
     prepare_trained_detector,
 )
-from hsakd.engine.runner import DistillationRunner
+from hsakd.engine.runner import DistillationRunner, TestingRunner
+from hsakd.results.names import near_configs
 from hsakd.utils.checkpoint import checkpoint_meta, read_checkpoint
 from hsakd.utils.config_text import leaf_datasets
 from hsakd.utils.errors import CheckpointError, ConfigError, UserError
@@ -40,7 +41,10 @@ def load_config(path: str, options: dict | None = None) -> Config:
         ConfigError: The file is missing or no config, or an option does not fit it.
     """
     where = f'config {path!r}'
-    ConfigError.check(Path(path).is_file(), where, 'one of configs/ or your own', 'no such file')
+    if not Path(path).is_file():
+        near = ', '.join(near_configs(path))
+        found = f'no such file; near it: {near}' if near else 'no such file'
+        raise ConfigError.expected(where, 'one of configs/ or your own', found)
     try:
         config = Config.fromfile(path)
     except UserError:
@@ -177,7 +181,7 @@ def build_runner(
             elif train and KEY in config:
                 notice = prepare_pretrained_backbone(config)
     with building('the config', config):
-        runner = DistillationRunner.from_cfg(config)
+        runner = (DistillationRunner if train else TestingRunner).from_cfg(config)
     if checkpoint:
         runner.checkpoint = str(config.load_from), checkpoint
     if notice:

@@ -15,12 +15,14 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+from hsakd.commands import IN_CLONE, tool_file, typed
 from hsakd.engine.pretrained_backbone import (
     KEY,
     RANDOM,
     load_pretrained_backbone,
     prepare_pretrained_backbone,
 )
+from hsakd.results.names import CONFIGS
 from hsakd.results.runs import RECORD, Run
 from hsakd.results.settings import changed_settings, comparable_settings
 from hsakd.utils.cli import ERROR_FILE, add_config_options
@@ -28,8 +30,6 @@ from hsakd.utils.config_text import parse_config
 from hsakd.utils.errors import EX_PREEMPTED, ConfigError, UserError
 
 from .running import load_config
-
-_TOOLS = Path(__file__).resolve().parents[2] / 'tools'
 
 
 @dataclass
@@ -44,6 +44,7 @@ class TrainingRun:
         seed: Of several runs that differ by it alone.
         needs: The runs that give the checkpoints which it names.
         name: What it is called, without the seed; by default as its config.
+        is_start: Whether it is a first phase of a student, which is trained once a seed.
     """
 
     config: Path
@@ -53,6 +54,7 @@ class TrainingRun:
     seed: int | None = None
     needs: Sequence['TrainingRun'] = ()
     name: str = ''
+    is_start: bool = False
 
     @property
     def label(self) -> str:
@@ -155,30 +157,33 @@ def train(run: TrainingRun, label: str, dry_run: bool = False) -> None:
         print(f'{label}: done, {run.checkpoint}', flush=True)
         return
     resume = (run.work_dir / 'last_checkpoint').is_file()
-    command = [os.path.relpath(run.config), '--work-dir', str(run.work_dir)]
+    shipped = not IN_CLONE and run.config.resolve().is_relative_to(CONFIGS)
+    config = run.config.stem if shipped else os.path.relpath(run.config)
+    command = [config, '--work-dir', str(run.work_dir)]
     command += ['--resume'] if resume else []
     command += ['--trust-checkpoint'] if run.trust_checkpoint else []
     command += ['--cfg-options', *run.options] if run.options else []
-    call('train.py', command, label, dry_run)
+    call('train', command, label, dry_run)
     done = dry_run or is_done(run)
     UserError.check(done, label, f'a config that saves {run.checkpoint}', 'none after its training')
 
 
-def call(tool: str, arguments: Sequence[str], label: str, dry_run: bool = False) -> None:
-    """Show the command of a tool, and run it.
+def call(command: str, arguments: Sequence[str], label: str, dry_run: bool = False) -> None:
+    """Show a command of hsakd, and run it.
 
-    Ctrl-C and SIGTERM ask the tool to stop, which then saves what it does.
+    Ctrl-C and SIGTERM ask it to stop, which then saves what it does.
 
     Raises:
         ToolExit: It failed; with its status.
     """
-    command = [os.path.relpath(_TOOLS / tool), *arguments]
-    print(f'{label}: python {shlex.join(command)}', flush=True)
+    print(f'{label}: {typed(command)} {shlex.join(arguments)}', flush=True)
     if dry_run:
         return
     with tempfile.NamedTemporaryFile('r') as message:
         environment = {**os.environ, ERROR_FILE: message.name}
-        process = subprocess.Popen([sys.executable, *command], env=environment)
+        process = subprocess.Popen(
+            [sys.executable, os.path.relpath(tool_file(command)), *arguments], env=environment
+        )
         status, asked = _wait(process)
         reason = message.read() or f'status {status}, see what it printed'
     if status:

@@ -197,6 +197,39 @@ def files_below(folder: str | Path) -> list[str]:
     return sorted(found)
 
 
+#: Names of folders of splits, which are no classes.
+_SPLITS = ('train', 'training', 'val', 'valid', 'validation', 'test', 'testing')
+#: What the split that is not trained on is called.
+_HELD_OUT = ('val', 'test')
+
+
+def held_out(folder: Path) -> Path:
+    """A folder of images; of ``val`` and ``test`` that which is there, where the other is not."""
+    if folder.name not in _HELD_OUT or folder.exists():
+        return folder
+    other = folder.with_name(_HELD_OUT[folder.name == 'val'])
+    return other if other.is_dir() else folder
+
+
+def check_no_splits(root: str | Path, where: str, wanted: str = 'train') -> None:
+    """Check that the subfolders of a folder are classes, not train/ and test/.
+
+    Args:
+        root: The folder.
+        where: Its config key, for messages.
+        wanted: The split that is looked for.
+
+    Raises:
+        DataError: They are splits, as of the folder above.
+    """
+    folders = class_folders(root)
+    splits = [name for name in folders if name.lower() in _SPLITS]
+    if (len(splits) > 1 or splits == folders) and any(class_folders(Path(root, s)) for s in splits):
+        right = Path(root, wanted if wanted in splits else splits[0])
+        expected = f'a folder whose subfolders are classes, such as {str(right)!r}'
+        raise DataError.expected(where, expected, f'the splits {", ".join(splits)}')
+
+
 def check_once(names: Sequence[str]) -> None:
     """Check that no class comes twice, of which one would have no image.
 

@@ -17,8 +17,10 @@ from .base import (
     CheckedImages,
     check_files,
     check_mode,
+    check_no_splits,
     check_once,
     class_folders,
+    held_out,
     images_in_folders,
     label_order,
     open_image,
@@ -88,7 +90,8 @@ class ImageFolder(CheckedImages, CustomDataset):
     """A folder of images by class: ``data_root/CLASS/**/IMAGE``.
 
     Labels are the places of the class folders in alphabetical order or, with ``metainfo.classes``,
-    of their names in that. With an ``ann_file``, its lines ``IMAGE LABEL`` say what the images are,
+    of their names in that. Of ``val`` and ``test`` at its end, the one that is there is taken where
+    the other is not. With an ``ann_file``, its lines ``IMAGE LABEL`` say what the images are,
     see :func:`~hsakd.datasets.base.read_annotations`.
 
     Args:
@@ -103,12 +106,14 @@ class ImageFolder(CheckedImages, CustomDataset):
     largest_label: tuple[str, int] | None = None
 
     def __init__(self, data_root: str, **kwargs) -> None:
-        if not any(Path(data_root).glob('*/*')) and not kwargs.get('ann_file'):
-            found = 'a file' if Path(data_root).is_file() else 'nothing'
+        data_root = held_out(Path(data_root))
+        if not any(data_root.glob('*/*')) and not kwargs.get('ann_file'):
+            found = 'a file' if data_root.is_file() else 'nothing'
+            either = ' (val/ or test/, whichever is there)' * (data_root.name in ('val', 'test'))
             raise DataError.expected(
                 f'dataset.data_root={str(data_root)!r}',
-                'a folder with a subfolder of images for each class',
-                'no subfolder with files' if Path(data_root).is_dir() else found,
+                f'a folder with a subfolder of images for each class{either}',
+                'no subfolder with files' if data_root.is_dir() else found,
             )
         super().__init__(data_root=str(data_root), **{'extensions': IMAGE_EXTENSIONS, **kwargs})
 
@@ -140,6 +145,8 @@ class ImageFolder(CheckedImages, CustomDataset):
 
     def _in_folders(self) -> list[tuple[str, int]]:
         where = f'dataset.data_root={self.data_root!r}'
+        if not self.CLASSES:
+            check_no_splits(self.img_prefix, where, 'test' if self.test_mode else 'train')
         folders = class_folders(self.img_prefix)
         classes = label_order(folders, self.CLASSES or folders, where)
         self._metainfo['classes'] = tuple(classes)

@@ -13,6 +13,7 @@ from .base import (
     check_split,
     class_folders,
     columns,
+    held_out,
     images_in_folders,
     label_order,
     read_annotations,
@@ -24,9 +25,10 @@ from .base import (
 class ImageNet(CheckedImages, MMPretrainImageNet):
     """ImageNet or a subset of its classes, in either of its layouts.
 
-    Where there is ``data_root/meta/SPLIT.txt``, its lines ``IMAGE LABEL`` say what the images are,
-    ``IMAGE`` relative to ``data_root/SPLIT/``; labels are numbers from 0, or from 1 up to the
-    number of class folders in ``train/``, or names of these. Otherwise images are
+    Of ``val`` and ``test`` the one that is there is taken where the other is not. Where there is
+    ``data_root/meta/SPLIT.txt``, its lines ``IMAGE LABEL`` say what the images are, ``IMAGE``
+    relative to ``data_root/SPLIT/``; labels are numbers from 0, or from 1 up to the number of class
+    folders in ``train/``, or names of these. Otherwise images are
     ``data_root/SPLIT/CLASS/**/IMAGE``, and the labels are those of the class folders in
     alphabetical order. Each split may have its own layout.
 
@@ -34,8 +36,8 @@ class ImageNet(CheckedImages, MMPretrainImageNet):
     up to the largest. If there are 1000 they have ImageNet's names.
 
     Args:
-        data_root: The folder with ``train/``, ``val/`` and perhaps ``meta/``.
-        split: 'train' or 'val'.
+        data_root: The folder with ``train/``, ``val/`` or ``test/``, and perhaps ``meta/``.
+        split: 'train', 'val' or 'test'.
         **kwargs: Of :class:`CheckedImages` (``skip_bad_images``) and mmpretrain's ``ImageNet``.
     """
 
@@ -43,18 +45,24 @@ class ImageNet(CheckedImages, MMPretrainImageNet):
     std = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 
     def __init__(self, data_root: str, split: str, **kwargs) -> None:
-        self.split = check_split(split, ('train', 'val'), 'ImageNet')
+        check_split(split, ('train', 'val', 'test'), 'ImageNet')
         self.root = Path(data_root).expanduser()
-        folder = self.root / split
+        folder = held_out(self.root / split)
+        self.split = folder.name
+        either = '' if split == 'train' else ' (val/ or test/, whichever is there)'
+        layout = f'{split}/CLASS/IMAGE, or with {split}/IMAGE and meta/{split}.txt'
         DataError.check(
             any(folder.glob('*')),
             f'dataset.data_root={str(data_root)!r}',
-            f'a folder with {split}/CLASS/IMAGE, or with {split}/IMAGE and meta/{split}.txt',
+            f'a folder with {layout}{either}',
             f'nothing in {str(folder)!r}',
         )
-        super().__init__(
-            data_root=str(self.root), split=split, **{'extensions': IMAGE_EXTENSIONS, **kwargs}
-        )
+        # mmpretrain takes images of 'test' for ones without labels.
+        listed = Path('meta', f'{self.split}.txt')
+        if not kwargs.get('ann_file') and (self.root / listed).is_file():
+            kwargs['ann_file'] = str(listed)
+        kwargs = {'data_prefix': self.split, 'extensions': IMAGE_EXTENSIONS, **kwargs}
+        super().__init__(data_root=str(self.root), **kwargs)
 
     def load_checked(self) -> list[dict]:
         """One ``img_path`` and ``gt_label`` an image.

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import functools
 import logging
 import time
 from collections import Counter
@@ -100,8 +101,12 @@ def _exchange_layers(network: nn.Module, frozen: bool = False) -> dict:
         return {'triton.cudagraphs': True}
     if device.type != 'cpu' or has_bfloat16(device):
         return {}
-    from hsakd import ops  # which registers operators, and compiles them
-
+    try:
+        from hsakd import ops  # which registers operators, and compiles them
+    except (ImportError, AttributeError) as error:  # of torch's private names, which may move
+        missing = str(error).split(' (')[0]  # without the path of a file
+        _say_once(f'plain torch.compile, since in torch {torch.__version__}: {missing}')
+        return {}
     return ops.exchange_layers(network, frozen)
 
 
@@ -177,9 +182,9 @@ def _compiled(network: BranchedClassifier, options: dict) -> Callable[[Tensor], 
         # That there is a CUDA compiler and no GPU, which nothing here needs.
         logging.getLogger('torch.utils.cpp_extension').setLevel(logging.ERROR)
     # All networks have their code in common, which counts as one that is compiled again and again.
-    limit = torch._dynamo.config.recompile_limit
-    torch._dynamo.config.recompile_limit = max(limit, _GRAPHS)
-    run = torch.compile(_eager(network), dynamic=False, options=options or None)
+    limit = torch.compiler.config.recompile_limit
+    torch.compiler.config.recompile_limit = max(limit, _GRAPHS)
+    run = _compile(_eager(network), options)
     shapes = set()
 
     def outputs(images: Tensor) -> Outputs:
@@ -192,6 +197,18 @@ def _compiled(network: BranchedClassifier, options: dict) -> Callable[[Tensor], 
         return tree_map_only(Tensor, lambda x: x.to(torch.float32, copy=True), found)
 
     return outputs
+
+
+def _compile(outputs: Callable[[Tensor], Outputs], options: dict) -> Callable[[Tensor], Outputs]:
+    """``torch.compile``, without the compiler's options where this torch has not all of them."""
+    try:
+        return torch.compile(outputs, dynamic=False, options=options or None)
+    except (RuntimeError, AttributeError):
+        if not options:
+            raise
+        names = ' or '.join(options)
+        _say_once(f'plain torch.compile, since torch {torch.__version__} has no option {names}')
+        return torch.compile(outputs, dynamic=False, options=None)
 
 
 @contextmanager
@@ -207,6 +224,9 @@ def _said_to_compile(network: BranchedClassifier, images: Tensor) -> Iterator[No
 def _say(message: str) -> None:
     """Say something on the terminal, where a progress bar leaves room for warnings alone."""
     print_log(f'--fast: {message}', 'current', logging.WARNING)
+
+
+_say_once = functools.cache(_say)
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -35,8 +35,9 @@ def arguments(*functions: object) -> set[str]:
 
 #: Keys that this or mmengine's runner reads.
 _KEYS = arguments(Runner.__init__) - {'self', 'cfg'} | set(
-    'compile custom_imports env_cfg fast find_unused_parameters max_bad_images model_wrapper_cfg '
-    'pretrained_backbone pretrained_network pretrained_sha256 runner_type strategy sync_bn'
+    'compile custom_imports env_cfg fast find_unused_parameters in_memory max_bad_images '
+    'model_wrapper_cfg pretrained_backbone pretrained_network pretrained_sha256 runner_type '
+    'strategy sync_bn'
     .split()
 )  # fmt: skip
 _LOADER = arguments(DataLoader) | {'in_memory', 'num_batch_per_epoch', 'disable_subprocess_warning'}

@@ -58,7 +58,7 @@ class ResumableIterations(IterBasedTrainLoop):
         # For loss weights that grow over epochs; mmengine's stays at 0.
         hub, length = self.runner.message_hub, len(self.dataloader)
         hub.update_info('epoch', self._iter // length)
-        hub.update_info('max_epochs', -(-self._max_iters // length))
+        hub.update_info('max_epochs', -(-self.max_iters // length))
         super().run_iter(data_batch)
 
 

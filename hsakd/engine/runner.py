@@ -1,4 +1,5 @@
 import contextlib
+import copy
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,9 +18,10 @@ from torch.utils.data import DataLoader
 
 import hsakd
 from hsakd.datasets.batch_samplers import training_labels
+from hsakd.registry import DATASETS, RUNNERS
 from hsakd.utils.checkpoint import checkpoint_meta, read_checkpoint
-from hsakd.utils.errors import CheckpointError, ConfigError
-from hsakd.utils.networks import unwrap
+from hsakd.utils.errors import CheckpointError, ConfigError, DataError
+from hsakd.utils.networks import open_heads, unwrap
 from hsakd.utils.normalization import TrainedWith
 
 from . import checks, hooks
@@ -64,6 +66,7 @@ _SAFETY_HOOKS = (
 _OURS = ('CheckpointHook', 'EarlyStoppingHook')
 
 
+@RUNNERS.register_module()
 class DistillationRunner(Runner):
     """A runner that keeps a run safe whatever its config says.
 
@@ -76,6 +79,9 @@ class DistillationRunner(Runner):
             before; dropped once it is loaded.
         trained_with: What the checkpoint that was loaded says of its data, which is compared.
     """
+
+    #: Whether the training data say how many classes open heads have, else the checkpoint does.
+    of_training_data = True
 
     def __init__(self, *args, **kwargs) -> None:
         hsakd.setup()
@@ -101,6 +107,40 @@ class DistillationRunner(Runner):
         if all(isinstance(window, int) for window in windows):  # others reach back to the start
             hub.train_length = max(_HISTORY, *windows)
         return hub
+
+    def build_model(self, model: nn.Module | dict) -> nn.Module:
+        """Build the model; heads with ``num_classes=None`` are for the classes of the data.
+
+        Raises:
+            ConfigError: They have no names, of which there would be a number.
+        """
+        if self.of_training_data and isinstance(model, dict) and any(open_heads(model)):
+            number = self._number_of_classes()
+            model = copy.deepcopy(model)
+            for head in [*open_heads(model), *open_heads(self.cfg.get('model'))]:
+                head['num_classes'] = number
+        return super().build_model(model)
+
+    def _number_of_classes(self) -> int | None:
+        """The classes of the training data, which are built here; None where they are not there.
+
+        Then a test by a tool of mmpretrain's may go on, with those of the checkpoint.
+        """
+        loader = self._train_dataloader or {}
+        dataset = loader.get('dataset') if isinstance(loader, dict) else loader.dataset
+        try:
+            with building('train_dataloader.dataset', self.cfg):
+                dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+        except DataError:
+            if self._load_from:
+                return None
+            raise
+        if isinstance(loader, dict):
+            self._train_dataloader = {**loader, 'dataset': dataset}
+        number = len(checks.classes_of(dataset) or ())
+        expected = 'a number, since train_dataloader.dataset names no classes'
+        ConfigError.check(number, 'num_classes of model.*head', expected, None)
+        return number
 
     def setup_env(self, env_cfg: dict) -> None:
         """Set up the environment, with gloo between processes without an accelerator."""
@@ -191,13 +231,13 @@ class DistillationRunner(Runner):
             dataloader.pop('disable_subprocess_warning', None)  # of mmengine's initializer
             if not dataloader.get('num_workers'):  # torch refuses what is of workers
                 dataloader = {k: v for k, v in dataloader.items() if k not in _OF_WORKERS}
-            ConfigError.check(
-                not dataloader.pop('in_memory', False),
-                'in_memory',
-                'False, except in train_dataloader with EpochBasedTrainLoop or IterBasedTrainLoop',
-                True,
-            )
+            DistillationRunner._check_not_in_memory(dataloader.pop('in_memory', False))
         return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+
+    @staticmethod
+    def _check_not_in_memory(in_memory: bool) -> None:
+        expected = 'False, except for training with EpochBasedTrainLoop or IterBasedTrainLoop'
+        ConfigError.check(not in_memory, 'in_memory', expected, in_memory)
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build mmengine's two loops as ours, which can start anywhere; others as they are."""
@@ -207,6 +247,7 @@ class DistillationRunner(Runner):
             kind = loop.get('type', loop.get('by_epoch'))
             kind = TRAIN_LOOPS.get(getattr(kind, '__name__', str(kind).split('.')[-1]))
             if kind is None or not isinstance(self._train_dataloader, dict):
+                self._check_not_in_memory(self.cfg.get('in_memory', False))
                 return self._remembered(super().build_train_loop(loop))
             settings = {k: v for k, v in loop.items() if k not in ('type', 'by_epoch', '_scope_')}
             dataloader = self._build_train_dataloader(endless=kind is ResumableIterations)
@@ -226,7 +267,8 @@ class DistillationRunner(Runner):
     def _build_train_dataloader(self, endless: bool) -> DataLoader | TensorLoader:
         needed = getattr(unwrap(self.model), 'batch_sampler', None)
         config = training_loader(self._train_dataloader, endless, needed)
-        in_memory = config.pop('in_memory', False)
+        # Configs of before have it in train_dataloader, where mmengine's own runner takes it ill.
+        in_memory = config.pop('in_memory', self.cfg.get('in_memory', False))
         max_bad_images = self.cfg.get('max_bad_images', 0)
         if in_memory:
             config = {key: value for key, value in config.items() if key not in _OF_WORKERS}
@@ -242,8 +284,8 @@ class DistillationRunner(Runner):
         ConfigError.check(
             not max_bad_images,
             'max_bad_images',
-            '0 (with --skip-bad-images, to leave bad ones out) where train_dataloader.in_memory='
-            'True reads every image before training',
+            '0 (with --skip-bad-images, to leave bad ones out) where in_memory=True '
+            'reads every image before training',
             repr(max_bad_images),
         )
         device = next(self.model.parameters()).device
@@ -422,3 +464,9 @@ class DistillationRunner(Runner):
         """The content of a checkpoint, unless it was read before."""
         before, self.checkpoint = self.checkpoint, None
         return before[1] if before and before[0] == str(path) else read_checkpoint(path, key)
+
+
+class TestingRunner(DistillationRunner):
+    """The runner of a test, which needs no training data."""
+
+    of_training_data = False

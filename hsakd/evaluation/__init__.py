@@ -2,8 +2,15 @@
 
 from importlib.util import find_spec
 
+from mmpretrain.evaluation import ConfusionMatrix
+
+from hsakd.registry import METRICS
+
 from .branch_accuracy import BranchAccuracy
 from .network_accuracy import NetworkAccuracy
+
+# mmpretrain's tools/analysis_tools/confusion_matrix.py asks for it without a prefix.
+METRICS.register_module(module=ConfusionMatrix)
 
 if find_spec('mmdet'):
     from hsakd.utils.third_party import import_quietly

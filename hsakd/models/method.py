@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mmengine.logging import MessageHub
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.optim import OptimWrapper
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from hsakd.models.losses import LossWeights
+from hsakd.registry import DATA_SAMPLERS
 from hsakd.structures import BatchedLabels, class_labels, sample_indices
 from hsakd.utils.checkpoint import (
     checkpoint_weights,
@@ -154,6 +155,9 @@ class Method:
     #: the class [n] of every training image, by the numbers that ``Batch.indices`` has.
     remember: Callable[[Tensor], None] | None = None
 
+    #: Whether a runner has prepared the batches and memories of this training.
+    set_up = False
+
     loss_weights: LossWeights
     frozen_parts: Sequence[FrozenPart] = ()
 
@@ -213,9 +217,39 @@ class Method:
         for part in self.frozen_parts:
             part.check_loaded()
 
+    def check_set_up(self, data: Mapping) -> None:
+        """Check what our runner prepares, where another one, as mmengine's own, trains.
+
+        Args:
+            data: A batch, as the loader gives it.
+
+        Raises:
+            ConfigError: Images are not drawn as the method needs them, or its memories lack.
+        """
+        where = f'model.type={type(self).__name__}'
+        runner = "hsakd's runner (tools/train.py, or runner_type='hsakd.DistillationRunner')"
+        expected, found = f'{runner}, which makes its memories of the images', 'another runner'
+        ConfigError.check(not self.remember, where, expected, found)
+        if self.batch_sampler:
+            samples, settings = data['data_samples'], dict(self.batch_sampler)
+            labels, indices = class_labels(samples), sample_indices(samples)
+            kind = DATA_SAMPLERS.get(settings.pop('type'))
+            found = f'a batch without, by {found}'
+            expected = f'{runner}, or train_dataloader.batch_sampler={dict(self.batch_sampler)}'
+            ConfigError.check(kind.made(labels, indices, **settings), where, expected, found)
+        for key, network in self.trained_networks().items():
+            if getattr(network, 'open_classes', False):
+                network.open_classes = False
+                MMLogger.get_current_instance().warning(
+                    f'{key}.head.num_classes: {network.head.num_classes} where the config has None '
+                    f'and this runner asks no data; a number, or {runner}, makes it that of them'
+                )
+
     def train_step(self, data: dict, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
-        """One step of training, after :meth:`check_weights`."""
+        """One step of training, after :meth:`check_weights` and :meth:`check_set_up`."""
         self.check_weights()
+        if not self.set_up:
+            self.check_set_up(data)
         return super().train_step(data, optim_wrapper)
 
     def init_weights(self) -> None:
@@ -223,6 +257,9 @@ class Method:
         super().init_weights()
         for part in self.frozen_parts:
             part.load()
+        teachers = self.frozen_networks().values()
+        for network in self.trained_networks().values() if teachers else ():
+            network.settle_classes(next(iter(teachers)).head.num_classes)
 
     def train(self, mode: bool = True) -> nn.Module:
         """Set the mode of what learns; what is frozen stays in eval mode."""

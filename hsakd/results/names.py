@@ -1,13 +1,15 @@
 """Names of configs, and the files of those names."""
 
+import difflib
+import os
 import re
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Self
 
-#: The config files that come with hsakd.
-CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+#: The config files that come with hsakd: those of the clone, to which a link leads, or the wheel's.
+CONFIGS = (Path(__file__).resolve().parents[1] / '.mim' / 'configs').resolve()
 _NAME = re.compile(r'([\w.-]+?)_(\d+)xb(\d+)-(\d+)([ei])_([A-Za-z0-9-]+)')
 _UNITS = {'e': 'epoch', 'i': 'iteration'}
 
@@ -78,12 +80,51 @@ def without_hash(name: str) -> str:
 
 
 @cache
+def all_configs(root: Path = CONFIGS) -> list[Path]:
+    """The config files in a folder, at any depth."""
+    return sorted(file for file in root.rglob('*.py') if '_base_' not in file.parts)
+
+
+@cache
 def find_configs(name: str, root: Path = CONFIGS) -> list[Path]:
     """The config files of a name in a folder, at any depth."""
     return sorted(file for file in root.rglob(f'{name}.py') if '_base_' not in file.parts)
 
 
-def configs_around(config: Path) -> Path:
-    """The folder with a config and those that it may refer to."""
+def config_file(text: str) -> str:
+    """The file that somebody means: one of that path, or of that name among those of hsakd.
+
+    Args:
+        text: A path; or a name, with or without folders and suffix, as in 'kd/kd_A_B_...'.
+
+    Returns:
+        Its path, or ``text`` where there is none.
+    """
+    if Path(text).is_file():
+        return text
+    parts = Path(text.removesuffix('.py')).parts
+    found = [f for f in all_configs() if parts and f.with_suffix('').parts[-len(parts) :] == parts]
+    return os.path.relpath(found[0]) if len(found) == 1 else text
+
+
+def near_configs(text: str) -> list[str]:
+    """Names of configs of hsakd that are like that of a file which is not there."""
+    name = Path(text).name.removesuffix('.py')
+    return difflib.get_close_matches(name, [file.stem for file in all_configs()])
+
+
+def find_beside(config: Path, name: str) -> list[Path]:
+    """The config files of a name that another one means.
+
+    That in its own folder; those in its folder ``configs``, or else in a folder beside its own; or
+    else, as for a config with ``_base_ = 'hsakd::...'``, those that come with hsakd.
+    """
     parents = config.resolve().parents
-    return next((folder for folder in parents if folder.name == 'configs'), parents[1])
+    if (own := parents[0] / f'{name}.py').is_file():
+        return [own]
+    around = next((folder for folder in parents if folder.name == 'configs'), None)
+    if around:
+        found = find_configs(name, around)
+    else:
+        found = sorted(parents[1].glob(f'*/{name}.py'))
+    return found or find_configs(name)

@@ -16,9 +16,9 @@ from .names import ConfigName, find_configs, without_hash
 #: Keys of a config that change where and how a run works and not what it computes. (in_memory draws
 #: other random numbers of the same distributions; of a launcher the number of processes counts.)
 _RUNTIME_KEYS = (
-    'collate_fn default_hooks default_scope env_cfg in_memory launcher log_level log_processor '
-    'num_workers persistent_workers pin_memory prefetch_factor resume skip_bad_images test_cfg '
-    'test_dataloader test_evaluator timeout visualizer work_dir'
+    '_scope_ collate_fn default_hooks default_scope env_cfg in_memory launcher log_level '
+    'log_processor num_workers persistent_workers pin_memory prefetch_factor resume runner_type '
+    'skip_bad_images test_cfg test_dataloader test_evaluator timeout visualizer work_dir'
 ).split()
 #: Data sets that are the same images wherever they lie; others, and those in the layout of one of
 #: these but with classes of their own, are told apart by their data_root.
@@ -67,11 +67,15 @@ def shipped_settings(name: str) -> dict[str, object] | None:
 
 
 def changed_settings(own: Mapping[str, object], other: Mapping[str, object]) -> dict[str, object]:
-    """Settings in which the first differ from the second; None is one that they lack."""
+    """Settings in which the first differ from the second; None is one that they lack.
+
+    A number of classes that only one of them has is that of the data, which the other leaves open.
+    """
     return {
         key: own.get(key)
         for key in sorted({*own, *other})
         if (key in own, own.get(key)) != (key in other, other.get(key))
+        and not (key.endswith('head.num_classes') and (key in own) != (key in other))
     }
 
 

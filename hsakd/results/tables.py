@@ -428,7 +428,7 @@ def _legend(header: Sequence[str]) -> str:
         'seed by seed where both have the same seeds, else its spread is that of the difference of '
         'two single runs.',
         'published': '**published**: the figure of the source, beside runs of unchanged settings '
-        'only.',
+        'only; **alone**, where other sources differ, is what it gives for the student alone.',
         'minutes': '**minutes**: wall-clock time of a run, the mean.',
         'needed minutes': '**needed minutes**: the same of what it started from, such as its '
         'teacher, and of what that started from.',

@@ -338,19 +338,32 @@ def load_network(
         CheckpointError: The checkpoint does not fit; the message names what differs.
     """
     checkpoint = checkpoint or read_checkpoint(path, key)
+    state_dict = network_state_dict(checkpoint, path, key)
+    if not parts or 'head' in parts:
+        network.settle_classes(number_of_classes(state_dict))
     wanted = network.state_dict()
-    state_dict = without_classifier(network_state_dict(checkpoint, path, key), wanted)
+    state_dict = without_classifier(state_dict, wanted)
     if parts:
         wanted = {k: v for k, v in wanted.items() if k.split('.')[0] in parts}
         state_dict = {k: v for k, v in state_dict.items() if k.split('.')[0] in parts}
     mismatch = describe_mismatch(wanted, state_dict)
-    CheckpointError.check(
-        not mismatch,
-        f'{key}={str(path)!r}',
+    plain = not any(name.startswith('branches.') for name in state_dict)
+    expected = (
         f'weights of the network of the config, a {type(network.backbone).__name__} with '
-        f'{network.num_branches} branches',
-        mismatch,
+        f'{network.num_branches} branches'
     )
+    if network.num_branches and not parts and plain:
+        expected += (
+            ', from an hsakd-teacher config or, for a plain network such as this one, from an '
+            f'hsakd-teacher-frozen config with model.backbone_ckpt={str(path)!r}, which trains its '
+            'branches'
+        )
+    elif mismatch and 'classes' in mismatch and 'head' in parts:
+        expected += (
+            '; of other classes it is trained on these first, by a baseline config with load_from='
+            f'{str(path)!r}'
+        )
+    CheckpointError.check(not mismatch, f'{key}={str(path)!r}', expected, mismatch)
     transforms = _logged_transforms(checkpoint)
     if transforms and network.num_branches and not parts:
         ours = type(network.transforms).__name__
@@ -406,6 +419,11 @@ def describe_mismatch(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor])
         if keys
     ]
     return '; '.join([*differing, *parts])
+
+
+def number_of_classes(weights: Mapping[str, Tensor]) -> int | None:
+    """The classes that the weights of a network tell; None where they do not."""
+    return _counts(weights)['classes']
 
 
 def _counts(weights: Mapping[str, Tensor]) -> dict[str, int | None]:

@@ -7,14 +7,18 @@ import re
 import shlex
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from mmengine.config import DictAction
 
 import hsakd
+from hsakd.results.names import config_file
 
 from .errors import Preempted, UserError
+
+#: What every option or argument that takes a config says of it.
+CONFIG_HELP = 'a file, or a name of `hsakd list configs`'
 
 # What --trust-checkpoint enters, until the tool ends.
 _while_running = contextlib.ExitStack()
@@ -28,8 +32,8 @@ STOP_DIR = 'HSAKD_STOP_DIR'
 ERROR_FILE = 'HSAKD_ERROR_FILE'
 
 
-def run_tool(main: Callable[[], None]) -> None:
-    """Set up this process and run a tool, unless it is only asked for help.
+def run_tool(main: Callable[[], None], set_up: bool = True) -> None:
+    """Set up this process, unless it is only asked for help, and run a tool.
 
     An error that the user can mend is one message and exit status 1.
     A worker's error arrives wrapped in the worker's traceback, of which only the message is kept.
@@ -39,7 +43,7 @@ def run_tool(main: Callable[[], None]) -> None:
     """
     try:
         with _while_running:
-            if not {'-h', '--help'} & {*sys.argv[1:]}:
+            if set_up and not {'-h', '--help'} & {*sys.argv[1:]}:
                 hsakd.setup()
             main()
     except UserError as error:
@@ -107,6 +111,42 @@ def print_markdown(text: str) -> None:
         print(text, end='', flush=True)
 
 
+class _ShortHelp(argparse.RawDescriptionHelpFormatter):
+    """Help that fits a screen: options stand in the list below the usage alone."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=26)
+
+    def add_usage(self, usage: str | None, actions: Iterable[argparse.Action], *args) -> None:
+        """Add what has to be given, and that there are options."""
+        needed = [a for a in actions if a.required or not a.option_strings]
+        options = argparse.Action([], 'options', metavar='[options]')
+        super().add_usage(usage, [*needed, options], *args)
+
+    def add_argument(self, action: argparse.Action) -> None:
+        """Add an argument, but for --help, which its reader knows."""
+        if action.dest != 'help':
+            super().add_argument(action)
+
+
+def tool_parser(description: str) -> argparse.ArgumentParser:
+    """A parser of what was typed, ``hsakd train ...`` or ``tools/train.py ...``."""
+    name = ' '.join(['hsakd', *sys.argv[1:2]]) if is_command() else None
+    return argparse.ArgumentParser(name, description=description, formatter_class=_ShortHelp)
+
+
+def is_command() -> bool:
+    """Whether this process is ``hsakd ...`` or ``python -m hsakd ...``."""
+    file = Path(sys.argv[0])
+    return file.name == 'hsakd' or file.parts[-2:] == ('hsakd', '__main__.py')
+
+
+def command_line() -> str:
+    """What started this process, as it is typed."""
+    words = ['hsakd', *sys.argv[1:]] if is_command() else ['python', *sys.argv]
+    return shlex.join(words)
+
+
 class _TrustCheckpoints(argparse.Action):
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *args: object
@@ -127,8 +167,8 @@ def add_trust_option(parser: argparse.ArgumentParser) -> None:
         action=_TrustCheckpoints,
         nargs=0,
         default=False,
-        help='execute the code that a checkpoint holds besides tensors and plain data, instead of '
-        'refusing it; for files of people you trust with all that you may do on this machine',
+        help='execute the code in a checkpoint instead of refusing it; for files of people whom '
+        'you trust with this machine',
     )
 
 
@@ -189,20 +229,19 @@ def add_config_options(parser: argparse.ArgumentParser, help_: str) -> None:
 
 def runner_parser(description: str) -> argparse.ArgumentParser:
     """The options that tools/train.py and tools/test.py share, named as mmpretrain's."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument('config', help='config file')
-    parser.add_argument('--work-dir', help='folder for everything (default: work_dirs/CONFIG_NAME)')
+    parser = tool_parser(description)
+    parser.add_argument('config', help=CONFIG_HELP)
+    parser.add_argument('--work-dir', help='default: work_dirs/CONFIG_NAME', metavar='DIR')
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision (GPU)')
     parser.add_argument('--no-pin-memory', action='store_true', help='loaders do not pin memory')
     parser.add_argument(
         '--skip-bad-images',
         action='store_true',
-        help='leave out and count images that cannot be decoded (decodes every image once first)',
+        help='leave out and count images that cannot be decoded',
     )
     add_config_options(
         parser,
-        'override keys of the config, e.g. optim_wrapper.optimizer.lr=0.01 '
-        'model.teacher_ckpt=FILE; lists as key="[a,b]"',
+        'override keys of the config, e.g. model.teacher_ckpt=FILE, lists as key="[a,b]"',
     )
     add_trust_option(parser)
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
@@ -210,8 +249,11 @@ def runner_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def parse_runner_args(parser: argparse.ArgumentParser) -> argparse.Namespace:
+def parse_runner_args(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None = None
+) -> argparse.Namespace:
     """Parse the options of a :func:`runner_parser`."""
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
+    args.config = config_file(args.config)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args

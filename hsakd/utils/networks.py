@@ -5,7 +5,7 @@ others learn from is its ``teacher``. Nothing else knows these names.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 
 from mmengine.model import is_model_wrapper
 from torch import nn
@@ -47,6 +47,21 @@ def network_configs(model: Mapping) -> dict[str, Mapping]:
     if 'networks' in model:
         return {f'model.networks.{i}': network for i, network in enumerate(model['networks'])}
     return {'model.student': model['student']} if 'student' in model else {'model': model}
+
+
+def open_heads(model: object) -> Iterator[MutableMapping]:
+    """The configs of heads with ``num_classes=None``: their classes are those of the data.
+
+    Args:
+        model: Config of a model, or a part of it.
+    """
+    if isinstance(model, Mapping):
+        head = model.get('head')
+        if isinstance(head, Mapping) and head.get('num_classes', 0) is None:
+            yield head
+        model = list(model.values())
+    for part in model if isinstance(model, list | tuple) else ():
+        yield from open_heads(part)
 
 
 def has_teacher(model: Mapping) -> bool:

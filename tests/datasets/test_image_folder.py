@@ -268,3 +268,27 @@ def test_no_image_is_taken_for_a_header(tmp_path):
 def test_a_bad_line_of_an_annotation_file_is_named(lines, classes, words, tmp_path):
     with pytest.raises(DataError, match=words):
         annotated(tmp_path, lines, classes)
+
+
+@pytest.mark.parametrize('asked, there', [('val', 'test'), ('test', 'val')])
+def test_val_and_test_stand_for_each_other(asked, there, tmp_path):
+    write_image_folder(tmp_path / there)
+    assert len(folder(tmp_path / asked, test_mode=True)) == 8
+    write_image_folder(tmp_path / asked, classes=('cat',))
+    assert len(folder(tmp_path / asked, test_mode=True)) == 4
+    with pytest.raises(DataError, match='val/ or test/, whichever is there'):
+        folder(tmp_path / 'elsewhere' / asked)
+
+
+@pytest.mark.parametrize('splits', [('train', 'test'), ('Train', 'validation', 'more'), ('train',)])
+def test_a_folder_of_splits(splits, tmp_path):
+    for split in splits:
+        write_image_folder(tmp_path / split)
+    expected = f"such as '{tmp_path}/{splits[-1 if splits[-1] == 'test' else 0]}', got the splits"
+    with pytest.raises(DataError, match=expected):
+        folder(tmp_path, test_mode=True)
+
+
+def test_classes_may_have_names_of_splits(tmp_path):
+    dataset = folder(write_image_folder(tmp_path, classes=('bus', 'train')))
+    assert dataset.metainfo['classes'] == ('bus', 'train')

@@ -183,3 +183,19 @@ def test_label_that_the_training_split_lacks(tmp_path):
     (tmp_path / 'meta' / 'train.txt').unlink()
     with pytest.raises(DataError, match=r'val.txt, line 19: .*0\.\.2.* 3'):
         imagenet(tmp_path, 'val')
+
+
+@pytest.mark.parametrize('annotated', [False, True])
+def test_the_held_out_split_may_be_called_test(tmp_path, annotated):
+    """With its labels, which mmpretrain's data set would leave out."""
+    root = write_imagenet(tmp_path, annotated)
+    (root / 'val').rename(root / 'test')
+    if annotated:
+        (root / 'meta/val.txt').rename(root / 'meta/test.txt')
+    for split in ('val', 'test'):
+        dataset = imagenet(root, split, test_mode=True)
+        assert dataset.metainfo['classes'] == CLASSES
+        assert dataset.get_gt_labels().tolist() == 6 * [0] + 6 * [1] + 6 * [2]
+    (root / 'test').rename(root / 'other')
+    with pytest.raises(DataError, match='val/ or test/, whichever is there'):
+        imagenet(root, 'val')

@@ -1,11 +1,15 @@
 """Accelerated training computes what plain training does, and leaves state dicts as they are."""
 
 import copy
+import functools
+import sys
 
 import pytest
 import torch
 from torch import nn
+from torch._inductor import custom_graph_pass
 
+import hsakd
 from hsakd.engine import acceleration
 from hsakd.engine.acceleration import (
     accelerate,
@@ -227,6 +231,57 @@ def compile_by(backend, monkeypatch):
         'compile',
         lambda run, dynamic, options: original(run, dynamic=dynamic, backend=backend),
     )
+
+
+@pytest.fixture
+def notices(monkeypatch):
+    """What fast mode says of names that torch lacks, on a CPU without bfloat16."""
+    said = []
+    monkeypatch.setattr(acceleration, '_say_once', functools.cache(said.append))
+    monkeypatch.setattr(acceleration, 'has_bfloat16', lambda device: False)
+    return said
+
+
+def gives_outputs(model):
+    model.train()
+    terms = model(*batch(2), mode='loss')
+    sum(terms.values()).backward()
+    return all(torch.isfinite(term) for term in terms.values())
+
+
+@pytest.mark.parametrize('name', ['CustomGraphPass', 'get_hash_for_files'])
+def test_operators_are_left_out_where_a_private_name_has_moved(name, notices, monkeypatch):
+    compile_by('eager', monkeypatch)
+    for module in [module for module in sys.modules if module.startswith('hsakd.ops')]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.delattr(hsakd, 'ops')
+    monkeypatch.delattr(custom_graph_pass, name)
+    model = build('offline')
+    accelerate(model, fast=True)
+    assert gives_outputs(model)
+    networks = model.student, model.teacher.outputs.prepared
+    convs = [m for network in networks for m in network.modules() if 'Conv2d' in type(m).__name__]
+    assert {type(conv) for conv in convs} == {nn.Conv2d}
+    (notice,) = notices
+    assert name in notice and torch.__version__ in notice and '\n' not in notice
+
+
+def test_compilation_is_plain_where_the_compiler_lacks_an_option(notices, monkeypatch):
+    asked, original = [], torch.compile
+
+    def compile_without_options(run, dynamic, options):
+        asked.append(options)
+        if options:  # raises what torch does of such options
+            original(run, dynamic=dynamic, options=dict(options, moved_away=True))
+        return original(run, dynamic=dynamic, backend='eager')
+
+    monkeypatch.setattr(torch, 'compile', compile_without_options)
+    model = build('offline')
+    accelerate(model, fast=True)
+    assert gives_outputs(model)
+    assert [options is None for options in asked] == [False, True, False, True]
+    (notice,) = notices
+    assert 'joint_custom_post_pass' in notice and torch.__version__ in notice
 
 
 def test_many_networks_are_compiled_each(monkeypatch):

@@ -10,6 +10,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import IterBasedTrainLoop
 
 from hsakd.engine.loops import ResumableIterations
+from hsakd.models import distillers
 from hsakd.models.distillers import OfflineDistiller
 from hsakd.models.losses import LossWeights
 from hsakd.models.networks import Outputs
@@ -406,3 +407,36 @@ def test_epochs_are_counted_in_loops_over_iterations(tmp_path):
     with patch.object(IterBasedTrainLoop, 'run_iter'):
         loop.run_iter([])
     assert hub.get_info('epoch') == 2 and hub.get_info('max_epochs') == 4
+
+
+@pytest.mark.parametrize(
+    'kind, settings, words',
+    [
+        ('TfKD', dict(form='foo'), "form: expected 'paper' or 'library', got 'foo'"),
+        ('TfKD', dict(temperature=-3), 'temperature: expected a number above 0, got -3'),
+        ('PSKD', dict(alpha=7), 'alpha: expected a number above 0 and below 1, got 7'),
+        ('BAKE', dict(omega=1), 'omega.*below 1, got 1'),
+        ('MixSKD', dict(alpha=0), 'alpha.*above 0, got 0'),
+        ('BYOTJournal', dict(temperature='3'), "temperature.*got '3'"),
+        ('DML', dict(target='all'), "target: expected 'each' or 'mean'"),
+        ('MCL', dict(dim=0), 'dim: expected a whole number above 0, got 0'),
+        ('MCLMemory', dict(negatives=1.5), 'negatives.*got 1.5'),
+        ('CRD', dict(negatives=-2), 'negatives.*got -2'),
+        ('CRD', dict(momentum=3), 'momentum.*below 1, got 3'),
+        ('DKD', dict(standardize='yes'), "standardize: expected True or False, got 'yes'"),
+        ('DIST', dict(temperature=0), 'temperature'),
+        ('SSKD', dict(ss_share=2), 'ss_share'),
+        ('FitNet', dict(level=9), 'level: expected -1 or 0, got 9'),
+        ('ONE', dict(level=1), 'level: expected -1 or 0, got 1'),
+    ],
+)
+def test_settings_of_methods(kind, settings, words):
+    o = Outputs(
+        torch.zeros(2, 3), (torch.zeros(2, 3),), maps=(torch.zeros(2, 4, 2, 2),),
+        embedding=torch.zeros(2, 4), last_maps=(torch.zeros(2, 4, 2, 2),) * 2,
+    ).shapes  # fmt: skip
+    kind = getattr(distillers, kind)
+    alone = issubclass(kind, distillers.SelfDistiller)
+    networks = [[o, o]] if issubclass(kind, distillers.OnlineDistiller) else [o] * (2 - alone)
+    with pytest.raises(ConfigError, match=f'model.{words}'):
+        kind(*networks, **settings)

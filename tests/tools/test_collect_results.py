@@ -508,7 +508,7 @@ def test_published_figures_are_those_of_the_papers_table():
 
 def test_published_figures_are_of_configs():
     figures = published_figures()
-    assert len(figures) == 132 and all(find_configs(name) for name, _, _ in figures)
+    assert len(figures) == 189 and all(find_configs(name) for name, _, _ in figures)
     assert all(40 < float(row['value']) < 100 for row in figures.values())
     imagenet = 'hsakd-offline_resnet34_resnet18_8xb32-100e_imagenet'
     top5 = [published_figure(imagenet, 'accuracy/top5', frozen) for frozen in (False, True)]

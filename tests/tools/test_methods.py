@@ -17,8 +17,10 @@ MADE = dict(network, transforms=dict(type='NoTransform'), branches=dict(BRANCHES
 model = dict(type='KIND', MORE)
 """
 PEERS = "type='AuxiliaryBranches', stages="
+#: Of 4 iterations or more each; checkpoints within epochs.
 THREE_EPOCHS = (
-    *SHORT, 'train_cfg.max_epochs=3', 'default_hooks.checkpoint.max_keep_ckpts=3',
+    *SHORT, 'train_cfg.max_epochs=3', 'default_hooks.checkpoint.by_epoch=False',
+    'default_hooks.checkpoint.interval=6', 'default_hooks.checkpoint.max_keep_ckpts=9',
 )  # fmt: skip
 
 
@@ -48,7 +50,7 @@ def check(tools, config, folder, options):  # noqa: F811
     """Train, resume to the bit, test, publish."""
     options = (*THREE_EPOCHS, *options)
     train(tools, config, folder / 'whole', options)
-    start = folder / 'whole/epoch_1.pth'
+    start = folder / 'whole/iter_6.pth'
     train(tools, config, folder / 'cut', options, '--resume', start)
     assert_same_training(last(folder / 'whole'), last(folder / 'cut'))
     arguments = (config, last(folder / 'cut'), '--work-dir', folder / 'test', '--cfg-options')

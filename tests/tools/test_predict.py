@@ -1,6 +1,8 @@
 """tools/predict.py."""
 
 import copy
+import csv
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from hsakd.apis import load_classifier, predict, readable_images
+from hsakd.apis import load_classifier, predict, readable_images, save_predictions
+from hsakd.apis.detector import Detections
+from hsakd.apis.inference import Prediction
 from hsakd.datasets import Digits
 from hsakd.registry import MODELS
 from hsakd.utils.errors import CheckpointError, DataError, UserError
@@ -54,6 +58,22 @@ def test_digits_from_training_to_pictures(tmp_path: Path, tool: Callable) -> Non
     assert right >= 40
     assert f'images: 50; pictures in {tmp_path / "out"}' in result.stdout
     assert len(list((tmp_path / 'out').glob('*.png.png'))) == 50
+
+
+@pytest.mark.parametrize('kind', [Prediction, Detections])
+def test_predictions_as_files(kind: type, tmp_path: Path) -> None:
+    boxes = [[(1.0, 2.0, 3.0, 4.5)] * 2] if kind is Detections else []
+    found = kind(tmp_path / 'a/x.png', ['cat', 'a "dog", old'], [0.75, 0.25], *boxes)
+    save_predictions([found], tmp_path / 'x.json', tmp_path)
+    (one,) = json.loads((tmp_path / 'x.json').read_text())
+    assert one['image'] == 'a/x.png' and one['scores'] == [0.75, 0.25]
+    save_predictions([found], tmp_path / 'x.csv', tmp_path)
+    head, first, second = csv.reader((tmp_path / 'x.csv').read_text().splitlines())
+    more = ['1.0', '2.0', '3.0', '4.5'] if boxes else []
+    assert head == ['image', 'class', 'score', *(['x1', 'y1', 'x2', 'y2'] if boxes else [])]
+    assert first == ['a/x.png', 'cat', '0.75', *more] and second[1] == 'a "dog", old'
+    with pytest.raises(UserError, match='.json or .csv'):
+        save_predictions([found], tmp_path / 'x.txt', tmp_path)
 
 
 @pytest.fixture

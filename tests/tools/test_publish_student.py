@@ -258,6 +258,10 @@ def test_onnx_takes_raw_rgb_images(offline: tuple, tmp_path: Path, publish: Call
     properties = {p.key: p.value for p in onnx.load(model).metadata_props}
     assert json.loads(properties['classes']) == list(CLASSES)
     assert '[N, 3, 32, 32], RGB, 0..255' in properties['input']
+    assert [step['type'] for step in json.loads(properties['resize'])] == [
+        'mmpretrain.ResizeEdge',
+        'mmpretrain.CenterCrop',
+    ]
 
 
 def test_onnx_of_a_network_trained_on_bgr_takes_rgb(

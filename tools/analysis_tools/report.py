@@ -1,58 +1,13 @@
 #!/usr/bin/env python
-"""One page on any runs, such as a baseline and a distilled student: what was gained, and where.
+"""``hsakd report`` in a clone; all of it is in hsakd/commands/report.py."""
 
-Every run is compared with that of the same network trained alone, where there is one, else with the
-first given. Writes report.html, self-contained, and curves.png.
-"""
-
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from hsakd.utils.cli import add_trust_option, check_out_folder, run_tool  # noqa: E402
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        'work_dirs',
-        nargs='+',
-        metavar='WORK_DIR',
-        help='work dir of tools/train.py, or a folder with several of them at any depth',
-    )
-    parser.add_argument('--out', type=Path, metavar='DIR', help='default: the first WORK_DIR')
-    parser.add_argument(
-        '--metric', default='accuracy/top1', help='key of the figures (default: %(default)s)'
-    )
-    parser.add_argument(
-        '--no-test', action='store_true', help='leave out what needs checkpoints and test images'
-    )
-    add_trust_option(parser)
-    return parser.parse_args()
-
-
-def main() -> None:
-    """Find, compare, test and write."""
-    args = parse_args()
-    import hsakd  # noqa: F401  registers hsakd's types
-    from hsakd.apis.report import make_report
-    from hsakd.results.runs import find_runs
-    from hsakd.results.tables import collect
-    from hsakd.utils.files import write_files
-
-    out = args.out or Path(args.work_dirs[0])
-    runs, left_out = find_runs(args.work_dirs)
-    check_out_folder(out, '--out')
-    first = runs[0].name if runs else None
-    report = make_report(collect(runs, left_out, args.metric), first, not args.no_test)
-    files = {out / 'curves.png': report.curves, out / 'report.html': report.page.encode()}
-    write_files(files, force=True)
-    print(*report.verdicts, *(f'note: {note}' for note in report.notes), *files, sep='\n')
-
+from hsakd.commands.report import main  # noqa: E402
+from hsakd.utils.cli import run_tool  # noqa: E402
 
 if __name__ == '__main__':
     run_tool(main)

@@ -4,11 +4,14 @@ data_preprocessor = dict(
     to_rgb=False,  # the archives hold RGB
 )
 
+# Of training: one tensor on the device, without workers. mmengine's own runner reads no such key.
+in_memory = True
+
 train_dataloader = dict(
     batch_size=64,
     num_workers=4,
-    in_memory=True,  # one tensor on the device, without workers
     dataset=dict(
+        _scope_='hsakd',  # for tools of mmpretrain, which look for types there
         type='CIFAR100',
         data_root='data/cifar100',
         split='train',
@@ -24,6 +27,7 @@ val_dataloader = dict(
     batch_size=256,
     num_workers=2,
     dataset=dict(
+        _scope_='hsakd',
         type='CIFAR100',
         data_root='data/cifar100',
         split='test',

@@ -4,11 +4,14 @@ _base_ = ['cifar100.py']
 
 data_preprocessor = dict(mean=[75.0] * 3, std=[90.0] * 3)
 
+in_memory = False
+
 train_dataloader = dict(
     num_workers=0,
-    in_memory=False,
+    persistent_workers=False,
     dataset=dict(
         _delete_=True,
+        _scope_='hsakd',
         type='Digits',
         split='train',
         train_size=200,
@@ -17,8 +20,10 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     num_workers=0,
+    persistent_workers=False,
     dataset=dict(
         _delete_=True,
+        _scope_='hsakd',
         type='Digits',
         split='test',
         train_size=200,

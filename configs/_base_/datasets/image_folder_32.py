@@ -4,10 +4,12 @@ _base_ = ['cifar100.py']
 
 data_preprocessor = dict(to_rgb=True)  # files are read as BGR
 
+in_memory = False
+
 train_dataloader = dict(
-    in_memory=False,
     dataset=dict(
         _delete_=True,
+        _scope_='hsakd',
         type='ImageFolder',
         data_root='data/images/train',
         pipeline=[
@@ -22,6 +24,7 @@ train_dataloader = dict(
 val_dataloader = dict(
     dataset=dict(
         _delete_=True,
+        _scope_='hsakd',
         type='ImageFolder',
         data_root='data/images/test',
         pipeline=[

@@ -4,10 +4,12 @@ _base_ = ['cifar100.py']
 
 data_preprocessor = dict(to_rgb=False)  # its files hold RGB
 
+in_memory = False
+
 train_dataloader = dict(
-    in_memory=False,
     dataset=dict(
         _delete_=True,
+        _scope_='hsakd',
         type='STL10',
         data_root='data/stl10',
         split='train',
@@ -21,6 +23,7 @@ train_dataloader = dict(
 val_dataloader = dict(
     dataset=dict(
         _delete_=True,
+        _scope_='hsakd',
         type='STL10',
         data_root='data/stl10',
         split='test',

@@ -4,10 +4,12 @@ _base_ = ['cifar100.py']
 
 data_preprocessor = dict(to_rgb=True)  # files are read as BGR
 
+in_memory = False
+
 train_dataloader = dict(
-    in_memory=False,
     dataset=dict(
         _delete_=True,
+        _scope_='hsakd',
         type='TinyImageNet',
         data_root='data/tiny-imagenet-200',
         split='train',
@@ -22,6 +24,7 @@ train_dataloader = dict(
 val_dataloader = dict(
     dataset=dict(
         _delete_=True,
+        _scope_='hsakd',
         type='TinyImageNet',
         data_root='data/tiny-imagenet-200',
         split='val',

@@ -1,8 +1,6 @@
 import math
 import os
 import platform
-import shlex
-import sys
 import time
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from hsakd.results.names import ConfigName
 from hsakd.results.runs import RECORD, Run
 from hsakd.results.settings import changed_settings, comparable_settings
 from hsakd.utils.checks import as_number
+from hsakd.utils.cli import command_line
 from hsakd.utils.errors import UserError
 from hsakd.version import __version__
 
@@ -51,7 +50,7 @@ class RunRecordHook(Hook):
             settings['GPUs'] = processes
         length = runner.max_epochs if unit == 'epoch' else runner.max_iters
         self.run = Run(folder, name, settings, runner.seed, processes, unit, length)
-        self.run.command = f'python {shlex.join(sys.argv)}'
+        self.run.command = command_line()
         self.run.versions = _versions()
         before = self._before(runner)
         if before and runner.iter:  # resumed

@@ -36,6 +36,7 @@ class SetupCheckHook(Hook):
         checks.check_scores(model)
         if hasattr(model, 'check_weights'):
             model.check_weights()
+            model.set_up = True
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None

@@ -23,7 +23,8 @@ from .hsakd_online import HSAKDOnline
 from .hsakd_teacher import HSAKDTeacher
 from .kd import KD
 from .kdcl import KDCL
-from .mcl import MCL, MCLMemory
+from .mcl import MCL
+from .mcl_memory import MCLMemory
 from .mixskd import MixSKD
 from .nst import NST
 from .okddip import OKDDip
@@ -33,7 +34,8 @@ from .pskd import PSKD
 from .reviewkd import ReviewKD
 from .rkd import RKD
 from .sp import SP
-from .sskd import SSKD, SSKDHead
+from .sskd import SSKD
+from .sskd_head import SSKDHead
 from .tfkd import TfKD
 from .vid import VID
 

@@ -5,6 +5,7 @@ from hsakd.models.losses.contrast import unit
 from hsakd.models.method import Batch
 from hsakd.models.networks.branched_classifier import Outputs
 from hsakd.registry import MODELS
+from hsakd.utils.checks import check_numbers
 
 from .base import SelfDistiller
 
@@ -29,6 +30,7 @@ class BAKE(SelfDistiller):
     batch_sampler = dict(type='PairBatchSampler', partners=3)
 
     def __init__(self, *args, omega: float = 0.5, kd_loss: dict | None = None, **kwargs) -> None:
+        check_numbers(0, 1, omega=omega)
         super().__init__(*args, **kwargs)
         self.omega = omega
         self.kl = MODELS.build(kd_loss or dict(type='KLDivergence', temperature=4.0))

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from hsakd.models.method import Batch
 from hsakd.models.networks.branched_classifier import Outputs
 from hsakd.registry import MODELS
+from hsakd.utils.checks import check_numbers
 
 from .base import SelfDistiller
 
@@ -62,6 +63,7 @@ class BYOTJournal(SelfDistiller):
     branched = True
 
     def __init__(self, *args, temperature: float = 3.0, **kwargs) -> None:
+        check_numbers(temperature=temperature)
         super().__init__(*args, **kwargs)
         (shapes,) = self.shapes
         d = shapes.embedding[0]

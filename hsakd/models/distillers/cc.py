@@ -4,6 +4,7 @@ from hsakd.models.losses.features import correlation_congruence
 from hsakd.models.method import Batch
 from hsakd.models.networks.branched_classifier import Outputs
 from hsakd.registry import MODELS
+from hsakd.utils.checks import check_counts
 
 from .feature_distiller import FeatureDistiller
 
@@ -25,6 +26,7 @@ class CC(FeatureDistiller):
     taps = ('embedding',)
 
     def __init__(self, *args, dim: int = 128, **kwargs) -> None:
+        check_counts(dim=dim)
         super().__init__(*args, **kwargs)
         s, t = (shapes.embedding[0] for shapes in self.shapes)
         self.embed_s, self.embed_t = nn.Linear(s, dim), nn.Linear(t, dim)

@@ -7,6 +7,7 @@ from hsakd.models.losses.contrast import noise_contrastive, unit
 from hsakd.models.method import Batch
 from hsakd.models.networks.branched_classifier import Outputs
 from hsakd.registry import MODELS
+from hsakd.utils.checks import check_counts, check_numbers
 from hsakd.utils.class_index import ClassIndex
 
 from .feature_distiller import FeatureDistiller
@@ -41,6 +42,9 @@ class CRD(FeatureDistiller):
         momentum: float = 0.5,
         **kwargs,
     ) -> None:
+        check_counts(dim=dim, negatives=negatives)
+        check_numbers(temperature=temperature)
+        check_numbers(0, 1, momentum=momentum)
         super().__init__(*args, **kwargs)
         s, t = (shapes.embedding[0] for shapes in self.shapes)
         self.embed_s, self.embed_t = nn.Linear(s, dim), nn.Linear(t, dim)

@@ -4,6 +4,7 @@ from hsakd.models.losses.features import correlation
 from hsakd.models.method import Batch
 from hsakd.models.networks.branched_classifier import Outputs
 from hsakd.registry import MODELS
+from hsakd.utils.checks import check_numbers
 
 from .feature_distiller import FeatureDistiller
 
@@ -24,6 +25,7 @@ class DIST(FeatureDistiller):
     default_weights = dict(loss_cls=1.0, loss_kd=0.0, loss_inter=2.0, loss_intra=2.0)
 
     def __init__(self, *args, temperature: float = 4.0, **kwargs) -> None:
+        check_numbers(temperature=temperature)
         super().__init__(*args, **kwargs)
         self.temperature = temperature
 

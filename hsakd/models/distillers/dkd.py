@@ -4,6 +4,7 @@ from hsakd.models.losses.features import other_classes, standardized, target_cla
 from hsakd.models.method import Batch
 from hsakd.models.networks.branched_classifier import Outputs
 from hsakd.registry import MODELS
+from hsakd.utils.checks import check_numbers, check_one_of
 
 from .feature_distiller import FeatureDistiller
 
@@ -32,6 +33,8 @@ class DKD(FeatureDistiller):
     def __init__(
         self, *args, temperature: float = 4.0, standardize: bool = False, **kwargs
     ) -> None:
+        check_numbers(temperature=temperature)
+        check_one_of(True, False, standardize=standardize)
         super().__init__(*args, **kwargs)
         self.temperature = temperature
         self.standardize = standardize

@@ -6,6 +6,7 @@ from torch import Tensor
 from hsakd.models.method import Batch
 from hsakd.models.networks.branched_classifier import Outputs
 from hsakd.registry import MODELS
+from hsakd.utils.checks import check_one_of
 
 from .base import OnlineDistiller
 
@@ -33,6 +34,7 @@ class DML(OnlineDistiller):
         kd_loss: dict | None = None,
         **kwargs,
     ) -> None:
+        check_one_of('each', 'mean', target=target)
         super().__init__(*args, **kwargs)
         self.target = target
         self.kl = MODELS.build(kd_loss or dict(type='KLDivergence', temperature=1.0))

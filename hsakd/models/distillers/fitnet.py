@@ -5,6 +5,7 @@ from hsakd.models.adapters import Regressor
 from hsakd.models.method import Batch
 from hsakd.models.networks.branched_classifier import Outputs
 from hsakd.registry import MODELS
+from hsakd.utils.checks import check_one_of
 
 from .feature_distiller import FeatureDistiller
 
@@ -27,6 +28,8 @@ class FitNet(FeatureDistiller):
 
     def __init__(self, *args, level: int = 2, **kwargs) -> None:
         super().__init__(*args, **kwargs)
+        number = min(len(shapes.maps) for shapes in self.shapes)
+        check_one_of(*range(-number, number), level=level)
         self.level = level
         self.reg = Regressor(*(shapes.maps[level] for shapes in self.shapes))
 

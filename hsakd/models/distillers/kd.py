@@ -4,6 +4,7 @@ from hsakd.models.losses.features import standardized
 from hsakd.models.method import Batch
 from hsakd.models.networks.branched_classifier import Outputs
 from hsakd.registry import MODELS
+from hsakd.utils.checks import check_one_of
 
 from .feature_distiller import FeatureDistiller
 
@@ -22,6 +23,7 @@ class KD(FeatureDistiller):
     default_weights = dict(loss_cls=0.1, loss_kd=0.9)
 
     def __init__(self, *args, standardize: bool = False, **kwargs) -> None:
+        check_one_of(True, False, standardize=standardize)
         super().__init__(*args, **kwargs)
         self.standardize = standardize
 

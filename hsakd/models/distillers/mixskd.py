@@ -9,6 +9,7 @@ from hsakd.models.method import Batch
 from hsakd.models.necks.base import pool
 from hsakd.models.networks.branched_classifier import Outputs
 from hsakd.registry import MODELS
+from hsakd.utils.checks import check_numbers
 
 from .base import SelfDistiller
 
@@ -36,6 +37,7 @@ class MixSKD(SelfDistiller):
     branched = True
 
     def __init__(self, *args, alpha: float = 0.4, **kwargs) -> None:
+        check_numbers(alpha=alpha)
         super().__init__(*args, **kwargs)
         (shapes,) = self.shapes
         channels = [shape[0] for shape in _own_last(shapes.last_maps)]

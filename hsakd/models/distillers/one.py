@@ -7,6 +7,7 @@ from hsakd.models.method import Batch
 from hsakd.models.necks.base import pool
 from hsakd.models.networks.branched_classifier import Outputs
 from hsakd.registry import MODELS
+from hsakd.utils.checks import check_one_of
 
 from .base import SelfDistiller
 
@@ -34,6 +35,7 @@ class ONE(SelfDistiller):
     def __init__(self, *args, level: int = -2, kd_loss: dict | None = None, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         (shapes,) = self.shapes
+        check_one_of(*range(-len(shapes.maps), len(shapes.maps)), level=level)
         self.level, heads = level, 1 + len(shapes.joint_logits)
         self.gate, self.gate_norm = nn.Linear(shapes.maps[level][0], heads), nn.BatchNorm1d(heads)
         self.kl = MODELS.build(kd_loss or dict(type='KLDivergence', temperature=3.0))

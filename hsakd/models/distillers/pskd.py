@@ -5,6 +5,7 @@ from hsakd.models.adapters.memory import gathered
 from hsakd.models.method import Batch
 from hsakd.models.networks.branched_classifier import Outputs
 from hsakd.registry import MODELS
+from hsakd.utils.checks import check_numbers
 
 from .base import SelfDistiller
 
@@ -25,6 +26,7 @@ class PSKD(SelfDistiller):
     default_weights = dict(loss_cls=1.0)
 
     def __init__(self, *args, alpha: float = 0.8, **kwargs) -> None:
+        check_numbers(0, 1, alpha=alpha)
         super().__init__(*args, **kwargs)
         self.alpha = alpha
 
@@ -39,6 +41,7 @@ class PSKD(SelfDistiller):
         log_p = o.logits.log_softmax(1)
         a, rows = self.alpha * (batch.epoch + 1) / batch.epochs, batch.indices
         right = F.one_hot(y, log_p.shape[1]).to(self.memory.dtype)
-        q = (1 - a) * right + a * self.memory[rows]
+        last = self.memory[rows] if batch.epoch else right
+        q = (1 - a) * right + a * last
         self.memory[gathered(rows)] = gathered(log_p.exp()).to(self.memory.dtype)
         return dict(loss_cls=-(q * log_p).sum(1).mean())

@@ -1,12 +1,12 @@
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from hsakd.models.method import Batch
 from hsakd.models.networks.branched_classifier import Outputs
 from hsakd.registry import MODELS
+from hsakd.utils.checks import check_numbers, check_one_of
 
 from .base import SelfDistiller
 
@@ -37,6 +37,9 @@ class TfKD(SelfDistiller):
         form: Literal['paper', 'library'] = 'paper',
         **kwargs,
     ) -> None:
+        check_numbers(0, 1, correct=correct)
+        check_numbers(temperature=temperature)
+        check_one_of('paper', 'library', form=form)
         super().__init__(*args, **kwargs)
         self.correct, self.temperature, self.form = correct, temperature, form
 
@@ -49,5 +52,6 @@ class TfKD(SelfDistiller):
         if self.form == 'library':
             loss = -(d / t * (z / t).log_softmax(1)).sum(1).mean()
         else:
-            loss = F.kl_div(z.log_softmax(1), (d / t).softmax(1), reduction='mean')
+            q = (d / t).softmax(1)
+            loss = (q * (q.log() - z.log_softmax(1))).mean()
         return dict(loss_cls=self.cross_entropy(z, y), loss_kd=loss)

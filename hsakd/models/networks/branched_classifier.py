@@ -54,6 +54,11 @@ class Outputs(NamedTuple):
 TAPS = ('maps', 'pre_activations', 'embedding', 'branch_embeddings', 'last_maps')
 
 
+#: Classes of a network that leaves them open, until its data or its weights say how many they are:
+#: as many as networks of others have by default.
+_OPEN_CLASSES = 1000
+
+
 @MODELS.register_module()
 class BranchedClassifier(Method, ImageClassifier):
     """An mmpretrain classifier, with or without auxiliary branches.
@@ -66,7 +71,9 @@ class BranchedClassifier(Method, ImageClassifier):
         backbone: Backbone config.
         neck: Config of the pooling before the head; None where the backbone pools.
         head: Config of the head, with ``num_classes`` N, ``in_channels`` and ``loss`` (CE on f),
-            whose class weights and label smoothing hold for the joint task too.
+            whose class weights and label smoothing hold for the joint task too. N=None is open:
+            our runner takes it from the training data, else it is that of the first weights that
+            are loaded.
         branches: Config of the auxiliary branches; None for a plain network.
         transforms: Config of the M self-supervision transforms.
         aggregate: Branches, numbers from 0 or 'all', whose :meth:`aggregated_logits` are what the
@@ -96,6 +103,8 @@ class BranchedClassifier(Method, ImageClassifier):
     ) -> None:
         if train_cfg:
             data_preprocessor = {'batch_augments': train_cfg, **(data_preprocessor or {})}
+        is_open = head.get('num_classes', 0) is None
+        head = dict(head, num_classes=_OPEN_CLASSES) if is_open else head
         super().__init__(
             backbone=MODELS.build(backbone),
             neck=MODELS.build(neck) if neck else None,
@@ -103,6 +112,8 @@ class BranchedClassifier(Method, ImageClassifier):
             data_preprocessor=build_preprocessor(data_preprocessor),
             init_cfg=init_cfg,
         )
+        self.open_classes = is_open  # until the number of classes is known
+        self.register_load_state_dict_pre_hook(_settle_by_weights)
         ConfigError.check(
             isinstance(self.head, ClsHead) and type(self.head).loss is ClsHead.loss,
             'model.*.head.type',
@@ -155,6 +166,19 @@ class BranchedClassifier(Method, ImageClassifier):
     def num_branches(self) -> int:
         """L, the number of auxiliary branches."""
         return 0 if self.branches is None else len(self.branches)
+
+    def settle_classes(self, number: int | None) -> None:
+        """Make the heads of so many classes, where that was left open; None leaves it so.
+
+        Parameters stay the same objects, which an optimizer may have.
+        """
+        if not self.open_classes or number is None:
+            return
+        self.open_classes = False
+        _resize(self.head, self.head.num_classes, number)
+        self.head.num_classes = number
+        for head in self.joint_heads if self.branches is not None else ():
+            _resize(head, _OPEN_CLASSES, number)
 
     def tap(self, *names: str) -> None:
         """Make :meth:`outputs` give more than logits; to be called before the network is compiled.
@@ -337,6 +361,23 @@ class BranchedClassifier(Method, ImageClassifier):
             sample.set_field(joint_label, 'pred_joint_label')
             sample.set_field(branch_label, 'pred_branch_label')
         return data_samples
+
+
+def _settle_by_weights(network: BranchedClassifier, weights: dict, prefix: str, *_) -> None:
+    weight = weights.get(f'{prefix}head.fc.weight')
+    network.settle_classes(None if weight is None else len(weight))
+
+
+def _resize(head: nn.Module, classes: int, number: int) -> None:
+    """Make the layers of a head for ``number`` classes, or joint labels of them, anew."""
+    for layer in head.modules():
+        if isinstance(layer, nn.Linear) and layer.out_features % classes == 0:
+            weight = layer.weight
+            layer.out_features = layer.out_features // classes * number
+            layer.weight.data = weight.new_empty(layer.out_features, layer.in_features)
+            if layer.bias is not None:
+                layer.bias.data = weight.new_empty(layer.out_features)
+            layer.reset_parameters()
 
 
 def build_preprocessor(cfg: dict | None) -> nn.Module:

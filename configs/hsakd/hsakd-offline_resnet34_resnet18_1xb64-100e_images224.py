@@ -1,0 +1,11 @@
+_base_ = [
+    '../_base_/pairs/resnet34_resnet18.py',
+    '../_base_/datasets/image_folder_224.py',
+    '../_base_/recipes/1xb64-100e.py',
+    '../_base_/models/hsakd-offline.py',
+]
+
+model = dict(
+    _base_.pop('hsakd_offline'),
+    teacher_ckpt='work_dirs/hsakd-teacher_resnet34_1xb64-100e_images224/epoch_100.pth',
+)
