@@ -265,13 +265,13 @@ def _data(images: OwnImages, normalization: Normalization, batch: int) -> dict:
     metrics = [dict(type='mmpretrain.Accuracy', topk=(1,))]
     metrics += [dict(type='BranchAccuracy'), dict(type='NetworkAccuracy')]
     return dict(
+        in_memory=not large,
         data_preprocessor=dict(
             mean=list(normalization.mean), std=list(normalization.std), to_rgb=normalization.rgb
         ),
         train_dataloader=dict(
             batch_size=batch,
             num_workers=2,
-            in_memory=not large,
             dataset=dict(images.train, pipeline=[load, *crop, flip, pack]),
             sampler=dict(type='DefaultSampler', shuffle=True),
         ),

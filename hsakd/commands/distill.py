@@ -6,13 +6,16 @@ then come the config itself and, for comparison, the plain baseline of the same 
 the student is published and a table shows what distillation gained. A detector is not published:
 `test` and `predict` take its checkpoint. Run it again after an interruption: what is done
 is skipped, what was under way goes on from its last checkpoint.
+
+With --data DIR it starts from a folder of your own images: `distill --data DIR --help`.
 """
 
 import argparse
 import shlex
+import sys
 from pathlib import Path
 
-from hsakd.commands import typed
+from hsakd.commands import distill_images, typed
 from hsakd.results.names import config_file
 from hsakd.utils.cli import add_trust_option, check_out_folder, tool_parser
 from hsakd.utils.errors import ConfigError
@@ -67,6 +70,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     """Plan, train what is left, publish, and compare."""
+    if '--data' in (argv if argv is not None else sys.argv):
+        distill_images.main(argv)
+        return
     args = parse_args(argv)
     from hsakd.apis.plan import Plan
     from hsakd.apis.running import is_detection
