@@ -63,7 +63,7 @@ class Plan:
         ConfigError.check(',' not in str(work_dirs), where, expected, 'one with some')
         refuse_options(options, dict(work_dir='--work-dirs, the folder of all'))
         self.work_dirs, self.options, self.trust = work_dirs, options, trust_checkpoint
-        plain = [path for config in configs for path in _plain_configs(config) if baselines]
+        plain = [path for c in configs if baselines for path in _plain_configs(c)]
         plain = list({path.resolve(): path for path in plain}.values())
         resolved = {path.resolve() for path in plain}
         # The plain network of another given config is its baseline, to which model.* are not given.

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -77,13 +78,15 @@ def test_configs_by_mmengine(run):
 
 
 def test_distill_shows_commands_that_are_left(run):
-    (run.folder / 'mine.py').write_text(MINE)
-    out = run('hsakd', 'distill', 'mine.py', '--dry-run')
+    mine = run.folder / 'a/b/mine.py'  # with nobody else's configs beside its folder
+    mine.parent.mkdir(parents=True)
+    mine.write_text(MINE)
+    out = run('hsakd', 'distill', 'a/b/mine.py', '--no-baseline', '--dry-run')
     lines = [line.split(': ', 1)[1] for line in out.splitlines()]
     teacher = 'hsakd-teacher_wrn-16-2_1xb64-80e_digits'
     assert lines == [
-        f'hsakd train {name} --work-dir work_dirs/{name.removesuffix(".py")}'
-        for name in (teacher, 'mine.py')
+        f'hsakd train {name} --work-dir work_dirs/{Path(name).stem}'
+        for name in (teacher, 'a/b/mine.py')
     ]
     assert f'hsakd train {PLAIN} ' in run(
         'hsakd', 'distill', f'hsakd-offline_wrn-16-2_{PLAIN}', '--dry-run'
