@@ -67,6 +67,8 @@ def test_options_of_shown_commands_exist(page):
             if module:
                 sources = [ROOT / f'{module[1].replace(".", "/")}.py']
         sources.append(ROOT / 'hsakd/utils/cli.py')
+        if '--data' in words:
+            sources.append(ROOT / 'hsakd/commands/distill_images.py')
         if 'benchmarks' in words[1]:  # some options are those of several scripts
             sources.append(ROOT / 'tools/benchmarks/timing.py')
         source = ''.join(path.read_text() for path in sources)

@@ -1,5 +1,6 @@
 """One call from a folder of images to a small network that was distilled."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,7 +146,7 @@ def write_configs(
     classes = len(images.classes)
     small = network_config(student, classes, images.size, 'student')
     large = network_config(teacher, classes, images.size, 'teacher')
-    weights = _Weights.of(teacher_weights, classes)
+    weights = _Weights.of(teacher_weights, classes, out)
     normalization = weights.normalization or Normalization(
         tuple(images.mean), tuple(images.std), True
     )
@@ -225,7 +226,8 @@ class _Weights:
     normalization: Normalization | None = None
 
     @classmethod
-    def of(cls, path: str | Path | None, classes: int) -> '_Weights':
+    def of(cls, path: str | Path | None, classes: int, out: Path) -> '_Weights':
+        """Read a file, and copy it to ``out``, away from the configs that its folder may name."""
         if path is None:
             return cls()
         key = 'teacher_weights'
@@ -234,7 +236,10 @@ class _Weights:
         head = next((w for name, w in weights.items() if name.endswith('head.fc.weight')), None)
         normalization = checkpoint_normalization(content, None) or IMAGENET
         ready = head is not None and len(head) == classes
-        return cls(Path(path).resolve(), ready, normalization)
+        out.mkdir(parents=True, exist_ok=True)
+        copied = out / f'teacher_weights{Path(path).suffix}'
+        shutil.copyfile(Path(path).expanduser(), copied)
+        return cls(copied.resolve(), ready, normalization)
 
 
 def _data(images: OwnImages, normalization: Normalization, batch: int) -> dict:

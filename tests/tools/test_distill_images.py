@@ -1,0 +1,99 @@
+"""From a folder of images to a published student, in one call."""
+
+import json
+
+import numpy as np
+import onnxruntime
+import pytest
+from PIL import Image
+
+from hsakd.apis.distillation import distill
+from hsakd.apis.network_names import network_config, with_branches
+from hsakd.apis.own_images import look_at
+from hsakd.utils.errors import ConfigError, DataError
+
+
+def make_folder(root, classes=('cat', 'dog', 'frog'), count=10, size=12):
+    random = np.random.default_rng(0)
+    for label, name in enumerate(classes):
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            pixels = random.integers(0, 80, (size, size), dtype=np.uint8) + 80 * label
+            Image.fromarray(pixels.astype(np.uint8)).save(root / name / f'{i}.png')
+    return root
+
+
+def test_one_call(tmp_path):
+    photos = make_folder(tmp_path / 'my photos')
+    out = tmp_path / 'out'
+    made = distill(photos, 'resnet8', 'resnet20', epochs=1, out=out)
+    assert set(made.metrics) == {'student', 'plain', 'teacher'} and made.report.is_file()
+    names = sorted(path.name for path in (out / 'configs').glob('*.py'))
+    assert names == [
+        'hsakd-offline_resnet20_resnet8_1xb16-1e_my-photos.py',
+        'hsakd-teacher_resnet20_1xb16-1e_my-photos.py',
+        'resnet8_1xb16-1e_my-photos.py',
+    ]
+    best = made.predict(photos / 'cat/0.png')[0]
+    assert sorted(best.classes) == ['cat', 'dog', 'frog']
+    session = onnxruntime.InferenceSession(str(made.onnx))
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert json.loads(metadata['classes']) == ['cat', 'dog', 'frog']
+    assert session.run(None, {'images': np.zeros((2, 3, 32, 32), np.float32)})[0].shape == (2, 3)
+
+    # A plain classifier of these classes is the teacher, whose branches alone are trained.
+    plain = out / 'work_dirs/resnet8_1xb16-1e_my-photos/epoch_1.pth'
+    options = dict(teacher_weights=plain, baseline=False, epochs=1, out=tmp_path / 'frozen')
+    made = distill(photos, 'resnet8', 'resnet8', **options)
+    assert set(made.metrics) == {'student', 'teacher'}
+    frozen = 'hsakd-teacher-frozen_resnet8_1xb16-1e_my-photos'
+    assert (tmp_path / f'frozen/work_dirs/{frozen}/epoch_1.pth').is_file()
+
+
+def test_splits_and_sizes(tmp_path):
+    found = look_at(make_folder(tmp_path / 'small'), tmp_path)
+    assert found.count == (24, 6) and found.size == 32 and found.classes == ['cat', 'dog', 'frog']
+    held_out = (tmp_path / 'split/test.txt').read_text().splitlines()
+    assert [line.split('\t')[1] for line in held_out] == ['cat'] * 2 + ['dog'] * 2 + ['frog'] * 2
+    for part in ('train', 'val'):
+        make_folder(tmp_path / f'parted/{part}', size=200)
+    found = look_at(tmp_path / 'parted', tmp_path)
+    assert found.count == (30, 30) and found.size == 224
+    with pytest.raises(DataError, match='two images or more of each class.*got .*lone'):
+        make_folder(tmp_path / 'small', ('lone',), 1)
+        look_at(tmp_path / 'small', tmp_path)
+    with pytest.raises(DataError, match='no such folder'):
+        look_at(tmp_path / 'none', tmp_path)
+
+
+@pytest.mark.parametrize(
+    'name, kind, features',
+    [
+        ('resnet18', 'mmpretrain.ResNet_CIFAR', 512),
+        ('torchvision/resnet18', 'mmpretrain.ResNet', 512),
+        ('wrn-16-2', 'WideResNet', 128),
+        ('mobilenet_v2', 'mmpretrain.MobileNetV2', 1280),
+        ('convnext_tiny', 'mmpretrain.ConvNeXt', 768),
+        ('mmpretrain/resnet34_8xb32_in1k', 'mmpretrain.ResNet', 512),
+    ],
+)
+def test_networks_by_name(name, kind, features):
+    network = network_config(name, 5, 64, 'student')
+    assert network['backbone']['type'] == kind and network['head']['in_channels'] == features
+    assert with_branches(network, 2)['branches']['type'] == 'AuxiliaryBranches'
+
+
+@pytest.mark.parametrize(
+    'name, words', [('resnet81', 'nearest.*resnet'), ('timm/resnet18', 'timm'), ('', 'one of')]
+)
+def test_names_that_are_none(name, words):
+    with pytest.raises(ConfigError, match=f'student=.*{words}'):
+        network_config(name, 5, 32, 'student')
+
+
+def test_arguments_that_cannot_be(tmp_path):
+    photos = make_folder(tmp_path / 'photos')
+    with pytest.raises(ConfigError, match="method='sskd': expected one of at, cc.*hsakd"):
+        distill(photos, method='sskd', out=tmp_path)
+    with pytest.raises(ConfigError, match='image_size: expected a number of pixels'):
+        distill(photos, image_size=3, out=tmp_path)
