@@ -227,10 +227,10 @@ def test_crd_remembers() -> None:
         assert_agrees(s.embedding.grad, f'crd/grad_{step}_emb_s_{step}')
         for name, parameter in method.named_parameters():
             assert_agrees(parameter.grad, f'crd/grad_{step}_{name}')
-        for index, who in enumerate('st'):
+        for who in 'st':
             memory = getattr(method, f'memory_{who}')
             assert_agrees(memory.rows, f'crd/memory_{who}_after_{step}')
-            assert_agrees(method.z[index], f'crd/z_{who}')
+            assert_agrees(getattr(method, f'z_{who}'), f'crd/z_{who}')
 
 
 def test_which_copies_sskd_keeps() -> None:

@@ -100,7 +100,7 @@ def distill(
     out = Path(out)
     images = look_at(data, out, image_size)
     print(describe(images), flush=True)
-    configs = write_configs(
+    configs = _write_configs(
         images, student, teacher, teacher_weights, method, epochs, batch_size, out, seed, fast
     )
     plan = Plan([configs[-1]], None, out / 'work_dirs', (), baseline)
@@ -109,7 +109,7 @@ def distill(
     return _results(plan, configs[-1], out)
 
 
-def write_configs(
+def _write_configs(
     images: OwnImages,
     student: str,
     teacher: str,
@@ -121,23 +121,7 @@ def write_configs(
     seed: int = 0,
     fast: bool = False,
 ) -> list[Path]:
-    """Write the configs of all trainings, the distillation's last.
-
-    Args:
-        images: What they train on.
-        student: As of :func:`distill`, like the others.
-        teacher: Of the same.
-        teacher_weights: Of the same.
-        method: Of the same.
-        epochs: Of the same.
-        batch_size: Of the same.
-        out: Of the same.
-        seed: Of the same.
-        fast: Of the same.
-
-    Raises:
-        ConfigError: A name is not known, or weights do not fit.
-    """
+    """Write the configs of all trainings, the distillation's last; see :func:`distill`."""
     kind = _kind_of(method)
     count = images.count[0]
     batch = batch_size or (64 if count >= 2000 else 32 if count >= 500 else 16)

@@ -10,7 +10,9 @@ from sklearn.model_selection import train_test_split
 
 from hsakd.datasets.base import (
     DECODE_ERRORS,
+    HELD_OUT_FOLDERS,
     IMAGE_EXTENSIONS,
+    TRAIN_FOLDERS,
     class_folders,
     image_sizes,
     images_in_folders,
@@ -19,8 +21,6 @@ from hsakd.datasets.base import (
 from hsakd.utils.errors import ConfigError, DataError
 from hsakd.utils.files import write_files
 
-#: Folders of a split, by what they are for.
-_TRAIN, _HELD_OUT = ('train', 'training'), ('val', 'valid', 'validation', 'test')
 #: Images that statistics are taken from.
 _SAMPLE = 1000
 #: Side of the images that networks get, by the side of those in the folder.
@@ -80,9 +80,10 @@ def look_at(data: str | Path, out: Path, size: int | None = None, share: float =
         root.is_dir(), where, expected, 'a file' if root.is_file() else 'no such folder'
     )
     folders = class_folders(root)
-    parts = [_first(folders, names) for names in (_TRAIN, _HELD_OUT)]
+    parts = [_first(folders, names) for names in (TRAIN_FOLDERS, HELD_OUT_FOLDERS)]
     if parts[0]:
-        DataError.check(parts[1], where, f'{parts[0]}/ and one of {", ".join(_HELD_OUT)}', folders)
+        both = f'{parts[0]}/ and one of {", ".join(HELD_OUT_FOLDERS)}'
+        DataError.check(parts[1], where, both, folders)
         train_root, test_root = (root / part for part in parts)
     else:
         train_root = test_root = root

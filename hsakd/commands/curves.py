@@ -6,18 +6,13 @@ A run that did not finish its schedule has a line of its own, which says so.
 import argparse
 import sys
 
-from hsakd.utils.cli import check_out_file, tool_parser
+from hsakd.utils.cli import add_work_dirs, check_out_file, tool_parser
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Runs, keys and the picture."""
     parser = tool_parser(__doc__)
-    parser.add_argument(
-        'work_dirs',
-        nargs='+',
-        metavar='WORK_DIR',
-        help='work dir of a training, or a folder with several of them at any depth',
-    )
+    add_work_dirs(parser)
     parser.add_argument('--out', required=True, metavar='FILE.png', help='the picture')
     parser.add_argument(
         '--keys',

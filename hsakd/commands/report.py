@@ -7,18 +7,13 @@ first given. Writes report.html, self-contained, and curves.png.
 import argparse
 from pathlib import Path
 
-from hsakd.utils.cli import add_trust_option, check_out_folder, tool_parser
+from hsakd.utils.cli import add_trust_option, add_work_dirs, check_out_folder, tool_parser
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Runs, and where to write."""
     parser = tool_parser(__doc__)
-    parser.add_argument(
-        'work_dirs',
-        nargs='+',
-        metavar='WORK_DIR',
-        help='work dir of a training, or a folder with several of them at any depth',
-    )
+    add_work_dirs(parser)
     parser.add_argument('--out', type=Path, metavar='DIR', help='default: the first WORK_DIR')
     parser.add_argument(
         '--metric', default='accuracy/top1', help='key of the figures (default: %(default)s)'

@@ -6,18 +6,13 @@ settings differ have rows of their own.
 
 import argparse
 
-from hsakd.utils.cli import check_out_file, print_markdown, tool_parser
+from hsakd.utils.cli import add_work_dirs, check_out_file, print_markdown, tool_parser
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Runs, and where to write."""
     parser = tool_parser(__doc__)
-    parser.add_argument(
-        'work_dirs',
-        nargs='+',
-        metavar='WORK_DIR',
-        help='work dir of a training, or a folder with several of them at any depth',
-    )
+    add_work_dirs(parser)
     parser.add_argument('--out', metavar='FILE.md', help='write the table as Markdown')
     parser.add_argument('--csv', metavar='FILE.csv', help='write it as CSV, in full precision')
     parser.add_argument(

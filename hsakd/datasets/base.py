@@ -197,8 +197,9 @@ def files_below(folder: str | Path) -> list[str]:
     return sorted(found)
 
 
-#: Names of folders of splits, which are no classes.
-_SPLITS = ('train', 'training', 'val', 'valid', 'validation', 'test', 'testing')
+#: Names of folders of splits, which are no classes: to train on, and to test on.
+TRAIN_FOLDERS = ('train', 'training')
+HELD_OUT_FOLDERS = ('val', 'valid', 'validation', 'test', 'testing')
 #: What the split that is not trained on is called.
 _HELD_OUT = ('val', 'test')
 
@@ -223,7 +224,8 @@ def check_no_splits(root: str | Path, where: str, wanted: str = 'train') -> None
         DataError: They are splits, as of the folder above.
     """
     folders = class_folders(root)
-    splits = [name for name in folders if name.lower() in _SPLITS]
+    known = TRAIN_FOLDERS + HELD_OUT_FOLDERS
+    splits = [name for name in folders if name.lower() in known]
     if (len(splits) > 1 or splits == folders) and any(class_folders(Path(root, s)) for s in splits):
         right = Path(root, wanted if wanted in splits else splits[0])
         expected = f'a folder whose subfolders are classes, such as {str(right)!r}'

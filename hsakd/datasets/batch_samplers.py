@@ -54,14 +54,6 @@ class RepeatedBatchSampler(BatchSampler):
         super().__init__(sampler, batch_size, drop_last)
         self.views = views
 
-    @staticmethod
-    def made(labels: Tensor, indices: Tensor, views: int) -> bool:
-        """Whether a batch of these labels [N] and numbers of images [N] is such a one."""
-        if len(indices) % views:
-            return False
-        rows = indices.unflatten(0, (-1, views))
-        return bool((rows == rows[:, :1]).all())
-
     def __iter__(self) -> Iterator[list[int]]:
         for batch in super().__iter__():
             yield [index for index in batch for _ in range(self.views)]
@@ -84,13 +76,6 @@ class PairBatchSampler(BatchSampler):
         super().__init__(sampler, batch_size, drop_last)
         self.partners = partners
         self.index = ClassIndex(training_labels(sampler.dataset))
-
-    @staticmethod
-    def made(labels: Tensor, indices: Tensor, partners: int = 1) -> bool:
-        """Whether a batch of these labels [N] and numbers of images [N] is such a one."""
-        own = len(labels) // (partners + 1)
-        others = labels[:own].repeat_interleave(partners)
-        return len(labels) == own * (partners + 1) and torch.equal(labels[own:], others)
 
     def __iter__(self) -> Iterator[list[int]]:
         random = _random(self.sampler)
@@ -127,14 +112,6 @@ class ClassBatchSampler(BatchSampler):
         expected = f'a multiple of {images_per_class}, {few} at most: so many of each class'
         ok = batch_size % images_per_class == 0 and batch_size <= few
         ConfigError.check(ok, 'train_dataloader.batch_size', expected, batch_size)
-
-    @staticmethod
-    def made(labels: Tensor, indices: Tensor, images_per_class: int = 2) -> bool:
-        """Whether a batch of these labels [N] and numbers of images [N] is such a one."""
-        if len(labels) % images_per_class:
-            return False
-        rows = labels.unflatten(0, (-1, images_per_class))
-        return bool((rows == rows[:, :1]).all() and len(rows[:, 0].unique()) == len(rows))
 
     def __iter__(self) -> Iterator[list[int]]:
         random, number = _random(self.sampler), self.batch_size // self.images_per_class

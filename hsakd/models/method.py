@@ -9,7 +9,6 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from hsakd.models.losses import LossWeights
-from hsakd.registry import DATA_SAMPLERS
 from hsakd.structures import BatchedLabels, class_labels, sample_indices
 from hsakd.utils.checkpoint import (
     checkpoint_weights,
@@ -217,26 +216,16 @@ class Method:
         for part in self.frozen_parts:
             part.check_loaded()
 
-    def check_set_up(self, data: Mapping) -> None:
+    def check_set_up(self) -> None:
         """Check what our runner prepares, where another one, as mmengine's own, trains.
 
-        Args:
-            data: A batch, as the loader gives it.
-
         Raises:
-            ConfigError: Images are not drawn as the method needs them, or its memories lack.
+            ConfigError: The method draws images in a way of its own, or remembers them.
         """
-        where = f'model.type={type(self).__name__}'
         runner = "hsakd's runner (tools/train.py, or runner_type='hsakd.DistillationRunner')"
-        expected, found = f'{runner}, which makes its memories of the images', 'another runner'
-        ConfigError.check(not self.remember, where, expected, found)
-        if self.batch_sampler:
-            samples, settings = data['data_samples'], dict(self.batch_sampler)
-            labels, indices = class_labels(samples), sample_indices(samples)
-            kind = DATA_SAMPLERS.get(settings.pop('type'))
-            found = f'a batch without, by {found}'
-            expected = f'{runner}, or train_dataloader.batch_sampler={dict(self.batch_sampler)}'
-            ConfigError.check(kind.made(labels, indices, **settings), where, expected, found)
+        alone = not (self.remember or self.batch_sampler)
+        expected = f'{runner}, which prepares its images'
+        ConfigError.check(alone, f'model.type={type(self).__name__}', expected, 'another runner')
         for key, network in self.trained_networks().items():
             if getattr(network, 'open_classes', False):
                 network.open_classes = False
@@ -249,7 +238,7 @@ class Method:
         """One step of training, after :meth:`check_weights` and :meth:`check_set_up`."""
         self.check_weights()
         if not self.set_up:
-            self.check_set_up(data)
+            self.check_set_up()
         return super().train_step(data, optim_wrapper)
 
     def init_weights(self) -> None:

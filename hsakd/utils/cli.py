@@ -135,6 +135,12 @@ def tool_parser(description: str) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(name, description=description, formatter_class=_ShortHelp)
 
 
+def add_work_dirs(parser: argparse.ArgumentParser) -> None:
+    """Add the argument of commands that read what trainings wrote."""
+    of = 'work dir of a training, or a folder with several of them at any depth'
+    parser.add_argument('work_dirs', nargs='+', metavar='WORK_DIR', help=of)
+
+
 def is_command() -> bool:
     """Whether this process is ``hsakd ...`` or ``python -m hsakd ...``."""
     file = Path(sys.argv[0])

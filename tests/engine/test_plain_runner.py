@@ -81,29 +81,13 @@ def test_no_loader_has_keys_that_torch_lacks():
         assert 'in_memory' not in config.train_dataloader, path
 
 
-@pytest.mark.parametrize(
-    'kind, words',
-    [
-        ('CSKD', r"model.type=CSKD: .*hsakd's runner.*'PairBatchSampler'"),
-        ('DDGSD', "'RepeatedBatchSampler', 'views': 2"),
-        ('BAKE', "'PairBatchSampler', 'partners': 3"),
-        ('PSKD', 'model.type=PSKD: .*memories'),
-    ],
-)
-def test_methods_that_need_our_runner(kind, words, tmp_path):
+@pytest.mark.parametrize('kind', ['CSKD', 'DDGSD', 'PSKD'])
+def test_methods_that_need_our_runner(kind, tmp_path):
     config = Config.fromfile(ROOT / 'configs/baseline/wrn-10-1_1xb64-80e_digits.py')
     config.merge_from_dict(dict(SHORT, work_dir=str(tmp_path)))
     config.model = dict(type=kind, student=config.model)
-    with pytest.raises(ConfigError, match=words):
+    with pytest.raises(ConfigError, match=f"model.type={kind}: expected hsakd's runner"):
         Runner.from_cfg(config).train()
-
-
-def test_a_config_may_name_the_batch_sampler_itself(tmp_path):
-    config = Config.fromfile(ROOT / 'configs/baseline/wrn-10-1_1xb64-80e_digits.py')
-    config.merge_from_dict(dict(SHORT, work_dir=str(tmp_path)))
-    config.model = dict(type='BAKE', student=config.model)
-    config.train_dataloader.batch_sampler = dict(type='PairBatchSampler', partners=3)
-    Runner.from_cfg(config).train()
 
 
 def test_plain_classes_left_open(folder, tmp_path, monkeypatch):

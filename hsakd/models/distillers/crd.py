@@ -56,7 +56,8 @@ class CRD(FeatureDistiller):
         self.index = ClassIndex(labels)
         self.memory_s = Memory(len(labels), self.dim, self.momentum)
         self.memory_t = Memory(len(labels), self.dim, self.momentum)
-        self.register_buffer('z', torch.zeros(2))
+        self.register_buffer('z_s', torch.zeros(()))
+        self.register_buffer('z_t', torch.zeros(()))
 
     def terms(
         self, s: Outputs, t: Outputs, y: Tensor, batch: Batch, negatives: Tensor | None = None
@@ -68,20 +69,18 @@ class CRD(FeatureDistiller):
             negatives = torch.from_numpy(found).to(own.device)
         rows = torch.cat([own[:, None], negatives], dim=1)
         v_s, v_t = unit(self.embed_s(s.embedding)), unit(self.embed_t(t.embedding))
-        loss = self.contrast(v_s, self.memory_t, rows, 0)
-        loss = loss + self.contrast(v_t, self.memory_s, rows, 1)
+        loss = self.contrast(v_s, self.memory_t, rows, 'z_s')
+        loss = loss + self.contrast(v_t, self.memory_s, rows, 'z_t')
         self.memory_s.update(own, v_s)
         self.memory_t.update(own, v_t)
         return dict(loss_crd=loss)
 
-    def contrast(self, v: Tensor, memory: Memory, rows: Tensor, number: int) -> Tensor:
-        """N(P) of embeddings [B, dim] and rows [B, 1 + K] of a memory; ``number`` is that of Z."""
+    def contrast(self, v: Tensor, memory: Memory, rows: Tensor, z: str) -> Tensor:
+        """N(P) of embeddings [B, dim] and rows [B, 1 + K] of a memory; ``z`` is the name of Z."""
         num_data = len(memory.rows)
         a = (memory.similarity(v, rows) / self.temperature).exp()
-        if not self.z[number]:
+        if not getattr(self, z):
             mean = a.detach().mean()
             all_reduce(mean, 'mean')
-            one = self.z.new_zeros(2)
-            one[number] = 1
-            self.z = self.z + one * mean * num_data  # the backward pass needs the one before
-        return noise_contrastive(a / self.z[number], num_data)
+            setattr(self, z, mean * num_data)
+        return noise_contrastive(a / getattr(self, z), num_data)
