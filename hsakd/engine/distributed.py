@@ -1,5 +1,6 @@
 """What several processes need beyond mmengine's launchers and model wrappers."""
 
+import gc
 import os
 import subprocess
 from collections.abc import Iterator
@@ -69,11 +70,13 @@ def anywhere(flag: bool) -> bool:
 def shutdown_processes() -> None:
     """End the connections of a run that came to its end, when all processes have.
 
-    Without it a process may abort when another one ended before it.
+    Without it a process may abort: when another one ended before it, or while it ends itself, in
+    a thread of gloo that lives as long as a model whose gradients it averaged.
     """
     if is_distributed():
         barrier()
         torch.distributed.destroy_process_group()
+        gc.collect()  # a runner and its model refer to each other
 
 
 def init_gloo(launcher: str, timeout: float | None = None) -> None:
