@@ -121,7 +121,7 @@ def save_predictions(predictions: Iterable[Prediction], path: str | Path, folder
     Raises:
         UserError: It is of another kind, or cannot be written.
     """
-    kind, where = Path(path).suffix, f'file for predictions {str(path)!r}'
+    kind, where = Path(path).suffix.lower(), f'file for predictions {str(path)!r}'
     UserError.check(kind in ('.json', '.csv'), where, 'a name that ends in .json or .csv', kind)
     found = [vars(p) | dict(image=str(p.image.relative_to(folder))) for p in predictions]
     if kind == '.json':

@@ -27,6 +27,8 @@ from .conversion import checkpoint_bytes
 ONNX_TOLERANCE = 1e-4
 
 
+#: Of ONNX's operators; runtimes from 2023 on have them.
+_OPSET = 18
 #: What the channels of an image are.
 _ORDER = {1: 'gray', 3: 'RGB'}
 
@@ -46,7 +48,8 @@ def publish(
         classifier: As :func:`~hsakd.apis.load_classifier` gives it.
         prefix: Folder and start of the names. HASH8 are the first digits of the SHA-256 of the
             .pth file; the same weights and config give the same name.
-        onnx: What to write as ``PREFIX-HASH8.onnx``, from :func:`export_onnx`.
+        onnx: What to write as ``PREFIX-HASH8.onnx``, from :func:`export_onnx`. Its metadata are
+            written beside it, as ``PREFIX-HASH8.json``.
         force: Replace files of the same names and other content.
 
     Returns:
@@ -74,8 +77,18 @@ def publish(
     files = {checkpoint: content, Path(f'{stem}.py'): f'{config.pretty_text}\n{load_from}'.encode()}
     if onnx is not None:
         files[Path(f'{stem}.onnx')] = onnx
+        files[Path(f'{stem}.json')] = _metadata(onnx)
     write_files(files, force)
     return list(files)
+
+
+def _metadata(onnx: bytes) -> bytes:
+    """What the metadata of an ONNX model say, as JSON."""
+    from onnx import load_from_string
+
+    found = {prop.key: prop.value for prop in load_from_string(onnx).metadata_props}
+    found |= {key: json.loads(found[key]) for key in ('resize', 'classes')}
+    return json.dumps(found, indent=1).encode()
 
 
 def experiment_name(checkpoint: str | Path) -> str:
@@ -140,6 +153,7 @@ def export_onnx(classifier: ImageClassifier) -> tuple[bytes, float]:
             input_names=['images'],
             output_names=['logits'],
             dynamic_axes={'images': {0: 'N'}, 'logits': {0: 'N'}},
+            opset_version=_OPSET,
             dynamo=False,
         )
     model = onnx.load_from_string(buffer.getvalue())
@@ -152,6 +166,7 @@ def export_onnx(classifier: ImageClassifier) -> tuple[bytes, float]:
             'resize': json.dumps(resizing(classifier)),
             'output': 'logits: float32 [N, K], before softmax',
             'classes': json.dumps(list(classifier._dataset_meta.get('classes', []))),
+            'opset': str(_OPSET),
             'hsakd_version': __version__,
         },
     )

@@ -33,10 +33,12 @@ from hsakd.visualization import (
 )
 
 from .classifier import class_names, load_classifier
+from .costs import Cost, inference_cost
 from .joint_distribution import load_pair, shown_pixels, test_images
 
 _BATCH = 256
 _JOINT_IMAGES = 2
+_WORST_CLASSES = 5
 
 
 @dataclass
@@ -47,13 +49,17 @@ class Tested:
         config: Of its first run.
         classifier: Of the same.
         predictions: Predicted classes [N] of the test images, by run.
+        confidences: Probabilities [N] that the first run gave them, 0 to 1.
         labels: Their classes [N].
+        cost: Of inference.
     """
 
     config: Config
     classifier: ImageClassifier
     predictions: list[np.ndarray]
+    confidences: np.ndarray
     labels: np.ndarray
+    cost: Cost
 
     @property
     def classes(self) -> list[str]:
@@ -61,9 +67,30 @@ class Tested:
         return class_names(self.classifier)
 
     @property
-    def parameters(self) -> int:
-        """How many it has at inference, without branches."""
-        return sum(parameter.numel() for parameter in self.classifier.parameters())
+    def calibration_error(self) -> float:
+        """By how many percent confidence is off: ECE of the first run, 15 bins of equal width.
+
+        "On Calibration of Modern Neural Networks", eq. 3.
+        """
+        off = (self.predictions[0] == self.labels) - self.confidences
+        bins = np.minimum((15 * self.confidences).astype(int), 14)
+        return 100 * float(np.abs(np.bincount(bins, off)).sum()) / len(off)
+
+    def confusions(self) -> list[list[str]]:
+        """Of the worst classes: name, percent right, and the classes they are taken for.
+
+        Of the first run, and percent of the images of the class.
+        """
+        lines, first = [], self.predictions[0]
+        for worst in np.argsort(self.by_class, kind='stable')[:_WORST_CLASSES]:
+            found = first[self.labels == worst]
+            counts = np.bincount(found, minlength=len(self.classes))
+            counts[worst] = 0
+            wrong = [i for i in np.argsort(-counts, kind='stable')[:3] if counts[i]]
+            taken = [f'{self.classes[i]} {100 * counts[i] / len(found):.1f}' for i in wrong]
+            if taken:
+                lines.append([self.classes[worst], f'{self.by_class[worst]:.1f}', ', '.join(taken)])
+        return lines
 
     @property
     def by_class(self) -> np.ndarray:
@@ -124,14 +151,20 @@ def make_report(results: Results, first: str | None = None, test: bool = True) -
     by_row = {id(row): found for row, found in zip(results.rows, tested, strict=True)}
     sections = []
     for own, other in compared(results, first):
-        pair = by_row[id(own)], by_row[id(other)]
-        names = _short_name(own), _short_name(other)
-        verdict, pictures = _verdict(own, other) + _of_teacher(own, results), []
-        if all(pair) and np.array_equal(pair[0].labels, pair[1].labels):
-            verdict, pictures = _examined(own, pair, names, verdict, report)
-        report.verdicts.append(verdict)
-        title = f'<h2>{escape(names[0])} and {escape(names[1])}</h2>'
-        sections.append(f'{title}\n<p>{escape(verdict)}</p>\n' + '\n'.join(pictures))
+        teacher = _teacher(own, results)
+        for with_whom in filter(None, dict.fromkeys((other, teacher))):
+            pair = by_row[id(own)], by_row[id(with_whom)]
+            names = _short_name(own), _short_name(with_whom)
+            verdict, pictures = _verdict(own, with_whom, teacher), []
+            if all(pair) and np.array_equal(pair[0].labels, pair[1].labels):
+                verdict, pictures, gained = _examined(own, pair, names, verdict)
+                if with_whom is other and has_teacher(pair[0].config.model):
+                    pictures += _joint_distributions(own, pair[0], gained, report)
+            if with_whom is other:
+                report.verdicts.append(verdict)
+            title = f'<h2>{escape(names[0])} and {escape(names[1])}</h2>'
+            sections.append(f'{title}\n<p>{escape(verdict)}</p>\n' + '\n'.join(pictures))
+    sections += [_confusions(*found) for found in zip(results.rows, tested, strict=True)]
     groups = list({id(row.group): row.group for row in results.rows}.values())
     known = set.intersection(*(group.runs[0].keys for group in groups))
     keys = [results.rows[0].metric, *(key for key in ('loss_cls', 'loss') if key in known)][:2]
@@ -149,11 +182,20 @@ def make_report(results: Results, first: str | None = None, test: bool = True) -
     return report
 
 
-def _of_teacher(row: Row, results: Results) -> str:
-    """What the teacher of a row reaches, where it is among the results."""
+def _teacher(row: Row, results: Results) -> Row | None:
+    """The teacher of a row, where it is among the results."""
     origin = str(_settings(row).get('model.teacher_ckpt')).split('/')[0]
     teachers = [other for other in results.rows if other.group.name == origin]
-    return f' Its teacher: {mean_std(teachers[0].values.values())} %.' if len(teachers) == 1 else ''
+    return teachers[0] if len(teachers) == 1 else None
+
+
+def _confusions(row: Row, tested: Tested | None) -> str:
+    """Which classes the worst ones are taken for."""
+    lines = tested.confusions() if tested and _learns(row) else []
+    if not lines:
+        return ''
+    header = ['class', 'right (%)', 'taken for (% of its images)']
+    return f'<h3>The worst classes of {escape(_short_name(row))}</h3>\n{_table(header, lines)}'
 
 
 def _learns(row: Row) -> bool:
@@ -178,7 +220,7 @@ def _short_name(row: Row) -> str:
     return f'{networks[number]} ({name.method or "alone"}{which}{changed})'
 
 
-def _verdict(own: Row, other: Row) -> str:
+def _verdict(own: Row, other: Row, teacher: Row | None) -> str:
     """What one gained over the other or cost, in a sentence or two."""
     by_seed = own.values, other.values
     mean, spread = gain(*by_seed)
@@ -194,16 +236,18 @@ def _verdict(own: Row, other: Row) -> str:
     if by_seed[0].keys() == by_seed[1].keys() and len(by_seed[0]) > 1:
         better = sum(value > by_seed[1][seed] for seed, value in by_seed[0].items())
         text += f' It is better with {better} of {len(by_seed[0])} seeds.'
-    if own.baseline is not other:
+    if teacher is not None and teacher is not other:
+        text += f' Its teacher: {mean_std(teacher.values.values())} %.'
+    if own.baseline is not other and teacher is not other:
         keys = differences(own, other)
         text += f' The two were not trained in the same way ({", ".join(keys)}).' if keys else ''
     return text
 
 
 def _examined(
-    own: Row, pair: tuple[Tested, Tested], names: tuple[str, str], verdict: str, report: Report
-) -> tuple[str, list[str]]:
-    """The verdict with counts of images of the first runs, and pictures."""
+    own: Row, pair: tuple[Tested, Tested], names: tuple[str, str], verdict: str
+) -> tuple[str, list[str], np.ndarray]:
+    """The verdict with counts of images of the first runs, pictures, and the images gained."""
     mine, its = pair
     right = [tested.predictions[0] == tested.labels for tested in pair]
     gained, lost = np.flatnonzero(right[0] & ~right[1]), np.flatnonzero(right[1] & ~right[0])
@@ -218,18 +262,22 @@ def _examined(
             caption = f'Images that only {name} gets right'
             picture = _image(_draw_images(pair, indices), caption)
             shown.append(f'<h3>{escape(caption)}</h3>\n{picture}')
-    if has_teacher(mine.config.model):
-        try:
-            chosen = (gained if len(gained) else np.arange(len(mine.labels)))[:_JOINT_IMAGES]
-            learned = load_pair(mine.config, str(own.group.runs[0].checkpoint))
-            found = learned.examine(*test_images(learned, chosen.tolist()))
-            picture = draw_joint_distributions(
-                found, learned.classes, learned.transforms, learned.names
-            )
-            shown.append(f'<h3>Class and transform together</h3>\n{_image(picture, "Heat maps")}')
-        except (UserError, OSError) as error:
-            report.notes.append(f'no joint distributions: {error}')
-    return verdict, shown
+    return verdict, shown, gained
+
+
+def _joint_distributions(
+    own: Row, tested: Tested, indices: np.ndarray, report: Report
+) -> list[str]:
+    """Heat maps of a student and its teacher on the first of some images."""
+    chosen = (indices if len(indices) else np.arange(len(tested.labels)))[:_JOINT_IMAGES]
+    try:
+        learned = load_pair(tested.config, str(own.group.runs[0].checkpoint))
+        found = learned.examine(*test_images(learned, chosen.tolist()))
+    except (UserError, OSError) as error:
+        report.notes.append(f'no joint distributions: {error}')
+        return []
+    picture = draw_joint_distributions(found, learned.classes, learned.transforms, learned.names)
+    return [f'<h3>Class and transform together</h3>\n{_image(picture, "Heat maps")}']
 
 
 def _draw_images(pair: tuple[Tested, Tested], indices: np.ndarray) -> bytes:
@@ -258,11 +306,13 @@ def _tested(row: Row, report: Report) -> Tested | None:
     except (UserError, OSError) as error:
         report.notes.append(f'{_short_name(row)} was not tested: {error}')
         return None
-    config, classifier, _, labels = runs[0]
-    return Tested(config, classifier, [run[2] for run in runs], labels)
+    config, classifier, found, labels = runs[0]
+    predictions = [found[:, 0].astype(int) for _, _, found, _ in runs]
+    return Tested(config, classifier, predictions, found[:, 1], labels, inference_cost(classifier))
 
 
 def _test(run: Run, network: int | None) -> tuple[Config, ImageClassifier, np.ndarray, np.ndarray]:
+    """Config, classifier, predicted classes and their probabilities [N, 2], and classes [N]."""
     path = run.checkpoint
     config = checkpoint_config(read_checkpoint(path, 'checkpoint'), path, 'checkpoint')
     is_classifier = config.get('default_scope') != 'mmdet'
@@ -273,7 +323,7 @@ def _test(run: Run, network: int | None) -> tuple[Config, ImageClassifier, np.nd
     for start in range(0, len(dataset), _BATCH):
         batch = [dataset[i] for i in range(start, min(start + _BATCH, len(dataset)))]
         samples = classifier.test_step(pseudo_collate(batch))
-        found += [sample.pred_label.item() for sample in samples]
+        found += [(s.pred_label.item(), s.pred_score.max().item()) for s in samples]
     return config, classifier, np.array(found), np.array(dataset.get_gt_labels())
 
 
@@ -281,9 +331,18 @@ def _summary(results: Results, tested: Sequence[Tested | None]) -> str:
     header, lines = table(results)
     rows = []
     for row, line, found in zip(results.rows, lines, tested, strict=True):
-        parameters = f'{found.parameters:,}' if found else ''
-        rows.append([_short_name(row), *line, parameters])
-    return _table(['network', *header, 'parameters'], rows)
+        shown = [''] * len(_COSTS)
+        if found:
+            cost = found.cost
+            shown = [
+                f'{found.calibration_error:.1f}',
+                f'{cost.parameters:,}',
+                f'{cost.multiply_adds / 1e6:,.1f}',
+                f'{cost.megabytes:.2f}',
+                f'{cost.milliseconds:.2f}',
+            ]
+        rows.append([_short_name(row), *line, *shown])
+    return _table(['network', *header, *_COSTS], rows)
 
 
 def _branches(groups: Sequence) -> str:
@@ -330,6 +389,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
+_COSTS = ('ECE (%)', 'parameters', 'multiply-adds (M)', 'ONNX (MB)', 'ONNX, an image (ms)')
 _BRANCHES = (
     '<p class="note">A branch sees the feature map of one stage. <em>class</em> is its accuracy on '
     'the classes of images as they are, <em>joint</em> that on class and transform together, over '
@@ -364,7 +424,9 @@ pre { background: #f4f4f4; padding: .6rem; white-space: pre-wrap;
 $summary
 <p class="note">Figures are those after the last epoch (iteration), on the test images of the
 config; picking the best one would flatter, since it would be picked on the test images. With
-several seeds: mean ± sample standard deviation. Parameters are those at inference.</p>
+several seeds: mean ± sample standard deviation. What follows ECE, the expected calibration error
+of the first run (15 bins), is the cost at inference, without branches: the time is the median of
+ONNX Runtime on this machine's CPU, one thread and one image at a time.</p>
 $curves
 $sections
 $branches

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hsakd.utils.cli import (
     add_trust_option,
+    check_out_file,
     check_out_folder,
     positive_number,
     tool_parser,
@@ -50,6 +51,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         help='folder for the pictures, IMAGE.png each; earlier ones are replaced '
         '(default: work_dirs/predict)',
     )
+    add(
+        '--predictions',
+        metavar='FILE',
+        help='write what is found to a .json or .csv file too, which replaces an earlier one',
+    )
     add('--device', help="'cpu', 'cuda', 'cuda:1', ...; a GPU if there is one")
     add(
         '--skip-bad-images',
@@ -73,6 +79,7 @@ def main(argv: list[str] | None = None) -> None:
 
     out = f'--out={str(args.out)!r}'
     check_out_folder(args.out, out)
+    check_out_file(args.predictions, True, '--predictions', ('.json', '.csv'))
     root = Path(args.images).expanduser()
     images = apis.find_images(root)
     # Its pictures would be taken for images next time.
@@ -111,7 +118,9 @@ def main(argv: list[str] | None = None) -> None:
     progress = track(
         predictions, 'predicting', len(images), console=Console(stderr=True), transient=True
     )
+    found = []
     for prediction in progress:
+        found.append(prediction)
         columns = [prediction.classes, [f'{score:.3f}' for score in prediction.scores]]
         if is_detector:
             columns.append([' '.join(f'{v:6.1f}' for v in box) for box in prediction.boxes])
@@ -121,5 +130,7 @@ def main(argv: list[str] | None = None) -> None:
             table.add_row(name, *row)
         table.add_section()
     Console().print(table)
+    if args.predictions:
+        apis.save_predictions(found, args.predictions, folder)
     skipped = f'; {len(bad)} skipped, since they cannot be decoded' if bad else ''
     print(f'images: {len(images)}{skipped}; pictures in {args.out}')

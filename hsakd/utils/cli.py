@@ -79,7 +79,10 @@ def check_out_folder(folder: Path, option: str) -> None:
 
 
 def check_out_file(
-    path: str | Path | None, force: bool, option: str = '--out', suffix: str = ''
+    path: str | Path | None,
+    force: bool,
+    option: str = '--out',
+    suffix: str | tuple[str, ...] = '',
 ) -> None:
     """Check that a file can be written, where one is asked for, before work is done for it.
 
@@ -89,7 +92,8 @@ def check_out_file(
     """
     if path:
         path, shown = Path(path), repr(str(path))
-        expected = f'the name of a {suffix or ""} file'.replace('  ', ' ')
+        kinds = suffix if isinstance(suffix, str) else ' or '.join(suffix)
+        expected = f'the name of a {kinds} file'.replace('  ', ' ')
         UserError.check(path.name.lower().endswith(suffix), option, expected, shown)
         check_out_folder(path.parent, option)
         UserError.check(not path.is_dir(), option, expected, f'{shown}, a folder')

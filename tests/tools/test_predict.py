@@ -49,7 +49,7 @@ def test_digits_from_training_to_pictures(tmp_path: Path, tool: Callable) -> Non
         image.save(tmp_path / 'digits' / f'{i:02d}.png')
     result = run_tool(
         'tools/predict.py', tmp_path / 'digits', '--model', model, '--topk', 1,
-        '--out', tmp_path / 'out',
+        '--out', tmp_path / 'out', '--predictions', tmp_path / 'found.csv',
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     rows = [line.split('│')[1:4] for line in result.stdout.splitlines() if '.png' in line]
@@ -58,6 +58,8 @@ def test_digits_from_training_to_pictures(tmp_path: Path, tool: Callable) -> Non
     assert right >= 40
     assert f'images: 50; pictures in {tmp_path / "out"}' in result.stdout
     assert len(list((tmp_path / 'out').glob('*.png.png'))) == 50
+    lines = [line.split(',')[:2] for line in (tmp_path / 'found.csv').read_text().splitlines()]
+    assert lines[1:] == [[image.strip(), name.strip()] for image, name, _ in rows]
 
 
 @pytest.mark.parametrize('kind', [Prediction, Detections])

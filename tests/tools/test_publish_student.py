@@ -92,7 +92,7 @@ class Networks(nn.Module):
 
 
 def published_files(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir(), key=lambda p: ['.pth', '.py', '.onnx'].index(p.suffix))
+    return sorted(folder.iterdir(), key=lambda p: ['.pth', '.py', '.onnx', '.json'].index(p.suffix))
 
 
 @pytest.fixture
@@ -247,7 +247,7 @@ def normalized(images: Tensor) -> Tensor:
 def test_onnx_takes_raw_rgb_images(offline: tuple, tmp_path: Path, publish: Callable) -> None:
     checkpoint, distiller = offline
     publish([str(checkpoint), str(tmp_path / 'out' / 'x'), '--onnx'])
-    model = published_files(tmp_path / 'out')[2]
+    *_, model, description = published_files(tmp_path / 'out')
     session = onnxruntime.InferenceSession(model, providers=['CPUExecutionProvider'])
     for num in (1, 4):
         images = torch.randint(0, 256, (num, 3, 32, 32)).float()
@@ -262,6 +262,9 @@ def test_onnx_takes_raw_rgb_images(offline: tuple, tmp_path: Path, publish: Call
         'mmpretrain.ResizeEdge',
         'mmpretrain.CenterCrop',
     ]
+    described = json.loads(description.read_text())
+    assert described['classes'] == list(CLASSES) and described['input'] == properties['input']
+    assert onnx.load(model).opset_import[0].version == int(described['opset'])
 
 
 def test_onnx_of_a_network_trained_on_bgr_takes_rgb(

@@ -4,12 +4,13 @@ import io
 import re
 import shutil
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from hsakd.apis.report import make_report
+from hsakd.apis.report import Tested, make_report
 from hsakd.results.runs import Run, find_runs
 from hsakd.results.tables import collect
 from hsakd.visualization import draw_classes, draw_examples
@@ -74,12 +75,32 @@ def test_quickstart_ends_with_a_verdict_a_picture_and_a_report(quickstart):
     with Image.open(work_dir / 'curves.png') as picture:
         assert picture.width >= 1200
     page = (work_dir / 'report.html').read_text()
-    alone = len(re.findall('alone gets [1-9]|other alone [1-9]', page)) // 2
-    check_self_contained(page, 3 + alone)  # curves, classes, heat maps
-    for text in ('691,674', '77,850', '1,597 test images', 'branch_3/joint_top1', 'torch 2'):
+    alone = page.count('<h3>Images that only')
+    # curves, classes beside the plain network and beside the teacher, heat maps
+    check_self_contained(page, 4 + alone)
+    for text in (
+        'ECE (%)',
+        'ONNX, an image (ms)',
+        'The worst classes of wrn-10-1',
+        '691,674',
+        '77,850',
+        '1,597 test images',
+        'branch_3/joint_top1',
+        'torch 2',
+    ):
         assert text in page
     assert f'{TEACHER}/epoch_1' in page and 'randomness.seed=0' in page
     assert 'not tested' not in page and 'no joint' not in page
+
+
+def test_calibration_and_confusions():
+    classifier = SimpleNamespace(_dataset_meta=dict(classes=['cat', 'dog', 'emu']))
+    predictions = [np.array([0, 1, 1, 2, 2])]
+    confidences, labels = np.array([0.9, 0.9, 0.6, 0.6, 1]), np.array([0, 0, 0, 2, 2])
+    tested = Tested(None, classifier, predictions, confidences, labels, None)
+    # two of 0.9, one right; two of 0.6, one right; one of 1, right
+    assert tested.calibration_error == pytest.approx(100 * (0.8 + 0.2 + 0) / 5)
+    assert tested.confusions() == [['cat', '33.3', 'dog 66.7']]
 
 
 def test_any_two_runs_also_without_checkpoints(quickstart, tmp_path):
