@@ -1,5 +1,6 @@
 """What the documentation shows is what there is."""
 
+import json
 import re
 import runpy
 import shlex
@@ -9,7 +10,7 @@ import torch
 
 from hsakd.commands import COMMANDS
 from hsakd.registry import MODELS
-from tests.conftest import ROOT, batch, network_cfg
+from tests.conftest import ROOT, batch, network_cfg, run_tool
 
 PAGES = sorted([*ROOT.glob('*.md'), *(ROOT / 'docs').rglob('*.md')])
 
@@ -109,6 +110,25 @@ def test_tests_that_reliability_names_exist():
     sources = [file.read_text() for file in (ROOT / 'tests').rglob('test_*.py')]
     there = {name for source in sources for name in re.findall(r'^def (test_\w+)', source, re.M)}
     assert named and not named - there
+
+
+def test_notebook_from_images_to_a_student(tmp_path):
+    cells = json.loads((ROOT / 'docs/first_student.ipynb').read_text())['cells']
+    code = '\n'.join(''.join(c['source']) for c in cells if c['cell_type'] == 'code')
+    (tmp_path / 'notebook.py').write_text(f'{code}\nprint(made.metrics)')
+    result = run_tool(tmp_path / 'notebook.py', cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "{'student': " in result.stdout and (tmp_path / 'runs/digits/report.html').is_file()
+
+
+def test_names_of_the_python_page():
+    blocks = re.findall(r'```python\n(.*?)```', (ROOT / 'docs/api.md').read_text(), re.S)
+    lines = [line for block in blocks for line in block.splitlines() if ' import ' in line]
+    assert len(lines) > 5
+    found = {}
+    exec('\n'.join(lines), found)
+    for name in ('build_runner', 'export_onnx', 'make_report', 'collect'):
+        assert callable(found[name])
 
 
 def test_methods_on_given_tensors():
