@@ -31,6 +31,9 @@ from hsakd.utils.errors import EX_PREEMPTED, ConfigError, UserError
 
 from .running import load_config
 
+#: Of a process whose output is read here.
+_TO_US = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='replace')
+
 
 @dataclass
 class TrainingRun:
@@ -182,7 +185,9 @@ def call(command: str, arguments: Sequence[str], label: str, dry_run: bool = Fal
     with tempfile.NamedTemporaryFile('r') as message:
         environment = {**os.environ, ERROR_FILE: message.name}
         process = subprocess.Popen(
-            [sys.executable, os.path.relpath(tool_file(command)), *arguments], env=environment
+            [sys.executable, os.path.relpath(tool_file(command)), *arguments],
+            env=environment,
+            **({} if _prints_to_descriptor() else _TO_US),
         )
         status, asked = _wait(process)
         reason = message.read() or f'status {status}, see what it printed'
@@ -194,8 +199,19 @@ def call(command: str, arguments: Sequence[str], label: str, dry_run: bool = Fal
         raise ToolExit(status, reason, asked or status in (EX_PREEMPTED, 128 + signal.SIGINT))
 
 
+def _prints_to_descriptor() -> bool:
+    """Whether a process that inherits standard output prints where this one does."""
+    try:
+        return os.path.sameopenfile(sys.stdout.fileno(), 1)
+    except (AttributeError, OSError, ValueError):  # of a notebook, or other stand-ins
+        return False
+
+
 def _wait(process: subprocess.Popen) -> tuple[int, bool]:
-    """The status of a process that ended, and whether this one was asked to stop meanwhile."""
+    """The status of a process that ended, and whether this one was asked to stop meanwhile.
+
+    What it prints to this one is printed here.
+    """
     received = []
 
     def hand_on(number: int, _: object) -> None:
@@ -206,6 +222,8 @@ def _wait(process: subprocess.Popen) -> tuple[int, bool]:
     numbers = signal.SIGINT, signal.SIGTERM
     before = {number: signal.signal(number, hand_on) for number in numbers}
     try:
+        for line in process.stdout or ():
+            print(line, end='', flush=True)
         status = process.wait()
         return status if status >= 0 else 128 - status, bool(received)
     finally:

@@ -4,7 +4,6 @@ import contextlib
 import copy
 import functools
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +21,8 @@ from hsakd.models import BranchedClassifier
 from hsakd.models.networks import Outputs
 from hsakd.utils.errors import ConfigError
 from hsakd.utils.networks import frozen_networks, trained_networks
+
+from .display import slow
 
 #: Largest relative difference between a network and its copy with batch norms folded.
 FOLDING_TOLERANCE = 1e-4
@@ -61,10 +62,9 @@ def accelerate(model: nn.Module, fast: bool = False) -> None:
         return
     device = next(model.parameters()).device
     use_channels_last(model, device, fast)
-    if fast:
-        _say('operators and networks are compiled now and at the first batches of each size')
-    for network in networks.values() if fast else ():
-        network.outputs = CompiledNetwork(network, _exchange_layers(network))
+    with _compiling('compiling operators' if fast and device.type == 'cpu' else None):
+        for network in networks.values() if fast else ():
+            network.outputs = CompiledNetwork(network, _exchange_layers(network))
     for network in frozen_networks(model).values():
         network.outputs = FrozenNetwork(network, fast)
 
@@ -190,8 +190,9 @@ def _compiled(network: BranchedClassifier, options: dict) -> Callable[[Tensor], 
     def outputs(images: Tensor) -> Outputs:
         is_new = images.shape not in shapes
         shapes.add(images.shape)
-        compiling = _said_to_compile(network, images) if is_new else contextlib.nullcontext()
-        with compiling, torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+        kind = 'frozen ' * (not network.training) + type(network.backbone).__name__
+        what = f'compiling {kind} for batches of {len(images)} images' if is_new else None
+        with _compiling(what), torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
             found = run(images)
         # Copies, since the next call of a CUDA graph writes to the same memory.
         return tree_map_only(Tensor, lambda x: x.to(torch.float32, copy=True), found)
@@ -211,22 +212,14 @@ def _compile(outputs: Callable[[Tensor], Outputs], options: dict) -> Callable[[T
         return torch.compile(outputs, dynamic=False, options=None)
 
 
-@contextmanager
-def _said_to_compile(network: BranchedClassifier, images: Tensor) -> Iterator[None]:
-    """Say on the terminal that a network is compiled, with its gradients, and how long it took."""
-    what = f'{type(network.backbone).__name__} for batches of {len(images)} images'
-    _say(f'{what} is being compiled, which may take minutes')
-    start = time.monotonic()
-    yield
-    _say(f'{what} is compiled, after {time.monotonic() - start:.0f} s')
+def _compiling(what: str | None) -> contextlib.AbstractContextManager:
+    return contextlib.nullcontext() if what is None else slow(what)
 
 
-def _say(message: str) -> None:
-    """Say something on the terminal, where a progress bar leaves room for warnings alone."""
+@functools.cache
+def _say_once(message: str) -> None:
+    """Warn of what makes fast mode slower than it could be."""
     print_log(f'--fast: {message}', 'current', logging.WARNING)
-
-
-_say_once = functools.cache(_say)
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -28,11 +28,12 @@ from . import checks, hooks
 from .acceleration import accelerate, use_channels_last
 from .building import building
 from .checkpoint_files import BACKEND
+from .display import display, slow
 from .distributed import SharedStatisticsHook, init_gloo, leave_out_frozen_parts, on_cpu
 from .faults import described
 from .hooks.checkpoint_hook import done
 from .loading import load_what_fits, starting_weights
-from .logs import console_handlers, for_terminal
+from .logs import set_up_console
 from .loops import TRAIN_LOOPS, ResumableEpochs, ResumableIterations
 from .message_hub import DeferredMessageHub
 from .pretrained_backbone import KEY, RANDOM, load_pretrained_backbone
@@ -94,8 +95,7 @@ class DistillationRunner(Runner):
     def build_logger(self, *args, **kwargs) -> MMLogger:
         """The logger of mmengine, with a filter on its console handler."""
         logger = super().build_logger(*args, **kwargs)
-        for handler in console_handlers(logger):
-            handler.addFilter(for_terminal)
+        set_up_console(logger)
         return logger
 
     def build_message_hub(self, message_hub: dict | None = None) -> MessageHub:
@@ -250,7 +250,8 @@ class DistillationRunner(Runner):
                 self._check_not_in_memory(self.cfg.get('in_memory', False))
                 return self._remembered(super().build_train_loop(loop))
             settings = {k: v for k, v in loop.items() if k not in ('type', 'by_epoch', '_scope_')}
-            dataloader = self._build_train_dataloader(endless=kind is ResumableIterations)
+            with slow('reading the training data'):
+                dataloader = self._build_train_dataloader(endless=kind is ResumableIterations)
             built = kind(self, dataloader, **settings)
         checks.check_train_loop(built, loop)
         return self._remembered(built)
@@ -319,12 +320,12 @@ class DistillationRunner(Runner):
 
     def train(self) -> nn.Module:
         """Train; faults of loaders and other processes become one line."""
-        with described('train_dataloader'):
+        with display, described('train_dataloader'):
             return super().train()
 
     def test(self) -> dict[str, float]:
         """Test; faults of loaders and other processes become one line."""
-        with described('test_dataloader'):
+        with display, described('test_dataloader'):
             return super().test()
 
     def _init_model_weights(self) -> None:

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from hsakd.apis.running import load_config
-from hsakd.engine import ProgressHook
 from hsakd.engine.message_hub import DeferredMessageHub
 from hsakd.engine.runner import DistillationRunner
 from hsakd.registry import MODELS
@@ -142,7 +141,7 @@ def _train(folder, steps, prepare):
 
     def prepared(runner):
         for hook in runner.hooks:
-            if type(hook).__name__ in ('NonFiniteLossHook', 'PreemptionHook', 'ProgressHook'):
+            if type(hook).__name__ in ('NonFiniteLossHook', 'PreemptionHook'):
                 hook.interval = 50
         run_iter, add_scalars = runner.train_loop.run_iter, runner.visualizer.add_scalars
 
@@ -222,24 +221,3 @@ def test_no_step_waits_between_lines_of_the_log(monkeypatch, tmp_path):
     of_mmengine, reads = _train(tmp_path, 150, lambda runner: None)
     assert of_mmengine == logged
     assert reads == list(range(1, 151))
-
-
-def test_figures_beside_the_bar_are_read_at_its_interval():
-    hook, hub, shown = ProgressHook(interval=5), DeferredMessageHub('hub'), []
-    hook.progress = SimpleNamespace(update=lambda task, **fields: shown.append(fields))
-    hook.task = 0
-    runner = SimpleNamespace(
-        iter=0,
-        epoch=0,
-        max_epochs=1,
-        message_hub=hub,
-        optim_wrapper=SimpleNamespace(get_lr=lambda: dict(lr=[0.1])),
-    )
-    for step in range(10):
-        hub.update_scalars({'train/loss': torch.tensor(float(step)), 'train/loss_cls': 2.0})
-        with HostReads() as reads:
-            hook.after_train_iter(runner, step)
-        assert reads.count == (step in (4, 9))
-        runner.iter += 1
-    figures = [fields['figures'] for fields in shown if 'figures' in fields]
-    assert figures == [f'lr 0.1  loss {step}.000 cls 2.000' for step in (4, 9)]

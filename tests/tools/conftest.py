@@ -43,12 +43,12 @@ def run_with_others(
             return exit_.code or 0
         return 0
 
-    def call(command: list[str], env: dict[str, str]) -> SimpleNamespace:
+    def call(command: list[str], env: dict[str, str], **_: object) -> SimpleNamespace:
         commands.append([Path(command[1]).name, *command[2:]])
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv(ERROR_FILE, env[ERROR_FILE])
             found = status_of(Path(command[1]).resolve(), *command[2:])
-        return SimpleNamespace(wait=lambda: found)
+        return SimpleNamespace(wait=lambda: found, stdout=None)
 
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output):
         patch.chdir(cwd)

@@ -176,8 +176,8 @@ def test_asked_to_stop_it_stops_with_the_tables_of_what_is_there(
     configs, again, in_process, monkeypatch
 ):
     shutil.rmtree(again / f'{KD}/seed-1')
-    process = SimpleNamespace(wait=lambda: 75)
-    stopping = SimpleNamespace(Popen=lambda command, env: process)
+    process = SimpleNamespace(wait=lambda: 75, stdout=None)
+    stopping = SimpleNamespace(Popen=lambda command, **_: process)
     monkeypatch.setattr('hsakd.apis.training_runs.subprocess', stopping)
     status, error = in_process(TOOL, *of(configs, KD, BROKEN), '--seeds', 0, 1)
     assert status == 75 and f'{BROKEN}, seed 0 stopped with status 75' in error

@@ -1,5 +1,7 @@
 """From a folder of images to a published student, in one call."""
 
+import contextlib
+import io
 import json
 
 import numpy as np
@@ -26,7 +28,13 @@ def make_folder(root, classes=('cat', 'dog', 'frog'), count=10, size=12):
 def test_one_call(tmp_path):
     photos = make_folder(tmp_path / 'my photos')
     out = tmp_path / 'out'
-    made = distill(photos, 'resnet8', 'resnet20', epochs=1, out=out)
+    shown = io.StringIO()  # as a cell of a notebook, which has no file descriptor
+    with contextlib.redirect_stdout(shown):
+        made = distill(photos, 'resnet8', 'resnet20', epochs=1, out=out)
+    lines = shown.getvalue()
+    assert lines.count('24 to train on, 6 to validate on') == lines.count('trained ') == 3
+    assert lines.index('[1/3] hsakd-teacher') < lines.index('Epoch(val)') < lines.index('[2/3] ')
+    assert 'tools/test.py' not in lines  # next comes the report
     assert set(made.metrics) == {'student', 'plain', 'teacher'} and made.report.is_file()
     names = sorted(path.name for path in (out / 'configs').glob('*.py'))
     assert names == [

@@ -4,9 +4,12 @@ import contextlib
 import json
 import os
 import pickle
+import re
 import shlex
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -93,29 +96,73 @@ def test_a_folder_that_cannot_be_written_to_is_found_before_the_test(
     assert not list(tmp_path.rglob('*.log'))
 
 
-def test_results_of_many_lines_are_shown_in_training(case, tmp_path):
+def test_a_run_says_what_it_does_and_what_came_out(case, tmp_path):
+    """Into a pipe: a few lines, and those of mmengine in the log file alone."""
+    config = Config.fromfile(case / 'config.py')
+    config.train_cfg.update(max_iters=4)
+    config.custom_hooks = [dict(type='ProgressHook', interval=0)]
+    config.dump(tmp_path / 'config.py')
     work_dir = tmp_path / 'w'
-    result = run_tool('tools/train.py', case / 'config.py', '--work-dir', work_dir)
+    result = run_tool('tools/train.py', tmp_path / 'config.py', '--work-dir', work_dir)
     assert result.returncode == 0, result.stderr
-    (line,) = [line for line in result.stdout.splitlines() if 'Iter(val)' in line]
-    assert 'accuracy/top1: ' in line
-    assert 'Config:' not in result.stdout and 'System environment' not in result.stdout
+    shown, log = result.stdout, next(work_dir.glob('*/*.log')).read_text()
+    assert len([line for line in shown.splitlines() if 'Iter(val)' in line]) == 2
+    assert 'accuracy/top1: ' in shown and '━' not in shown
+    for line in ('Config:', 'System environment', 'Exp name', 'Iter(train)', 'Saving checkpoint'):
+        assert line in log and line not in shown
+    assert re.search(r'training, iteration 3/4, [\d,]+ images/s, ETA 0:00:0\d, loss [\d.]+', shown)
+    assert 'CIFARResNet, 77,' in shown and '24 to train on, 9 to validate on, of 3' in shown
+    assert '4 batches of 8 images' in shown and 'exact' in shown
     record = json.loads((work_dir / 'run.json').read_text())
-    assert 'accuracy/top1' in record['metrics']
+    assert f'accuracy/top1  {record["metrics"]["accuracy/top1"]:.4g}, at best ' in shown
+    # What to do next can be done as it stands there.
+    (command,) = [line.split('python ')[1] for line in shown.splitlines() if ' test ' in line]
+    result = run_tool(*shlex.split(command))
+    assert result.returncode == 0 and 'accuracy/top1: ' in result.stdout, result.stderr
 
 
-def test_results_of_many_lines_are_shown_beside_a_progress_bar(case, tmp_path):
-    command = [sys.executable, ROOT / 'tools/train.py', case / 'config.py', '--work-dir', tmp_path]
+def on_a_screen(*command, until=None):
+    """Run a tool on a terminal: status, and what it writes; Ctrl-C once ``until`` is there."""
     screen, other = os.openpty()
-    process = subprocess.Popen(command, stdin=other, stdout=other, stderr=other)
+    process = subprocess.Popen(
+        [sys.executable, ROOT / command[0], *command[1:]],
+        stdin=other,
+        stdout=other,
+        stderr=other,
+        env={**os.environ, 'OMP_NUM_THREADS': '1', 'TERM': 'xterm', 'COLUMNS': '120'},
+    )
     os.close(other)
     shown = b''
     with contextlib.suppress(OSError):  # at its end
         while part := os.read(screen, 4096):
             shown += part
+            if until and until in shown:
+                process.send_signal(signal.SIGINT)
+                until = None
     os.close(screen)
-    assert process.wait() == 0, shown.decode()
-    assert b'accuracy/top1' in shown and b'confusion_matrix/result' in shown
+    return process.wait(), shown.decode()
+
+
+def test_a_line_runs_along_on_a_terminal(case, tmp_path):
+    options = ('--cfg-options', 'train_cfg.max_iters=40', 'train_cfg.val_interval=40')
+    command = ('tools/train.py', case / 'config.py', '--work-dir', tmp_path / 'w', *options)
+    status, shown = on_a_screen(*command)
+    assert status == 0, shown
+    assert '━' in shown and 'validating' in shown and 'images/s  ETA 0:00' in shown
+    assert 'accuracy/top1' in shown and 'confusion_matrix/result' in shown
+    assert 'Iter(train)' not in shown and ', iteration' not in shown
+    assert '━' not in shown[shown.index('trained config in') :]  # above what came out
+    assert '\x1b[?25l' not in shown  # the cursor stays
+
+
+def test_ctrl_c_leaves_a_clean_terminal(case, tmp_path):
+    options = ('--cfg-options', 'train_cfg.max_iters=100000')
+    command = ('tools/train.py', case / 'config.py', '--work-dir', tmp_path / 'w', *options)
+    status, shown = on_a_screen(*command, until=b'images/s')
+    assert status == 130, shown
+    last = shown.splitlines()[-1]
+    assert 'stopped by SIGINT after iteration' in last and '━' not in last
+    assert shown.index('stopping: saving') < shown.rindex('━') < shown.index('stopped by')
 
 
 @pytest.mark.parametrize('option', ['persistent_workers=True', 'prefetch_factor=4', 'timeout=9'])
@@ -230,12 +277,17 @@ def test_wrong_arguments_of_a_hook_are_no_traceback(case, tmp_path, in_process, 
 
 def test_fast_says_that_it_compiles_and_how_long_it_took(case, tmp_path, in_process, monkeypatch):
     compiled = torch.compile
-    eager = dict(dynamic=False, backend='eager')
-    monkeypatch.setattr(torch, 'compile', lambda run, **kwargs: compiled(run, **eager))
+
+    def compile_slowly(graph, inputs):
+        time.sleep(1)
+        return graph
+
+    slow = dict(dynamic=False, backend=compile_slowly)
+    monkeypatch.setattr(torch, 'compile', lambda run, **kwargs: compiled(run, **slow))
     assert in_process(*train(case, tmp_path, 'train_cfg.max_iters=2', args=('--fast',)))[0] == 0
     log = next(tmp_path.rglob('*.log')).read_text()
-    assert 'WARNING - --fast: CIFARResNet for batches of 8 images is being compiled' in log
-    begins, ends = log.index('is being compiled'), log.index('is compiled, after')
+    begins = log.index('compiling CIFARResNet for batches of 8 images ...')
+    ends = log.index('compiling CIFARResNet for batches of 8 images took ')
     assert begins < ends < log.index('Iter(val)')
 
 

@@ -1,83 +1,159 @@
-import logging
-import sys
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
 
-import torch
-from mmengine.dist import is_main_process
+from mmengine.dist import get_world_size, master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import TaskID
 
-from hsakd.engine.logs import console_handlers
+from hsakd.engine.display import display
+from hsakd.engine.summaries import at_the_end, at_the_start, record_of
 from hsakd.registry import HOOKS
-from hsakd.utils.checks import as_number
+
+#: Seconds between two looks at the figures on a terminal.
+_ON_TERMINAL = 0.5
+
+
+@dataclass
+class _Loop:
+    """Of training, validation or test.
+
+    Attributes:
+        what: It does.
+        total: Of iterations.
+        done: Iterations.
+        start: When it began.
+        task: Its line on a terminal.
+        first: When the first iteration ended, which sets things up, and how many were done then.
+        images: In the iterations after it.
+        paused: Seconds after it that other loops took.
+        shown: Seconds without these, and images, when figures were shown.
+    """
+
+    what: str
+    total: int
+    done: int
+    start: float
+    task: TaskID | None
+    first: tuple[float, int] | None = None
+    images: int = 0
+    paused: float = 0
+    shown: tuple[float, int] = (0, 0)
+
+    def seconds(self, now: float) -> float:
+        """What the iterations after the first took."""
+        return now - self.first[0] - self.paused
 
 
 @HOOKS.register_module()
 class ProgressHook(Hook):
-    """A progress bar with losses, learning rate and accuracy where there is a terminal.
+    """Says what a training will do, how far it is, and what came out; of tests how far they are.
 
-    Elsewhere mmengine's log lines stay as they are. The log file holds them in both cases.
+    On a terminal a line runs along; elsewhere the log has a quiet line now and then. mmengine's
+    lines, which are more, go to the log file alone. Losses are read where they are shown, since
+    each look waits for the device.
 
     Args:
-        interval: Iterations of an epoch between two updates of the figures beside the bar; by
-            default 50 on an accelerator, as between two lines of the log, and 10 on the CPU.
+        interval: Seconds between two quiet lines.
+        clock: Seconds.
     """
 
     priority = 'BELOW_NORMAL'
 
-    def __init__(self, interval: int | None = None) -> None:
-        self.interval = interval or (50 if torch.accelerator.is_available() else 10)
-        self.progress: Progress | None = None
+    def __init__(self, interval: float = 30, clock: Callable[[], float] = display.clock) -> None:
+        self.interval = interval
+        self._clock = clock
+        self._loops: list[_Loop] = []  # a validation within training is behind it
+        self._shown = 0.0
 
+    @master_only
     def before_train(self, runner: Runner) -> None:
-        """Start the progress bar where there is a terminal."""
-        console = Console(stderr=True)
-        if not (is_main_process() and console.is_terminal and sys.stdout.isatty()):
-            return
-        for handler in console_handlers(runner.logger):
-            handler.setLevel(logging.WARNING)
-        self.progress = Progress(
-            TextColumn('{task.description}'),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn('{task.fields[figures]}'),
-            console=console,
-        )
-        self.task = self.progress.add_task(
-            'starting', total=runner.max_iters, completed=runner.iter, figures=''
-        )
-        self.progress.start()
+        """Say what is trained."""
+        self._loops.clear()
+        runner.logger.info(at_the_start(runner))
+        self._begin('training', runner.max_iters, runner.iter)
 
-    def after_train_iter(self, runner: Runner, batch_idx: int, *args, **kwargs) -> None:
-        """Advance the progress bar by an iteration."""
-        if not self.progress:
-            return
-        of = f'/{runner.max_epochs}' if runner.max_epochs > 1 else ''
-        self.progress.update(
-            self.task, completed=runner.iter + 1, description=f'epoch {runner.epoch + 1}{of}'
-        )
-        if self.every_n_inner_iters(batch_idx, self.interval):
-            rate = runner.optim_wrapper.get_lr()['lr'][0]
-            losses = ' '.join(
-                f'{key.removeprefix("train/").removeprefix("loss_")} {history.current():.3f}'
-                for key, history in runner.message_hub.log_scalars.items()
-                if key.startswith('train/') and 'loss' in key
-            )
-            self.progress.update(self.task, figures=f'lr {rate:.4g}  {losses}')
+    def before_val(self, runner: Runner) -> None:
+        """Begin to show a validation."""
+        self._begin('validating', len(runner.val_dataloader))
 
-    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Print a line that stays."""
-        if self.progress:
-            numbers = {name: as_number(value) for name, value in metrics.items()}
-            shown = '  '.join(
-                f'{name} {metrics[name] if number is None else f"{number:.2f}"}'
-                for name, number in numbers.items()
-            )
-            self.progress.console.print(f'iteration {runner.iter}: {shown}', markup=False)
+    def before_test(self, runner: Runner) -> None:
+        """Begin to show a test."""
+        self._begin('testing', len(runner.test_dataloader))
 
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, *args, **kwargs
+    ) -> None:
+        """Count the images, and show how far it is where that is due."""
+        if self._count(data_batch):
+            of = f'epoch {runner.epoch + 1}/{runner.max_epochs}'
+            figures = []
+            with contextlib.suppress(KeyError):  # of models of anybody's
+                figures.append(f'loss {runner.message_hub.get_scalar("train/loss").mean(10):.4g}')
+            for key, value in [*record_of(runner).metrics.items()][:1]:
+                figures.append(f'{key.rpartition("/")[2]} {value:.4g}')
+            self._show(runner, of if runner.max_epochs > 1 else 'training', figures)
+
+    def after_val_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, *args, **kwargs
+    ) -> None:
+        """The same of a validation or test."""
+        if self._count(data_batch):
+            self._show(runner, self._loops[-1].what, [])
+
+    after_test_iter = after_val_iter
+
+    @master_only
     def after_train(self, runner: Runner) -> None:
-        """Stop the progress bar."""
-        if self.progress:
-            self.progress.stop()
+        """Say what came out."""
+        loop = self._loops[-1]
+        speed = loop.images / loop.seconds(self._clock()) if loop.images else None
+        self._end(runner)
+        runner.logger.info(at_the_end(runner, speed))
+
+    def _end(self, runner: Runner) -> None:
+        if self._loops:
+            loop = self._loops.pop()
+            display.remove(loop.task)
+            if self._loops:
+                self._loops[-1].paused += self._clock() - loop.start
+
+    after_val = after_test = _end
+
+    @master_only
+    def _begin(self, what: str, total: int, done: int = 0) -> None:
+        task = display.add(what, total, done)
+        self._loops.append(_Loop(what, total, done, self._clock(), task))
+
+    def _count(self, batch: object) -> bool:
+        """Count an iteration; whether figures are due."""
+        if not self._loops:  # not the first process
+            return False
+        loop, now = self._loops[-1], self._clock()
+        loop.done += 1
+        if loop.first is None:
+            loop.first, loop.paused = (now, loop.done), 0
+            return False
+        inputs = batch.get('inputs') if isinstance(batch, Mapping) else None
+        loop.images += 0 if inputs is None else len(inputs) * get_world_size()
+        interval = self.interval if loop.task is None else _ON_TERMINAL
+        return now - max(self._shown, loop.start) >= interval
+
+    def _show(self, runner: Runner, what: str, figures: list[str]) -> None:
+        loop, now = self._loops[-1], self._clock()
+        first, done = loop.first
+        left = (now - first) / (loop.done - done) * (loop.total - loop.done)
+        figures = [f'ETA {timedelta(seconds=round(left))}', *figures]
+        seconds, images = loop.shown
+        loop.shown = loop.seconds(now), loop.images
+        if loop.images:
+            speed = (loop.images - images) / (loop.shown[0] - seconds)
+            figures.insert(0, f'{speed:,.0f} images/s')
+        if loop.task is None:
+            at = f'{what}, iteration {loop.done}/{loop.total}'
+            runner.logger.info(', '.join([at, *figures]))
+        else:
+            display.update(loop.task, what, loop.done, '  '.join(figures))
+        self._shown = now
