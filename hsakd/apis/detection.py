@@ -104,7 +104,7 @@ def detect(
     size = min(high, max(low, found.size)) if image_size is None else image_size
     ok = type(size) is int and 32 <= size <= 4096
     ConfigError.check(ok, 'image_size', 'a number of pixels from 32 to 4096', repr(size))
-    name, model = _model(backbone, len(found.classes))
+    name, model = detector_model(backbone, len(found.classes))
     count = len(found.contents[0]['images'])
     batch = batch_size or (4 if count >= 100 else 2)
     low, high = _EPOCHS
@@ -168,8 +168,20 @@ def average_precision(annotations: Path, predictions: Path) -> dict[str, float]:
     return {f'{k}{name}': float(np.nanmean(p[of[k]])) for name, p in parts.items() for k in of}
 
 
-def _model(source: str | Path | None, num_classes: int) -> tuple[str, dict]:
-    """A name of the backbone, and what the detector's config says of it."""
+def detector_model(source: str | Path | None, num_classes: int) -> tuple[str, dict]:
+    """A name for the backbone, and ``model`` of a detector's config that starts with it.
+
+    The levels of the pyramid are the last maps of the backbone that are 4, 8, 16 and 32 times
+    smaller than images, as many of these as it has.
+
+    Args:
+        source: A checkpoint; None for a ResNet-18.
+        num_classes: Of the data.
+
+    Raises:
+        CheckpointError: It cannot be read, or holds no network.
+        ConfigError: It has no such maps.
+    """
     backbone = dict(type='mmdet.ResNet', depth=18)
     if source is not None:
         backbone = _trained_backbone(source)
@@ -225,7 +237,7 @@ def _levels(backbone: dict, where: str) -> tuple[dict, list[int], list[int]]:
     if backbone['type'] == 'mmdet.ResNet':
         backbone |= dict(frozen_stages=-1, norm_eval=False)  # other images: it learns whole
     reason = 'none'
-    for number in range(12, 0, -1):  # of stages, which no backbone tells before it is built
+    for number in range(20, 0, -1):  # of stages, which no backbone tells before it is built
         try:
             built = MODELS.build(dict(backbone, out_indices=tuple(range(number))))
             built.eval()  # of mmdet's it gives nothing back

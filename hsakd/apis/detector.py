@@ -103,7 +103,7 @@ def load_detector(path: str | Path, key: str = 'checkpoint') -> BaseDetector:
         isinstance(detector, BaseDetector), 'model.type', "one of mmdet's detectors", model.type
     )
     load_exactly(detector, checkpoint_weights(checkpoint), where)
-    detector.dataset_meta = dataset_meta(checkpoint, where, config, _num_classes(detector))
+    detector.dataset_meta = dataset_meta(checkpoint, where, config, num_classes(detector))
     dataset = dict(type='mmdet.CocoDataset', metainfo=detector.dataset_meta, pipeline=pipeline)
     visualizer = dict(type='mmdet.DetLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
     detector.cfg = Config(
@@ -220,7 +220,12 @@ def _test_pipeline(config: Config, imports: set[str]) -> list[dict]:
     ]
 
 
-def _num_classes(detector: BaseDetector) -> int:
+def num_classes(detector: BaseDetector) -> int:
+    """How many classes a detector tells apart.
+
+    Raises:
+        ConfigError: It has no head for boxes.
+    """
     head = getattr(getattr(detector, 'roi_head', detector), 'bbox_head', None)
     head = head[-1] if isinstance(head, nn.ModuleList) else head  # of a cascade
     ConfigError.check(
