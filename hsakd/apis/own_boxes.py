@@ -46,11 +46,12 @@ class OwnBoxes:
         layout: 'VOC', 'COCO' or 'YOLO'.
         root: What names of images are relative to.
         classes: Names, in the order of their labels.
-        train: COCO's JSON of the images to train on.
-        test: The same to test on.
+        train: The file for COCO's JSON of the images to train on.
+        test: The same of those to test on.
+        contents: What is to be in both.
         size: The longest side of the images in pixels, its median.
         note: How the split came about.
-        files: What is to be written, by path.
+        files: What :meth:`write` writes, by path.
     """
 
     name: str
@@ -108,6 +109,7 @@ def look_at_boxes(
     else:
         shown = sorted(path.name for path in root.iterdir())[:10]
         raise DataError.expected(where, expected, f'a folder with {shown or "nothing"}')
+    DataError.check(classes, where, 'boxes', f"none in a folder in {layout}'s layout")
     files, note = {}, f'{" and ".join(parts)} as they are'
     if len(parts) == 1:
         parts = _split(*parts.values(), share, where)
@@ -368,7 +370,7 @@ def _yolo_boxes(path: Path, classes: Sequence[str], size: tuple[int, int]) -> li
         numbers = f'a class 0..{last} ({names}{", ..." * (last > 4)})'
         DataError.check(0 <= label <= last, where, numbers, int(label))
         columns, rows = size
-        # Thousandths of a pixel: more than labels of six digits hold, and no dust of floats.
+        # To thousandths of a pixel, which labels of six digits hold of most images.
         box = (x - width / 2) * columns, (y - height / 2) * rows
         box += (x + width / 2) * columns, (y + height / 2) * rows
         found.append((int(label), tuple(round(v, 3) for v in box), False))

@@ -12,7 +12,7 @@ import shlex
 from pathlib import Path
 
 from hsakd.commands import typed
-from hsakd.utils.cli import add_trust_option, check_out_folder, positive_number, tool_parser
+from hsakd.utils.cli import check_out_folder, positive_number, tool_parser
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -26,7 +26,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         help='what it starts from: a published student, a checkpoint of a training, or a ResNet of '
         'torchvision (default: a ResNet-18 of random weights)',
     )
-    add('--image-size', type=positive_number, help='longest side in pixels (default: by the images')
+    add(
+        '--image-size', type=positive_number, help='longest side in pixels (default: by the images)'
+    )
     add('--epochs', type=positive_number, help='default: by the number of images')
     add('--batch-size', type=positive_number, help='default: 4, or 2 of fewer than 100 images')
     add('--out', type=Path, default=Path('runs/detector'), help='default: %(default)s')
@@ -34,14 +36,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add(
         '--skip-bad-images', action='store_true', help='leave out and count broken and missing ones'
     )
-    add_trust_option(parser)
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Call :func:`hsakd.detect`, and say what came out."""
     args = vars(parse_args(argv))
-    args.pop('trust_checkpoint')
     check_out_folder(args['out'], '--out')
     from hsakd.apis.detection import detect
 

@@ -1,6 +1,7 @@
 """From a folder of images with boxes to a published detector, in one call."""
 
 import importlib.util
+import itertools
 import json
 import shutil
 import subprocess
@@ -11,13 +12,19 @@ import onnxruntime
 import pytest
 import torch
 from mmdet.visualization import DetLocalVisualizer
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from PIL import Image
+from torchvision.models import resnet34
 
+import hsakd
+from hsakd.apis import export_detector, load_detector
 from hsakd.apis.detection import average_precision, detector_model
 from hsakd.apis.network_names import network_config
 from hsakd.apis.own_boxes import look_at_boxes
 from hsakd.registry import MODELS
 from hsakd.utils.errors import ConfigError, DataError, UserError
+from tests.conftest import ROOT
 from tests.detection_files import CLASSES, write_coco, write_voc, write_yolo
 from tests.tools.conftest import run_with_others
 
@@ -47,9 +54,15 @@ def detected(tmp_path_factory):
 
 
 def call(folder, data, status=0):
-    options = '--image-size', 96, '--epochs', 2, '--batch-size', 4, '--out', folder / 'out'
+    options = '--image-size', 96, '--epochs', 1, '--batch-size', 2, '--out', folder / 'out'
     return run_with_others(
-        folder, 'tools/detect.py', '--data', data, *options, managed=(DetLocalVisualizer,), status=status
+        folder,
+        'tools/detect.py',
+        '--data',
+        data,
+        *options,
+        managed=(DetLocalVisualizer,),
+        status=status,
     )
 
 
@@ -61,9 +74,9 @@ def test_one_call(detected):
     folder, data, output = detected
     assert "my-shapes, in YOLO's layout: 20 images with" in output
     assert '1 of them without a box; 2 classes (disc, square)' in output
-    name = 'faster-rcnn_resnet18-fpn_1xb4-2e_my-shapes'
+    name = 'faster-rcnn_resnet18-fpn_1xb2-1e_my-shapes'
     assert [path.stem for path in (folder / 'out/configs').iterdir()] == [name]
-    assert (folder / f'out/work_dirs/{name}/epoch_2.pth').is_file()
+    assert (folder / f'out/work_dirs/{name}/epoch_1.pth').is_file()
     held_out = (folder / 'out/split/test.txt').read_text().splitlines()
     assert len(held_out) == 5 and all((data / file).is_file() for file in held_out)
     test = json.loads((folder / 'out/annotations/test.json').read_text())
@@ -81,6 +94,11 @@ def test_again(detected):
     again, commands = call(folder, data)
     assert not commands and sorted((folder / 'out').rglob('*')) == before
     assert again.splitlines()[-8:] == output.splitlines()[-8:]
+    out = folder / 'out'
+    made = hsakd.detect(data, image_size=96, epochs=1, batch_size=2, out=out)
+    assert made.published == published(folder) and made.checkpoint.is_file()
+    found = made.predict(data / 'images/000001.jpg', 0.05)[0]
+    assert {*found.classes} <= {*CLASSES} and len(found.boxes) == len(found.scores) > 0
     other = shutil.copytree(data, folder / 'other/my shapes')
     (other / 'labels/000003.txt').unlink()
     _, commands = call(folder, other, status=1)
@@ -184,20 +202,11 @@ def test_splits_above_and_none(tmp_path):
     found = look_at_boxes(flat, tmp_path)
     assert [len(content['images']) for content in found.contents] == [7, 2]
     assert look_at_boxes(flat, tmp_path).files == found.files
-    above = write_yolo(tmp_path / 'above', SPLITS)
-    for split, kind in (
-        ('train', 'images'),
-        ('train', 'labels'),
-        ('val', 'images'),
-        ('val', 'labels'),
-    ):
-        (above / kind / split).rename((above / split).with_name(f'{split}-{kind}'))
-    for kind in ('images', 'labels'):
-        (above / kind).rmdir()
-    for split in SPLITS:
-        (above / split).mkdir()
-        for kind in ('images', 'labels'):
-            (above / f'{split}-{kind}').rename(above / split / kind)
+    write_yolo(tmp_path / 'inside', SPLITS)
+    above = tmp_path / 'above'
+    for split, kind in itertools.product(SPLITS, ('images', 'labels')):
+        shutil.copytree(tmp_path / 'inside' / kind / split, above / split / kind)
+    shutil.copy(tmp_path / 'inside/data.yaml', above)
     found = look_at_boxes(above, tmp_path)
     assert [len(content['images']) for content in found.contents] == [6, 3]
     voc = write_voc(tmp_path / 'voc', dict(train=9))
@@ -205,10 +214,6 @@ def test_splits_above_and_none(tmp_path):
     (voc / 'Annotations/000004.xml').unlink()  # an image of background
     found = look_at_boxes(voc, tmp_path)
     assert [len(content['images']) for content in found.contents] == [7, 2]
-
-
-def edit(path, text):
-    path.write_text(text)
 
 
 YOLO_BREAKS = {
@@ -226,7 +231,7 @@ YOLO_BREAKS = {
 def test_lines_that_cannot_be(tmp_path, case):
     data = write_yolo(tmp_path / 'data', SPLITS)
     text, words = YOLO_BREAKS[case]
-    edit(data / 'labels/train/000001.txt', text)
+    (data / 'labels/train/000001.txt').write_text(text)
     with pytest.raises(DataError, match=words):
         look_at_boxes(data, tmp_path / 'out')
     assert not (tmp_path / 'out').exists()
@@ -251,7 +256,7 @@ def test_folders_that_cannot_be(tmp_path):
     (yolo / 'images/val/000007.jpg').unlink()
     with pytest.raises(DataError, match='images/val/000007.jpg: expected an image, got no file'):
         look_at_boxes(yolo, tmp_path)
-    edit(yolo / 'data.yaml', 'names: {0: disc, 2: square}\n')
+    (yolo / 'data.yaml').write_text('names: {0: disc, 2: square}\n')
     with pytest.raises(DataError, match=r'data.yaml, names: expected numbers 0..1 .*got \[0, 2\]'):
         look_at_boxes(yolo, tmp_path)
     (yolo / 'data.yaml').unlink()
@@ -295,13 +300,45 @@ def test_backbones(tmp_path, save_training_checkpoint, name, kind, strides):
 
 
 def test_backbones_without_a_config(tmp_path):
-    from torchvision.models import resnet34
-
     torch.save(resnet34().state_dict(), tmp_path / 'resnet.pth')
     name, model = detector_model(tmp_path / 'resnet.pth', 5)
     assert name == 'resnet34' and model['backbone']['depth'] == 34
-    network = network_config('convnext_tiny', 3, 64, 'student')
-    with pytest.raises(ConfigError, match='backbone.*ResNet, or another backbone with out_indices'):
-        from hsakd.apis import detection
 
-        detection._levels(network['backbone'], 'backbone')
+
+def test_backbones_without_stages(tmp_path, save_training_checkpoint):
+    network = network_config('convnext_tiny', 3, 64, 'student')  # which pools its maps
+    config = dict(default_scope='hsakd', model=network)
+    save_training_checkpoint(tmp_path / 'student.pth', config, MODELS.build(network))
+    with pytest.raises(ConfigError, match='student.pth.*ResNet, or another backbone with out_ind'):
+        detector_model(tmp_path / 'student.pth', 5)
+
+
+@pytest.mark.parametrize('name', ['voc/faster-rcnn_resnet18-c4', 'voc/retinanet_resnet18-fpn'])
+def test_other_detectors_as_onnx(tmp_path, save_training_checkpoint, name):
+    path = next((ROOT / 'configs/detection').glob(f'{name}_*.py'))
+    config = Config.fromfile(path)
+    config.model.data_preprocessor.bgr_to_rgb = False
+    config.test_dataloader.dataset.pipeline[1].scale = (128, 96)
+    for part in (config.model, config.model.backbone):
+        part.pop('init_cfg', None)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = MODELS.build(config.model)
+    for key, layer in model.named_modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):  # so that maps differ by place
+            torch.nn.init.normal_(layer.running_mean, std=0.1)
+        elif key.endswith(('fc_cls', 'rpn_cls', 'retina_cls')):
+            torch.nn.init.normal_(layer.weight, std=1 if key.endswith('retina_cls') else 0.05)
+    save_training_checkpoint(tmp_path / 'detector.pth', config.to_dict(), model)
+    pixels = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / 'noise.png')
+    content, count, corners, scores = export_detector(
+        load_detector(tmp_path / 'detector.pth'), tmp_path / 'noise.png'
+    )
+    assert content and count > 20 and corners < 0.01 and scores < 1e-4
+
+
+def test_detectors_that_onnx_is_not_for(detected):
+    detector = load_detector(published(detected[0]))
+    detector.roi_head.test_cfg.nms.type = 'soft_nms'
+    with pytest.raises(ConfigError, match='model: expected a Faster R-CNN or RetinaNet'):
+        export_detector(detector, 'none.png')
