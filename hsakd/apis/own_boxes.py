@@ -340,7 +340,7 @@ def _yolo_classes(root: Path) -> list[str]:
             found = ' '.join(f'{type(error).__name__}: {error}'.split())
             raise DataError.expected(f'{path}, names', expected, found) from error
     if isinstance(names, dict):
-        numbers = sorted(names, key=str) if {*names} != {*range(len(names))} else sorted(names)
+        numbers = sorted(names, key=lambda number: (str(type(number)), number))
         where, wanted = f'{path}, names', f'numbers 0..{len(names) - 1} of the classes'
         DataError.check(numbers == [*range(len(names))], where, wanted, numbers)
         names = [names[number] for number in numbers]
