@@ -22,4 +22,11 @@ def distill(*args, **kwargs):
     return distill(*args, **kwargs)
 
 
-__all__ = ['__version__', 'distill', 'registry', 'setup']
+def detect(*args, **kwargs):
+    """See :func:`hsakd.apis.detection.detect`."""
+    from .apis.detection import detect
+
+    return detect(*args, **kwargs)
+
+
+__all__ = ['__version__', 'detect', 'distill', 'registry', 'setup']

@@ -4,6 +4,7 @@ The pictures hold one to three colored shapes on noise. A class has a color and 
 own, so that a small detector can learn them.
 """
 
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -138,4 +139,32 @@ def write_coco(
     for split, content in contents.items():
         path = root / 'annotations' / f'instances_{split}.json'
         path.write_text(json.dumps(content, indent=1))
+    return root
+
+
+def write_yolo(
+    root: Path,
+    splits: dict[str, int],
+    classes: tuple[str, ...] = CLASSES,
+    size: tuple[int, int] = (64, 48),
+    seed: int = 0,
+) -> Path:
+    """Write the same pictures as ``write_voc`` as YOLO's trainers take them.
+
+    Images lie in ``images/{split}/000001.jpg``, labels in ``labels/{split}/000001.txt``, and names
+    of the classes in ``data.yaml``. A split '' has no folder.
+    """
+    root = Path(root)
+    for split, kind in itertools.product(splits, ('images', 'labels')):
+        (root / kind / split).mkdir(parents=True)
+    (root / 'data.yaml').write_text(f'names: {list(classes)}\n')
+    for split, name, image, shapes in _pictures(splits, classes, size, seed):
+        image.save(root / 'images' / split / f'{name}.jpg', quality=95)
+        lines = []
+        for class_name, (x1, y1, x2, y2) in shapes:
+            # VOC's boxes, whose last pixel is inside and which mmdet makes one smaller.
+            box = [(x1 + x2 - 1) / 2 / size[0], (y1 + y2 - 1) / 2 / size[1]]
+            box += [(x2 - 1 - x1) / size[0], (y2 - 1 - y1) / size[1]]
+            lines.append(' '.join([str(classes.index(class_name)), *(f'{v:.6f}' for v in box)]))
+        (root / 'labels' / split / f'{name}.txt').write_text('\n'.join(lines) + '\n')
     return root

@@ -65,7 +65,7 @@ def load_classifier(
     state_dict = network_state_dict(checkpoint, path, key, network)
     for head in open_heads(trained_config):
         head['num_classes'] = number_of_classes(state_dict)
-    trained = build_network(_export(MODELS, trained_config, 'model', config, set()))
+    trained = build_network(export_config(MODELS, trained_config, 'model', config, set()))
     load_exactly(trained, state_dict, where)
 
     channels = image_channels(trained.backbone)
@@ -150,7 +150,7 @@ def copy_config(
     return ConfigDict(copied)
 
 
-def _export(
+def export_config(
     registry: Registry, value: object, key: str, config: Config, imports: set[str]
 ) -> object:
     """Copy part of a config so that it can be built elsewhere: types without a scope get theirs.
@@ -159,16 +159,20 @@ def _export(
     """
 
     def visit(name: str, key: str, scope: str) -> str:
-        found, scope = find_type(registry, name, scope, key)
-        module = found.__module__
-        package = module.split('.')[0]
-        if package in ('mmcv', 'mmengine', 'torch'):
-            return name
-        if package != 'mmpretrain':
-            imports.add('hsakd' if package == 'hsakd' else module)
-        return name if '.' in name else f'{scope}.{name}'
+        return scoped_name(name, *find_type(registry, name, scope, key), imports)
 
     return copy_config(value, key, _scope(config), visit)
+
+
+def scoped_name(name: str, found: type, scope: str, imports: set[str]) -> str:
+    """A type with its scope, for configs that are built elsewhere; see :func:`export_config`."""
+    module = found.__module__
+    package = module.split('.')[0]
+    if package in ('mmcv', 'mmengine', 'torch'):
+        return name
+    if package not in ('mmpretrain', 'mmdet'):
+        imports.add('hsakd' if package == 'hsakd' else module)
+    return name if '.' in name else f'{scope}.{name}'
 
 
 def build_network(config: dict) -> nn.Module:
@@ -194,7 +198,7 @@ def _classifier_config(config: Config, network: ConfigDict, channels: int) -> Co
     model = dict(
         type='mmpretrain.ImageClassifier',
         **{
-            part: _export(MODELS, network[part], f'model.{part}', config, imports)
+            part: export_config(MODELS, network[part], f'model.{part}', config, imports)
             for part in ('backbone', 'neck', 'head')
             if network.get(part)
         },
@@ -226,7 +230,7 @@ def _test_pipeline(config: Config, imports: set[str]) -> list[dict]:
     kept = [
         s for s, kind in zip(steps, kinds, strict=True) if not issubclass(kind, LoadImageFromFile)
     ]
-    pipeline = _export(TRANSFORMS, kept, key, config, imports)
+    pipeline = export_config(TRANSFORMS, kept, key, config, imports)
     if not any('Resize' in step['type'] or 'Crop' in step['type'] for step in pipeline):
         size = getattr(_dataset_class(config), 'image_size', None)
         ConfigError.check(

@@ -22,11 +22,11 @@ from torch import nn
 from hsakd.datasets.image_folder import read_image
 from hsakd.registry import MODELS, TASK_UTILS, TRANSFORMS
 from hsakd.utils.checkpoint import checkpoint_weights, read_checkpoint
-from hsakd.utils.config_text import checkpoint_config, find_class
+from hsakd.utils.config_text import checkpoint_config, find_class, find_type
 from hsakd.utils.errors import ConfigError, DataError
 from hsakd.utils.third_party import import_mmdet, import_quietly
 
-from .classifier import build_network, copy_config, dataset_meta, load_exactly
+from .classifier import build_network, copy_config, dataset_meta, load_exactly, scoped_name
 from .inference import Prediction, enlargement
 from .running import is_detection
 
@@ -72,10 +72,11 @@ def load_detector(path: str | Path, key: str = 'checkpoint') -> BaseDetector:
     """The detector of a checkpoint, as mmdet's ``init_detector`` gives it.
 
     What the config names is built only where it is registered, and no other weights are loaded.
-    Its ``cfg`` has the test pipeline without annotations, for ``mmdet.apis.inference_detector``.
+    Its ``cfg``, of model and test pipeline without annotations, is one of mmdet's own for
+    ``mmdet.apis.inference_detector`` and ``DetInferencer``.
 
     Args:
-        path: A checkpoint of tools/train.py.
+        path: A checkpoint of tools/train.py, or a published detector.
         key: The option that named it, for messages.
 
     Raises:
@@ -92,16 +93,29 @@ def load_detector(path: str | Path, key: str = 'checkpoint') -> BaseDetector:
     import_quietly('mmdet.apis')
     from mmdet.models import BaseDetector
 
-    model = copy_config(config.get('model'), 'model', scope, partial(_check, (MODELS, TASK_UTILS)))
-    pipeline = _test_pipeline(config)
+    imports: set[str] = set()
+    visit = partial(_check, (MODELS, TASK_UTILS), imports)
+    model = copy_config(config.get('model'), 'model', scope, visit)
+    pipeline = _test_pipeline(config, imports)
     with DefaultScope.overwrite_default_scope(scope):
         detector = build_network(model)
     ConfigError.check(
         isinstance(detector, BaseDetector), 'model.type', "one of mmdet's detectors", model.type
     )
     load_exactly(detector, checkpoint_weights(checkpoint), where)
-    detector.dataset_meta = dataset_meta(checkpoint, where, config, _num_classes(detector))
-    detector.cfg = Config(dict(test_dataloader=dict(dataset=dict(pipeline=pipeline))))
+    detector.dataset_meta = dataset_meta(checkpoint, where, config, num_classes(detector))
+    dataset = dict(type='mmdet.CocoDataset', metainfo=detector.dataset_meta, pipeline=pipeline)
+    visualizer = dict(type='mmdet.DetLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
+    detector.cfg = Config(
+        dict(
+            default_scope='mmdet',
+            model=model,
+            test_dataloader=dict(dataset=dataset),
+            visualizer=dict(visualizer, name='visualizer'),
+        )
+    )
+    if imports:
+        detector.cfg.custom_imports = dict(imports=sorted(imports), allow_failed_imports=False)
     return detector.eval()
 
 
@@ -155,8 +169,13 @@ def detect(
         yield Detections(path, classes, found.scores.tolist(), boxes)
 
 
-def _check(registries: Sequence[Registry], name: str, key: str, scope: str) -> str:
-    """Check that one of the registries knows a type and that its class is safe to build."""
+def _check(
+    registries: Sequence[Registry], imports: set[str], name: str, key: str, scope: str
+) -> str:
+    """Check that one of the registries knows a type and that its class is safe to build.
+
+    The type gets its scope, and ``imports`` the module of one that mmdet alone does not know.
+    """
     from mmcv import ops
 
     # NMS and RoIAlign are not registered: mmdet takes the latter from this module by name, and
@@ -165,7 +184,7 @@ def _check(registries: Sequence[Registry], name: str, key: str, scope: str) -> s
         return name
     for registry in registries:
         try:
-            found = find_class(registry, name, scope, key)
+            found, scope_of = find_type(registry, name, scope, key)
         except ConfigError as error:
             refused = error
             continue
@@ -175,11 +194,11 @@ def _check(registries: Sequence[Registry], name: str, key: str, scope: str) -> s
             'a class that neither loads other files nor evaluates text when it is built',
             repr(name),
         )
-        return name
+        return scoped_name(name, found, scope_of, imports)
     raise refused
 
 
-def _test_pipeline(config: Config) -> list[dict]:
+def _test_pipeline(config: Config, imports: set[str]) -> list[dict]:
     """The test pipeline after loading, without annotations."""
     from mmdet.utils import get_test_pipeline_cfg
 
@@ -195,13 +214,18 @@ def _test_pipeline(config: Config) -> list[dict]:
         dict(type='LoadImageFromFile'),
         *(
             step
-            for step in copy_config(steps, key, scope, partial(_check, (TRANSFORMS,)))
+            for step in copy_config(steps, key, scope, partial(_check, (TRANSFORMS,), imports))
             if not issubclass(find_class(TRANSFORMS, step.type, scope, key), loading)
         ),
     ]
 
 
-def _num_classes(detector: BaseDetector) -> int:
+def num_classes(detector: BaseDetector) -> int:
+    """How many classes a detector tells apart.
+
+    Raises:
+        ConfigError: It has no head for boxes.
+    """
     head = getattr(getattr(detector, 'roi_head', detector), 'bbox_head', None)
     head = head[-1] if isinstance(head, nn.ModuleList) else head  # of a cascade
     ConfigError.check(

@@ -1,4 +1,4 @@
-"""From a plain classifier to files that others use."""
+"""From a plain classifier, or a detector, to files that others use."""
 
 import hashlib
 import io
@@ -6,10 +6,13 @@ import json
 import re
 import warnings
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import mmpretrain
 import numpy as np
 import torch
+from mmengine.config import Config
 from mmpretrain.models import ImageClassifier
 from torch import Tensor, nn
 
@@ -21,6 +24,9 @@ from hsakd.utils.networks import image_channels
 
 from .classifier import input_size, resizing
 from .conversion import checkpoint_bytes
+
+if TYPE_CHECKING:  # mmdet is imported when a detector is met
+    from mmdet.models import BaseDetector
 
 #: Largest difference between the logits of ONNX Runtime and PyTorch, relative to the largest logit
 #: where that is above 1.
@@ -58,17 +64,56 @@ def publish(
     Raises:
         UserError: A file exists or cannot be written.
     """
-    config = classifier._config
+    meta = dict(classifier._dataset_meta)
+    return _write(classifier, classifier._config, meta, mmpretrain, prefix, onnx, force)
+
+
+def publish_detector(
+    detector: 'BaseDetector', prefix: str | Path, onnx: bytes | None = None, force: bool = False
+) -> list[Path]:
+    """Write a detector as ``PREFIX-HASH8.pth`` with its config next to it, as :func:`publish` does.
+
+    ``mmdet.apis.init_detector('PREFIX-HASH8.py', 'PREFIX-HASH8.pth')`` loads it, and so does
+    ``DetInferencer`` of the same. Neither needs hsakd, unless a part of the detector is ours; the
+    config then imports it.
+
+    Args:
+        detector: As :func:`~hsakd.apis.load_detector` gives it.
+        prefix: See :func:`publish`.
+        onnx: What to write as ``PREFIX-HASH8.onnx``, from
+            :func:`~hsakd.apis.detector_onnx.export_detector`.
+        force: Replace files of the same names and other content.
+
+    Returns:
+        The files.
+
+    Raises:
+        UserError: A file exists or cannot be written.
+    """
+    import mmdet
+
+    return _write(detector, detector.cfg, detector.dataset_meta, mmdet, prefix, onnx, force)
+
+
+def _write(
+    model: nn.Module,
+    config: Config,
+    dataset_meta: dict,
+    package: ModuleType,
+    prefix: str | Path,
+    onnx: bytes | None,
+    force: bool,
+) -> list[Path]:
     content = checkpoint_bytes(
-        dict(
-            state_dict={key: value.cpu() for key, value in classifier.state_dict().items()},
-            meta=dict(
-                cfg=config.pretty_text,
-                dataset_meta=dict(classifier._dataset_meta),
-                hsakd_version=__version__,
-                mmpretrain_version=mmpretrain.__version__,
-            ),
-        )
+        {
+            'state_dict': {key: value.cpu() for key, value in model.state_dict().items()},
+            'meta': {
+                'cfg': config.pretty_text,
+                'dataset_meta': dataset_meta,
+                'hsakd_version': __version__,
+                f'{package.__name__}_version': package.__version__,
+            },
+        }
     )
     stem = f'{prefix}-{hashlib.sha256(content).hexdigest()[:8]}'
     checkpoint = Path(f'{stem}.pth')

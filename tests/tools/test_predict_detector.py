@@ -56,6 +56,7 @@ def detector() -> nn.Module:
     import_mmdet()
     config = Config.fromfile(ROOT / CONFIG)
     config.merge_from_dict(SMALL)
+    torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope('mmdet'):
         model = MODELS.build(config.model)
     for layer in (model.roi_head.bbox_head.fc_cls, model.rpn_head.rpn_cls):

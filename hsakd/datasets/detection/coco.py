@@ -99,29 +99,31 @@ class CocoDataset(CheckedAnnotations, MMDetCocoDataset):
 
     def COCOAPI(self, path: str) -> COCO:
         """What mmdet reads the annotation file with, here of its checked and cleaned content."""
-        content = self._read(path)
+        return coco_api(self.checked(read_coco(path)))
+
+    def checked(self, content: dict[str, list[dict]]) -> dict[str, list[dict]]:
+        """What is sound of a content of :func:`read_coco`, with boxes cleaned.
+
+        What is left out is logged, with ``ann_file`` as its source.
+
+        Raises:
+            DataError: As :meth:`load_data_list`.
+        """
+        for kind in _KEYS:
+            self.check_different((entry['id'] for entry in content[kind]), f'id of {kind}')
+        self.check_different((entry['name'] for entry in content['categories']), 'category')
+        DataError.check(content['images'], self.ann_file, self.ANN_FILE, 'no image')
         report = AnnotationReport(self.ann_file, tuple(self._metainfo['classes']))
         categories = self._own_categories(content['categories'], report)
         self._check_images(content['images'], report)
         annotations = self._clean(content, report)
         report.close(len(content['images']), self.skip_bad_images, self.ignore_other_classes)
-
-        return coco_api(
-            {
-                # mmdet numbers the classes in this order.
-                'categories': categories,
-                'images': [i for i in content['images'] if i['id'] not in report.bad_images],
-                'annotations': [a for a in annotations if a['image_id'] not in report.bad_images],
-            }
-        )
-
-    def _read(self, path: str) -> dict[str, list[dict]]:
-        content = read_coco(path)
-        for kind in _KEYS:
-            self.check_different((entry['id'] for entry in content[kind]), f'id of {kind}')
-        self.check_different((entry['name'] for entry in content['categories']), 'category')
-        DataError.check(content['images'], path, self.ANN_FILE, 'no image')
-        return content
+        return {
+            # mmdet numbers the classes in this order.
+            'categories': categories,
+            'images': [i for i in content['images'] if i['id'] not in report.bad_images],
+            'annotations': [a for a in annotations if a['image_id'] not in report.bad_images],
+        }
 
     def _own_categories(self, categories: list[dict], report: AnnotationReport) -> list[dict]:
         """Pick the categories of the config, in its order, and report the others."""
