@@ -32,7 +32,7 @@ def readme() -> str:
 
 
 version = re.search(r"__version__ = '(.+)'", (ROOT / 'hsakd' / 'version.py').read_text())[1]
-extras = {group: requirements(group) for group in ('detection', 'tests', 'docs')}
+extras = {group: requirements(group) for group in ('detection', 'timm', 'tests', 'docs')}
 extras['all'] = sorted(set(sum(extras.values(), [])))
 pages = {'Documentation': 'blob/HEAD/docs/index.md', 'Changelog': 'blob/HEAD/CHANGELOG.md'}
 pages = {**pages, 'Source': '', 'Issues': 'issues'}

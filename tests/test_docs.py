@@ -7,7 +7,9 @@ import shlex
 
 import pytest
 import torch
+from mmengine.config import Config
 
+from hsakd.apis.training_runs import load_with_options
 from hsakd.commands import COMMANDS
 from hsakd.registry import MODELS
 from tests.conftest import ROOT, batch, network_cfg, run_tool
@@ -75,9 +77,22 @@ def test_options_of_shown_commands_exist(page):
         source = ''.join(path.read_text() for path in sources)
         options = words.index('--cfg-options') if '--cfg-options' in words else len(words)
         assert all('=' in word for word in words[options + 1 :]), command
+        for config in [word for word in words[2:3] if word.startswith('configs/')]:
+            given = load_with_options(ROOT / config, words[options + 1 :])
+            before = Config.fromfile(str(ROOT / config))
+            for key in words[options + 1 :]:
+                parent = key.split('=')[0].rpartition('.')[0]
+                assert not parent or _has(before, parent), f'{key} of {command}'
+            assert given.model
         for word in words[2:]:
             if word.startswith('--'):
                 assert f"'{word.split('=')[0]}'" in source, command
+
+
+def _has(config, key):
+    for part in key.split('.'):
+        config = config[int(part)] if part.isdigit() else config.get(part)
+    return config is not None
 
 
 def test_site_has_all_pages():
@@ -115,6 +130,8 @@ def test_tests_that_reliability_names_exist():
 def test_notebook_from_images_to_a_student(tmp_path):
     cells = json.loads((ROOT / 'docs/first_student.ipynb').read_text())['cells']
     code = '\n'.join(''.join(c['source']) for c in cells if c['cell_type'] == 'code')
+    assert 'epochs=4' in code  # and one is enough to see that it runs
+    code = code.replace('epochs=4', 'epochs=1')
     (tmp_path / 'notebook.py').write_text(f'{code}\nprint(made.metrics)')
     result = run_tool(tmp_path / 'notebook.py', cwd=tmp_path)
     assert result.returncode == 0, result.stderr

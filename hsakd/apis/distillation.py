@@ -9,6 +9,7 @@ from mmengine.config import Config
 
 from hsakd.models.distillers import FeatureDistiller
 from hsakd.models.distillers.phases import HintPhase
+from hsakd.registry import MODELS
 from hsakd.results.names import CONFIGS
 from hsakd.results.runs import Run, find_runs
 from hsakd.results.tables import collect
@@ -70,6 +71,7 @@ def distill(
     baseline: bool = True,
     seed: int = 0,
     fast: bool = False,
+    skip_bad_images: bool = False,
 ) -> Distilled:
     """Train a teacher and a student on a folder of images by class, and publish the student.
 
@@ -93,12 +95,15 @@ def distill(
         baseline: Train the student alone too, for comparison.
         seed: Of random numbers.
         fast: Compile networks; pays for trainings of more than a few minutes.
+        skip_bad_images: Leave out and count images that cannot be decoded.
 
     Raises:
         UserError: An argument or the data cannot be used, or a training failed.
     """
     out = Path(out)
     images = look_at(data, out, image_size)
+    if skip_bad_images:
+        images.train['skip_bad_images'] = images.test['skip_bad_images'] = True
     print(describe(images), flush=True)
     configs = _write_configs(
         images, student, teacher, teacher_weights, method, epochs, batch_size, out, seed, fast
@@ -130,7 +135,7 @@ def _write_configs(
     classes = len(images.classes)
     small = network_config(student, classes, images.size, 'student')
     large = network_config(teacher, classes, images.size, 'teacher')
-    weights = _Weights.of(teacher_weights, classes, out)
+    weights = _Weights.of(teacher_weights, large, out)
     normalization = weights.normalization or Normalization(
         tuple(images.mean), tuple(images.std), True
     )
@@ -201,7 +206,7 @@ class _Weights:
 
     Attributes:
         path: The file, if there is one.
-        ready: Whether it is a classifier of as many classes.
+        ready: Whether it is this network, of these many classes.
         normalization: That it was trained with.
     """
 
@@ -210,16 +215,22 @@ class _Weights:
     normalization: Normalization | None = None
 
     @classmethod
-    def of(cls, path: str | Path | None, classes: int, out: Path) -> '_Weights':
-        """Read a file, and copy it to ``out``, away from the configs that its folder may name."""
+    def of(cls, path: str | Path | None, network: dict, out: Path) -> '_Weights':
+        """Read a file for a network.
+
+        It is copied to ``out``, away from the configs that its folder may name.
+        """
         if path is None:
             return cls()
         key = 'teacher_weights'
         content = read_checkpoint(path, key)
-        weights = network_state_dict(content, path, key)
-        head = next((w for name, w in weights.items() if name.endswith('head.fc.weight')), None)
+        wanted = MODELS.build(network).state_dict()
+        weights = network_state_dict(content, path, key, wanted=wanted)
+        head = weights.get('head.fc.weight')
+        ready = head is not None and head.shape == wanted['head.fc.weight'].shape
+        # With layers that the network lacks, such as a last norm of timm's, it was another one.
+        ready &= all(name in wanted or name.startswith('branches.') for name in weights)
         normalization = checkpoint_normalization(content, None) or IMAGENET
-        ready = head is not None and len(head) == classes
         out.mkdir(parents=True, exist_ok=True)
         copied = out / f'teacher_weights{Path(path).suffix}'
         shutil.copyfile(Path(path).expanduser(), copied)

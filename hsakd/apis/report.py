@@ -119,7 +119,7 @@ class Report:
 
 
 def compared(results: Results, first: str | None = None) -> list[tuple[Row, Row]]:
-    """Rows with what each is compared with: its baseline or, where none has one, the first row.
+    """Rows with what each is compared with: its baseline, else its teacher, else the first row.
 
     Args:
         results: Of :func:`~hsakd.results.tables.collect`.
@@ -127,6 +127,8 @@ def compared(results: Results, first: str | None = None) -> list[tuple[Row, Row]
     """
     found = [(row, row.baseline) for row in results.rows if row.baseline and _learns(row)]
     found = found or [(row, row.baseline) for row in results.rows if row.baseline]
+    taught = [(row, _teacher(row, results)) for row in results.rows if _learns(row)]
+    found = found or [(row, teacher) for row, teacher in taught if teacher]
     if found:
         return found
     rows = sorted(results.rows, key=lambda row: row.group.name != first)

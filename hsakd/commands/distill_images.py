@@ -30,6 +30,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add('--no-baseline', action='store_true', help='leave out the student alone, for comparison')
     add('--seed', type=int, default=0, help='default: 0')
     add('--fast', action='store_true', help='compile the networks; see docs/benchmarks.md')
+    help_skip = 'leave out and count images that cannot be decoded'
+    add('--skip-bad-images', action='store_true', help=help_skip)
     return parser.parse_args(argv)
 
 

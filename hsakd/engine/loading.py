@@ -31,10 +31,11 @@ def starting_weights(model: nn.Module, checkpoint: Mapping, path: str) -> dict[s
         CheckpointError: There are none of this model, and no network.
     """
     wanted, weights = model.state_dict(), checkpoint_weights(checkpoint)
-    if wanted.keys() & weights.keys():
+    if any(map(_in_backbone, wanted.keys() & weights.keys())):  # timm's heads are called as ours
         return weights
-    network = network_state_dict(checkpoint, path, 'load_from')
     prefixes = {name[: found.start(1)] for name in wanted if (found := _in_backbone(name))}
+    names = [name.removeprefix(prefix) for prefix in prefixes for name in wanted]
+    network = network_state_dict(checkpoint, path, 'load_from', wanted=names)
     found = {prefix + name: value for prefix in prefixes for name, value in network.items()}
     return without_classifier(found, wanted)
 

@@ -10,6 +10,7 @@ _NOISE = (
     '"HardDiskBackend" is the alias',
     'Distributed training is not used',
     'Resumed iteration number is not divisible by',  # gradients are in our checkpoints
+    'backbone out_',  # of each network of timm
     # What ProgressHook says in fewer words, or at the start and the end.
     'Exp name: ',
     'Epoch(train)',

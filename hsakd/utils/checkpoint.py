@@ -6,7 +6,7 @@ import json
 import pickle
 import re
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PosixPath
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .config_text import checkpoint_meta, parse_config
 from .errors import CheckpointError, DamagedCheckpointError
-from .foreign_keys import as_mmpretrain, without_wrappers
+from .foreign_keys import as_mmpretrain, as_timm_backbone, without_wrappers
 from .networks import WEIGHT_PREFIXES, network_configs
 
 
@@ -228,7 +228,11 @@ def checkpoint_damage(path: str | Path) -> str:
 
 
 def network_state_dict(
-    checkpoint: Mapping, path: str | Path, key: str, network: int | None = None
+    checkpoint: Mapping,
+    path: str | Path,
+    key: str,
+    network: int | None = None,
+    wanted: Collection[str] = (),
 ) -> dict[str, Tensor]:
     """The state dict of one network (``backbone.*``, ``head.*``, ...) in a checkpoint.
 
@@ -239,6 +243,8 @@ def network_state_dict(
         path: Where it came from, for messages.
         key: The config key or option that named it, for messages.
         network: Which network of an online distiller; the first by default.
+        wanted: Names of the weights of the network that it is for, if there is one; they tell
+            whether that has a backbone of timm's.
 
     Raises:
         CheckpointError: There is none.
@@ -260,7 +266,7 @@ def network_state_dict(
                 for name, value in weights.items()
                 if name.startswith(prefix)
             }
-    known = as_mmpretrain(weights)
+    known = as_timm_backbone(weights, wanted) or as_mmpretrain(weights)
     if known is not None:
         return known
     names = weights or (checkpoint if isinstance(checkpoint, Mapping) else ())
@@ -338,7 +344,7 @@ def load_network(
         CheckpointError: The checkpoint does not fit; the message names what differs.
     """
     checkpoint = checkpoint or read_checkpoint(path, key)
-    state_dict = network_state_dict(checkpoint, path, key)
+    state_dict = network_state_dict(checkpoint, path, key, wanted=network.state_dict())
     if not parts or 'head' in parts:
         network.settle_classes(number_of_classes(state_dict))
     wanted = network.state_dict()

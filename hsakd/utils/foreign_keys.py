@@ -1,7 +1,7 @@
 """Names that torchvision, timm and authors give to weights, as mmpretrain names them."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from itertools import pairwise
 
 import torch
@@ -49,6 +49,31 @@ def as_mmpretrain(weights: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
     return None
 
 
+def as_timm_backbone(
+    weights: Mapping[str, Tensor], wanted: Collection[str]
+) -> dict[str, Tensor] | None:
+    """Weights of a classifier of timm by the names of a network with mmpretrain's ``TIMMBackbone``.
+
+    Args:
+        weights: By timm's names.
+        wanted: Names of the weights of the network.
+
+    Returns:
+        Those that the backbone has, the head's, and others by the names that they had. None for
+        a network without ``TIMMBackbone``.
+    """
+    inside = {name.removeprefix(_TIMM) for name in wanted if name.startswith(_TIMM)}
+    if not inside:
+        return None
+    renamed = {}
+    for name, value in weights.items():
+        # Where timm's features_only takes a network apart, stages.0 becomes stages_0.
+        places = (name, name.replace('.', '_', 1))
+        place = next((f'{_TIMM}{place}' for place in places if place in inside), None)
+        renamed[place or re.sub(*_HEAD[0], name)] = value
+    return renamed
+
+
 def is_resnet(weights: Mapping[str, Tensor]) -> bool:
     """Tell ImageNet's from the ResNets for 32x32 images of others, which share some names."""
     stem = weights.get('conv1.weight')
@@ -69,6 +94,7 @@ def _renamed(weights: Mapping[str, Tensor], rules: tuple[Rule, ...]) -> dict[str
 _HEAD: tuple[Rule, ...] = (
     (r'^(fc|head|head\.fc|linear|classifier|classifier\.\d)\.(?=(weight|bias)$)', 'head.fc.'),
 )
+_TIMM = 'backbone.timm_model.'
 #: Layer and block of mmpretrain's MobileNetV2, of each block in order.
 _MOBILENET = [
     (layer, block)

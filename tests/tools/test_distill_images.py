@@ -3,15 +3,23 @@
 import contextlib
 import io
 import json
+import re
 
+import mmpretrain
 import numpy as np
 import onnxruntime
 import pytest
+import timm
+import torch
+from mmengine.logging import MMLogger
 from PIL import Image
 
 from hsakd.apis.distillation import distill
 from hsakd.apis.network_names import network_config, with_branches
 from hsakd.apis.own_images import look_at
+from hsakd.engine.loading import load_what_fits, starting_weights
+from hsakd.registry import MODELS
+from hsakd.utils.checkpoint import load_network, read_checkpoint
 from hsakd.utils.errors import ConfigError, DataError
 
 
@@ -50,12 +58,22 @@ def test_one_call(tmp_path):
     assert session.run(None, {'images': np.zeros((2, 3, 32, 32), np.float32)})[0].shape == (2, 3)
 
     # A plain classifier of these classes is the teacher, whose branches alone are trained.
+    (photos / 'cat/broken.png').write_bytes((photos / 'cat/0.png').read_bytes()[:60])
     plain = out / 'work_dirs/resnet8_1xb16-1e_my-photos/epoch_1.pth'
     options = dict(teacher_weights=plain, baseline=False, epochs=1, out=tmp_path / 'frozen')
-    made = distill(photos, 'resnet8', 'resnet8', **options)
+    networks = 'timm/test_efficientnet', 'resnet8'
+    made = distill(photos, *networks, skip_bad_images=True, **options)
     assert set(made.metrics) == {'student', 'teacher'}
+    assert re.search(
+        r'resnet8 \(hsakd-offline\): .* than resnet8 \(hsakd-teacher', made.report.read_text()
+    )
     frozen = 'hsakd-teacher-frozen_resnet8_1xb16-1e_my-photos'
     assert (tmp_path / f'frozen/work_dirs/{frozen}/epoch_1.pth').is_file()
+    classifier = mmpretrain.get_model(str(made.student.with_suffix('.py')), pretrained=True).eval()
+    images = torch.rand(2, 3, 32, 32) * 255  # RGB for ONNX, BGR as mmcv reads them
+    (logits,) = onnxruntime.InferenceSession(made.onnx).run(None, {'images': images.numpy()})
+    expected = classifier(classifier.data_preprocessor(dict(inputs=images.flip(1)))['inputs'])
+    assert np.allclose(logits, expected.detach(), atol=1e-4)
 
 
 def test_splits_and_sizes(tmp_path):
@@ -92,7 +110,8 @@ def test_networks_by_name(name, kind, features):
 
 
 @pytest.mark.parametrize(
-    'name, words', [('resnet81', 'nearest.*resnet'), ('timm/resnet18', 'timm'), ('', 'one of')]
+    'name, words',
+    [('resnet81', 'nearest.*resnet'), ('timm/resnet81', 'nearest.*resnet'), ('', 'one of')],
 )
 def test_names_that_are_none(name, words):
     with pytest.raises(ConfigError, match=f'student=.*{words}'):
@@ -105,3 +124,24 @@ def test_arguments_that_cannot_be(tmp_path):
         distill(photos, method='sskd', out=tmp_path)
     with pytest.raises(ConfigError, match='image_size: expected a number of pixels'):
         distill(photos, image_size=3, out=tmp_path)
+
+
+def test_fine_tuned_classifier_of_timm(tmp_path):
+    theirs = timm.create_model('test_resnet', num_classes=3).eval()
+    torch.save(theirs.state_dict(), tmp_path / 'theirs.pth')
+    network = MODELS.build(network_config('timm/test_resnet', 3, 64, 'teacher')).eval()
+    load_network(network, tmp_path / 'theirs.pth', 'teacher_weights')
+    images = torch.randn(2, 3, 64, 64)
+    assert torch.allclose(network(images)[0], theirs(images), atol=1e-5)
+
+
+def test_start_from_a_file_of_timm(tmp_path):
+    theirs = timm.create_model('test_convnext', num_classes=7).eval()  # has a last norm beside
+    file = str(tmp_path / 'theirs.pth')
+    torch.save(theirs.state_dict(), file)
+    network = MODELS.build(network_config('timm/test_convnext', 3, 64, 'teacher')).eval()
+    weights = starting_weights(network, read_checkpoint(file, 'load_from'), file)
+    load_what_fits(network, weights, file, MMLogger.get_current_instance())
+    images = torch.randn(2, 3, 64, 64)
+    expected = theirs.forward_intermediates(images, norm=False, intermediates_only=True)
+    assert torch.allclose(network.backbone(images)[-1], expected[-1], atol=1e-5)
