@@ -4,6 +4,8 @@ import glob
 import re
 import shlex
 
+import pytest
+
 from tests.conftest import ROOT, run_tool
 from tests.detection_files import write_yolo
 from tests.tools.test_distill_images import make_folder
@@ -15,6 +17,7 @@ SHORT = dict(
 )
 
 
+@pytest.mark.slow
 def test_commands_of_the_readme(tmp_path):
     make_folder(tmp_path / 'photos', count=5)
     write_yolo(tmp_path / 'boxes', {'': 6})
