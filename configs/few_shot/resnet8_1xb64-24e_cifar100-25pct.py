@@ -1,0 +1,1 @@
+_base_ = ['../_base_/networks/resnet8.py', '../_base_/recipes/1xb64-24e_cifar100-25pct.py']
