@@ -5,6 +5,7 @@ settings differ have rows of their own.
 """
 
 import argparse
+from pathlib import Path
 
 from hsakd.utils.cli import add_work_dirs, check_out_file, print_markdown, tool_parser
 
@@ -23,6 +24,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         action='store_true',
         help='add the best epoch of each run; chosen on the test images, it is no fair figure',
     )
+    archive = 'copy records and curves of the runs in the table there, for tables and pictures'
+    parser.add_argument('--archive', type=Path, metavar='DIR', help=archive)
     parser.add_argument('--force', action='store_true', help='replace files')
     return parser.parse_args(argv)
 
@@ -32,7 +35,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     check_out_file(args.out, force=True)
     check_out_file(args.csv, force=True, option='--csv')
-    from hsakd.results.runs import find_runs
+    from hsakd.results.runs import archived, find_runs
     from hsakd.results.tables import collect, to_csv, to_markdown
     from hsakd.utils.files import write_files
 
@@ -43,5 +46,9 @@ def main(argv: list[str] | None = None) -> None:
         files[args.out] = text.encode()
     if args.csv:
         files[args.csv] = to_csv(results, args.best).encode()
+    if args.archive:
+        runs = {id(run): run for row in results.rows for run in row.group.runs}
+        kept = archived(runs.values(), args.work_dirs)
+        files |= {args.archive / path: content for path, content in kept.items()}
     write_files(files, args.force)
     print_markdown(text)

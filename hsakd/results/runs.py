@@ -5,7 +5,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from .names import ConfigName
 from .settings import named_checkpoints
 
 RECORD = 'run.json'
+_POSITIONS = {'step', 'iter', 'epoch'}
 _OF_RUNS = 'work dirs of tools/train.py, or folders of them'
 
 
@@ -105,9 +106,12 @@ class Run:
         Raises:
             UserError: The folder cannot be written to.
         """
+        write_files({self.folder / RECORD: self.content().encode()}, force=True)
+
+    def content(self) -> str:
+        """The text of ``run.json``."""
         content = {key: value for key, value in vars(self).items() if key in _FIELDS}
-        text = json.dumps(content, indent=2) + '\n'
-        write_files({self.folder / RECORD: text.encode()}, force=True)
+        return json.dumps(content, indent=2) + '\n'
 
     @property
     def session(self) -> Path:
@@ -170,10 +174,25 @@ class Run:
                 values.setdefault(at, []).append(_scale(key) * record[key])
         return {at: float(np.mean(values[at])) for at in sorted(values)}
 
+    def summary(self) -> list[dict[str, float]]:
+        """Its log with one record an epoch (iteration), the mean of those that there were."""
+        logged = {}
+        for at, record in self._positions():
+            logged.setdefault(at, []).append(record)
+        return [
+            {
+                key: float(np.mean([r[key] for r in records if key in r]))
+                for key in dict.fromkeys(key for r in records for key in r)
+                if key not in _POSITIONS
+            }
+            | {'epoch' if self.unit == 'epoch' else 'iter': at, 'step': at}
+            for at, records in logged.items()
+        ]
+
     @property
     def keys(self) -> set[str]:
         """All that was logged."""
-        return {key for record in self._records for key in record} - {'step', 'iter', 'epoch'}
+        return {key for record in self._records for key in record} - _POSITIONS
 
     @cached_property
     def _records(self) -> list[dict[str, float]]:
@@ -265,6 +284,29 @@ def find_runs(folders: Iterable[str | Path]) -> tuple[list[Run], list[LeftOut]]:
             for work_dir in sorted(logged - known)
         }
     return list(runs.values()), list(left_out.values())
+
+
+def archived(runs: Iterable[Run], folders: Sequence[str | Path]) -> dict[Path, bytes]:
+    """What is left of runs without their checkpoints: records and curves, for tables and pictures.
+
+    Args:
+        runs: As :func:`find_runs` finds them.
+        folders: Those that were looked through; paths count from there.
+
+    Returns:
+        Content by path.
+    """
+    files = {}
+    for run in runs:
+        roots = [
+            Path(f).absolute() for f in folders if run.folder.is_relative_to(Path(f).absolute())
+        ]
+        folder = run.folder.relative_to(roots[0])
+        record = dataclasses.replace(run, sessions=run.sessions[-1:]).content()
+        lines = ''.join(f'{json.dumps(entry)}\n' for entry in run.summary())
+        files[folder / RECORD] = record.encode()
+        files[folder / run.sessions[-1] / 'vis_data/scalars.json'] = lines.encode()
+    return files
 
 
 def read_scalars(path: Path) -> list[dict[str, float]]:

@@ -111,6 +111,27 @@ def test_other_settings_are_rows_of_their_own(tmp_path, options, change):
     assert (second['top-1'], second['changed']) == ('70.00', change)
 
 
+def test_an_archive_gives_the_same_table_and_curves(tmp_path, in_process):
+    for seed, value in enumerate((78, 79)):
+        write_run(tmp_path / 'runs' / STUDENT / f'seed-{seed}', STUDENT, value, seed)
+        write_run(tmp_path / 'runs' / PLAIN / f'seed-{seed}', PLAIN, value - 4, seed)
+    for run in find_runs([tmp_path / 'runs'])[0]:
+        log = [dict(loss=4.0 - i / 4, epoch=1 + i // 2, iter=i, step=i) for i in range(1, 8)]
+        log.insert(3, {'accuracy/top1': 50 + run.seed, 'step': 2})
+        (run.session / 'vis_data').mkdir(parents=True, exist_ok=True)
+        lines = ''.join(f'{json.dumps(record)}\n' for record in log)
+        (run.session / 'vis_data/scalars.json').write_text(lines)
+    archive = tmp_path / 'kept'
+    status, errors = in_process(ROOT / TOOL, tmp_path / 'runs', '--archive', archive)
+    assert status == 0, errors
+    assert cells(results(archive)) == cells(results(tmp_path / 'runs'))
+    for run in find_runs([tmp_path / 'runs'])[0]:
+        (kept,) = find_runs([archive / run.folder.relative_to(tmp_path / 'runs')])[0]
+        assert run.curve('loss') and kept.curve('loss') == pytest.approx(run.curve('loss'))
+        assert kept.curve('accuracy/top1') == run.curve('accuracy/top1') == {2: 50 + run.seed}
+    assert not list(archive.rglob('*.pth'))
+
+
 def test_runs_of_an_unknown_config_are_compared_with_each_other(tmp_path):
     for name, lr, top1 in (('a', 0.05, 78), ('b', 0.01, 70)):
         run = Run.of(write_run(tmp_path / name, PLAIN, top1, optim_wrapper__optimizer__lr=lr))
