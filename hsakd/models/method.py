@@ -198,6 +198,8 @@ class Method:
     def loss(self, inputs: Tensor, data_samples: Samples) -> dict[str, Tensor]:
         """Weighted terms of the loss, whose sum is minimized.
 
+        Accuracies of networks whose head has ``cal_acc`` are beside them, for the log.
+
         Args:
             inputs: Normalized images [N, C, H, W], not rotated.
             data_samples: Their samples, with ``gt_label`` or ``gt_score``.
@@ -205,7 +207,13 @@ class Method:
         info = MessageHub.get_current_instance().runtime_info
         epoch = info.get('epoch', 0)
         batch = Batch(data_samples, epoch, info.get('max_epochs', 1))
-        return self.loss_weights(self.losses(inputs, class_labels(data_samples), batch), epoch)
+        losses = self.losses(inputs, class_labels(data_samples), batch)
+        terms = self.loss_weights(losses, epoch)
+        for key, network in self.trained_networks().items():
+            prefix = f'net{key.split(".")[-1]}_' if '.networks.' in key else ''
+            for name, value in getattr(network, 'train_accuracies', {}).items():
+                terms[prefix + name] = value
+        return terms
 
     def check_weights(self) -> None:
         """Check that what is frozen was trained before.

@@ -275,6 +275,23 @@ def test_online_loss_is_the_formula():
         torch.testing.assert_close(losses[name], value)
 
 
+def test_accuracy_in_training_is_logged_where_the_head_has_cal_acc():
+    cfg = online_cfg(2)
+    cfg['networks'][1]['head'] |= dict(cal_acc=True, topk=(1, 2))
+    model = MODELS.build(cfg).double().eval()
+    inputs, samples = batch(8, dtype=torch.float64)
+    logits, y = model.networks[1](inputs)[0], labels(samples)
+    terms = model(inputs, samples, mode='loss')
+    found = {name: value.item() for name, value in terms.items() if 'accuracy' in name}
+    right = [(logits.topk(k).indices == y[:, None]).any(1).float().mean().item() for k in (1, 2)]
+    assert found == pytest.approx(
+        {'net1_accuracy_top1': 100 * right[0], 'net1_accuracy_top2': 100 * right[1]}
+    )
+    total, log = model.parse_losses(terms)
+    assert total == sum(loss for name, loss in terms.items() if 'loss' in name)
+    assert log['net1_accuracy_top1'].item() == found['net1_accuracy_top1']
+
+
 def test_online_networks_are_fixed_targets_of_each_other():
     off = dict(loss_cls=0, loss_aux=0)
     model = MODELS.build(online_cfg(2, loss_weights=off)).eval()

@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 from mmengine.model import ModuleList
+from mmpretrain.evaluation import Accuracy
 from mmpretrain.models import ImageClassifier
 from mmpretrain.models.heads import ClsHead, LinearClsHead
 from mmpretrain.models.losses import AsymmetricLoss, FocalLoss, LabelSmoothLoss
@@ -257,6 +258,13 @@ class BranchedClassifier(Method, ImageClassifier):
             logits: f(x) [N, K].
             y: Class labels [N], or scores [N, K].
         """
+        head = self.head
+        if getattr(head, 'cal_acc', False):  # mmpretrain counts no logits below 0
+            right = y if y.ndim == 1 else y.argmax(1)
+            found = Accuracy.calculate(logits.detach(), right, topk=head.topk, thrs=(None,))
+            self.train_accuracies = {
+                f'accuracy_top{k}': top[0] for k, top in zip(head.topk, found, strict=True)
+            }
         loss = self.head.loss_module
         if _takes_scores(loss):
             y = F.one_hot(y, logits.shape[1]) if y.ndim == 1 else y
