@@ -16,6 +16,7 @@ from PIL import Image
 from hsakd.registry import MODELS
 from hsakd.utils.networks import frozen_networks, trained_networks
 from tests.conftest import ROOT, batch, network_cfg, run_tool
+from tests.tools.work_dirs import write_run
 
 FOLDER = Path('tools/benchmarks')
 SGD = dict(lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)
@@ -281,3 +282,21 @@ def test_fast_and_images_of_imagenets_size(tmp_path):
     options = ('--pairs', *pairs, '--steps', 1, '--batch-size', 2)
     rows, _ = run('train_step.py', tmp_path, *options, '--variants', 'exact', 'fast', 'compile')
     assert [row[1] for row in rows] == 2 * ['plain', 'exact', 'fast', 'compile']
+
+
+def test_one_epoch_beside_the_authors(tool, tmp_path, monkeypatch, capsys):
+    name = 'hsakd-online_resnet56_1xb64-1e_cifar100'
+    work_dir = write_run(tmp_path / 'run', name, (8.5, 9.25), seed=3, epochs=1)
+    terms = [dict(net0_loss_cls=4.0, net1_loss_aux_0=6.0, net1_loss_kd_logits=0.5)]
+    terms += [dict(net0_loss_cls=3.0, net1_loss_aux_0=5.0, net1_loss_kd_logits=0.25)]
+    log = [
+        dict(t, net0_accuracy_top1=2.0 * i, net1_accuracy_top1=4.0 * i, epoch=1, iter=i, step=i)
+        for i, t in enumerate(terms, 1)
+    ]
+    text = ''.join(f'{json.dumps(record)}\n' for record in log)
+    next(work_dir.glob('*/vis_data')).joinpath('scalars.json').write_text(text)
+    out = tmp_path / 'table.md'
+    tool('benchmarks/one_epoch')([str(tmp_path), '--out', str(out)])
+    _, _, authors, ours = out.read_text().splitlines()
+    assert authors == '| resnet56 | authors | 43.331 | 42.944 | 0.388 | 4.65, 4.82 | 8.75, 8.74 |'
+    assert ours == '| resnet56 | seed 3 | 9.375 | 9.000 | 0.375 | 3.00, 6.00 | 8.50, 9.25 |'
