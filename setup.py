@@ -34,7 +34,7 @@ def readme() -> str:
 version = re.search(r"__version__ = '(.+)'", (ROOT / 'hsakd' / 'version.py').read_text())[1]
 extras = {group: requirements(group) for group in ('detection', 'timm', 'tests', 'docs')}
 extras['all'] = sorted(set(sum(extras.values(), [])))
-pages = {'Documentation': 'blob/HEAD/docs/index.md', 'Changelog': 'blob/HEAD/CHANGELOG.md'}
+pages = {'Documentation': 'tree/HEAD/docs', 'Changelog': 'blob/HEAD/CHANGELOG.md'}
 pages = {**pages, 'Source': '', 'Issues': 'issues'}
 urls = {name: f'{REPOSITORY}/{page}' for name, page in pages.items() if REPOSITORY}
 # Beside the package's own files what mmengine looks for in hsakd/.mim: links in a clone.

@@ -46,8 +46,12 @@ def test_links_and_files_exist(page):
     for target in re.findall(r'\]\(([^)#]+)[^)]*\)', text):
         if not target.startswith(('http', 'mailto')):
             assert (page.parent / target).exists(), target
-    for path in re.findall(r'\b(?:configs|tools|hsakd|docs|tests)/[\w./-]+\.\w+', text):
+    for path in re.findall(r'(?<!::)\b(?:configs|tools|hsakd|docs|tests)/[\w./-]+\.\w+', text):
         assert (ROOT / path).exists(), path
+    for path in re.findall(
+        r"hsakd::(\w+/\w[\w.-]*)['`]", text
+    ):  # as mmengine's get_config takes it
+        assert (ROOT / 'configs' / path).is_file(), path
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda p: p.name)

@@ -5,18 +5,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from mmengine.config import Config
 
+from hsakd.commands import typed
 from hsakd.models.distillers import FeatureDistiller
 from hsakd.models.distillers.phases import HintPhase
 from hsakd.registry import MODELS
 from hsakd.results.names import CONFIGS
-from hsakd.results.runs import Run, find_runs
+from hsakd.results.runs import RECORD, Run, find_runs
 from hsakd.results.tables import collect
-from hsakd.utils.checkpoint import network_state_dict, read_checkpoint
-from hsakd.utils.errors import ConfigError
+from hsakd.utils.checkpoint import (
+    checkpoint_weights,
+    describe_mismatch,
+    network_state_dict,
+    read_checkpoint,
+    trust_checkpoints,
+)
+from hsakd.utils.errors import CheckpointError, ConfigError
 from hsakd.utils.files import write_files
-from hsakd.utils.normalization import IMAGENET, Normalization, checkpoint_normalization
+from hsakd.utils.normalization import IMAGENET, Normalization, TrainedWith
 
 from .classifier import load_classifier
 from .inference import Prediction, find_images, predict
@@ -72,6 +80,7 @@ def distill(
     seed: int = 0,
     fast: bool = False,
     skip_bad_images: bool = False,
+    trust_checkpoint: bool = False,
 ) -> Distilled:
     """Train a teacher and a student on a folder of images by class, and publish the student.
 
@@ -86,6 +95,7 @@ def distill(
         teacher: The same.
         teacher_weights: A file. Of a classifier of these very classes: it is the teacher, and stays
             as it is; for 'hsakd' its branches are trained. Of others: the teacher starts from it.
+            One that names no classes is taken for these where it has as many, which is printed.
         method: 'hsakd', or one of one phase of docs/methods.md, such as 'kd' or 'dkd'.
         image_size: Side of the images that networks get, in pixels; by default 32 or 64 for images
             that are about as small, else 224.
@@ -96,19 +106,28 @@ def distill(
         seed: Of random numbers.
         fast: Compile networks; pays for trainings of more than a few minutes.
         skip_bad_images: Leave out and count images that cannot be decoded.
+        trust_checkpoint: Execute the code in ``teacher_weights`` instead of refusing it.
 
     Raises:
-        UserError: An argument or the data cannot be used, or a training failed.
+        UserError: An argument or the data cannot be used, ``out`` has trainings of other images or
+            settings, or a training failed.
     """
     out = Path(out)
     images = look_at(data, out, image_size)
-    if skip_bad_images:
-        images.train['skip_bad_images'] = images.test['skip_bad_images'] = True
+    images.train['skip_bad_images'] = images.test['skip_bad_images'] = skip_bad_images
     print(describe(images), flush=True)
+    weights = None if teacher_weights is None else Path(teacher_weights).expanduser()
+    if weights and trust_checkpoint:
+        weights = _without_code(weights, out)
     configs = _write_configs(
-        images, student, teacher, teacher_weights, method, epochs, batch_size, out, seed, fast
+        images, student, teacher, weights, method, epochs, batch_size, out, seed, fast
     )
     plan = Plan([configs[-1]], None, out / 'work_dirs', (), baseline)
+    print(
+        f'{teacher} teaches {student} by {method}, {len(plan.runs)} trainings, epochs and batches '
+        f'as in {configs[-1].stem}',
+        flush=True,
+    )
     for number, run in enumerate(plan.runs, 1):
         train(run, f'[{number}/{len(plan.runs)}] {run.config.stem}')
     return _results(plan, configs[-1], out)
@@ -118,7 +137,7 @@ def _write_configs(
     images: OwnImages,
     student: str,
     teacher: str,
-    teacher_weights: str | Path | None,
+    teacher_weights: Path | None,
     method: str,
     epochs: int | None,
     batch_size: int | None,
@@ -135,12 +154,14 @@ def _write_configs(
     classes = len(images.classes)
     small = network_config(student, classes, images.size, 'student')
     large = network_config(teacher, classes, images.size, 'teacher')
-    weights = _Weights.of(teacher_weights, large, out)
+    weights = _Weights.of(teacher_weights, teacher, large, images.classes, out)
     normalization = weights.normalization or Normalization(
         tuple(images.mean), tuple(images.std), True
     )
     schedule = f'1xb{batch}-{epochs}e_{images.name}'
     names = [text.rpartition('/')[2].replace('_', '-') for text in (teacher, student)]
+    if names[0] == names[1] and (teacher != student or weights.path):  # another training
+        names[0] += '-teacher'
     work_dirs = (out / 'work_dirs').resolve()
 
     def checkpoint(name: str) -> str:
@@ -178,9 +199,37 @@ def _write_configs(
     for key, content in configs.items():
         text = listed + Config(content).pretty_text
         files[folder / f'{key}_{schedule}.py'] = text
-    (folder / '_base_').mkdir(parents=True, exist_ok=True)
-    write_files({path: text.encode() for path, text in files.items()}, force=True)
+    contents = {path: text.encode() for path, text in files.items()} | images.files
+    others = [p for p, content in contents.items() if p.is_file() and _differ(p, content)]
+    begun = any((out / 'work_dirs').glob('*/*.pth'))
+    expected = 'the images and settings with which it was begun, or another folder'
+    ConfigError.check(not (others and begun), f'out={str(out)!r}', expected, _differing(others))
+    for record in (out / 'work_dirs').glob(f'*/{RECORD}') if others else ():
+        record.unlink()  # of a training of other settings that came to nothing
+    write_files(contents, force=True)
+    weights.copy()
     return [path for path in files if path.parent == folder]
+
+
+def _without_code(path: Path, out: Path) -> Path:
+    """Write the weights of a file that is trusted to another, which needs no trust."""
+    with trust_checkpoints():
+        content = read_checkpoint(path, 'teacher_weights')
+    meta = dict(dataset_meta=dict(classes=TrainedWith.of(content, str(path)).classes))
+    out.mkdir(parents=True, exist_ok=True)
+    plain = out / f'{path.stem}.plain.pth'
+    torch.save(dict(state_dict=checkpoint_weights(content), meta=meta), plain)
+    return plain
+
+
+def _differ(file: Path, content: bytes) -> bool:
+    """Whether a file has another content, but for what is done about bad images."""
+    skipped = b'skip_bad_images=True', b'skip_bad_images=False'
+    return file.read_bytes().replace(*skipped) != content.replace(*skipped)
+
+
+def _differing(files: list[Path]) -> str:
+    return f'others: {", ".join(path.name for path in files)} would change'
 
 
 def _kind_of(method: str) -> str:
@@ -205,7 +254,8 @@ class _Weights:
     """What a teacher starts from.
 
     Attributes:
-        path: The file, if there is one.
+        path: Where a copy of the file is put, away from the configs that its folder may name;
+            None without a file.
         ready: Whether it is this network, of these many classes.
         normalization: That it was trained with.
     """
@@ -213,28 +263,46 @@ class _Weights:
     path: Path | None = None
     ready: bool = False
     normalization: Normalization | None = None
+    source: Path | None = None
 
     @classmethod
-    def of(cls, path: str | Path | None, network: dict, out: Path) -> '_Weights':
-        """Read a file for a network.
+    def of(
+        cls, path: Path | None, name: str, network: dict, classes: list[str], out: Path
+    ) -> '_Weights':
+        """Read a file for a network of some name.
 
-        It is copied to ``out``, away from the configs that its folder may name.
+        Raises:
+            CheckpointError: It is broken, or its backbone does not fit.
         """
         if path is None:
             return cls()
         key = 'teacher_weights'
+        where = f'{key}={str(path)!r}'
         content = read_checkpoint(path, key)
         wanted = MODELS.build(network).state_dict()
         weights = network_state_dict(content, path, key, wanted=wanted)
-        head = weights.get('head.fc.weight')
+        needed = {k: v for k, v in wanted.items() if k.startswith('backbone.')}
+        mismatch = describe_mismatch(needed, {k: weights[k] for k in needed if k in weights})
+        expected = f'weights of the backbone of {name}'
+        if network['backbone']['type'] == 'mmpretrain.ResNet_CIFAR':
+            expected += (
+                f", which for small images has a stem of 3x3; ImageNet's is torchvision/{name}"
+            )
+        CheckpointError.check(not mismatch, where, expected, mismatch)
+        head, trained = weights.get('head.fc.weight'), TrainedWith.of(content, where)
         ready = head is not None and head.shape == wanted['head.fc.weight'].shape
         # With layers that the network lacks, such as a last norm of timm's, it was another one.
         ready &= all(name in wanted or name.startswith('branches.') for name in weights)
-        normalization = checkpoint_normalization(content, None) or IMAGENET
-        out.mkdir(parents=True, exist_ok=True)
-        copied = out / f'teacher_weights{Path(path).suffix}'
-        shutil.copyfile(Path(path).expanduser(), copied)
-        return cls(copied.resolve(), ready, normalization)
+        ready &= not trained.classes or list(trained.classes) == classes
+        if ready and not trained.classes:
+            print(f'{where} names no classes: taken for those of the images, in their order')
+        copied = out / f'teacher_weights{path.suffix}'
+        return cls(copied.resolve(), ready, trained.normalization or IMAGENET, path)
+
+    def copy(self) -> None:
+        """Put the copy where the configs look for it."""
+        if self.path:
+            shutil.copyfile(self.source, self.path)
 
 
 def _data(images: OwnImages, normalization: Normalization, batch: int) -> dict:
@@ -313,7 +381,15 @@ def _results(plan: Plan, config: Path, out: Path) -> Distilled:
     write_files(files, force=True)
     named = dict(student=plan.students, plain=plan.baselines, teacher=plan.needed[-1:])
     metrics = {name: _accuracy(found[0]) for name, found in named.items() if found}
-    print(*report.verdicts, *published, *files, sep='\n', flush=True)
+    print(
+        *report.verdicts,
+        f'  student  {by_suffix[".pth"]}, {by_suffix[".onnx"].name}',
+        f'  report   {out / "report.html"}',
+        f'  configs  {config.parent}',
+        f'  next     {typed("predict")} IMAGES --model {by_suffix[".pth"]}',
+        sep='\n',
+        flush=True,
+    )
     return Distilled(by_suffix['.pth'], by_suffix['.onnx'], out / 'report.html', config, metrics)
 
 

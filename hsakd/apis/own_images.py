@@ -19,7 +19,6 @@ from hsakd.datasets.base import (
     open_image,
 )
 from hsakd.utils.errors import ConfigError, DataError
-from hsakd.utils.files import write_files
 
 #: Images that statistics are taken from.
 _SAMPLE = 1000
@@ -41,6 +40,7 @@ class OwnImages:
         mean: Of the channels R, G, B of training images, 0 to 255.
         std: The same.
         note: How the split came about.
+        files: Of the split, where it was made: content by path.
     """
 
     name: str
@@ -52,24 +52,25 @@ class OwnImages:
     mean: list[float]
     std: list[float]
     note: str
+    files: dict[Path, bytes]
 
 
 def look_at(data: str | Path, out: Path, size: int | None = None, share: float = 0.2) -> OwnImages:
     """Look at a folder of class folders, or of two with those to train and to test on.
 
-    Without a second one, a stratified share of each class is held out; which images these are is
-    recorded in OUT/split/*.txt and the same for every call.
+    Without a second one, a stratified share of each class is held out: the same images in every
+    call, to be listed in OUT/split/*.txt. Nothing is written.
 
     Args:
         data: The folder.
-        out: Where a split is recorded.
+        out: For the lists of a split.
         size: Height and width of images for networks, in pixels; by default 32 or 64 for images
             that are about as small, else 224.
         share: Of images to hold out.
 
     Raises:
         DataError: It has no classes of images, or a class has one image alone.
-        ConfigError: ``size`` is no number of pixels.
+        ConfigError: ``size`` is no number of pixels, or ``out`` is inside of the folder.
     """
     root = Path(data).expanduser()
     where = f'data={str(data)!r}'
@@ -79,6 +80,8 @@ def look_at(data: str | Path, out: Path, size: int | None = None, share: float =
     DataError.check(
         root.is_dir(), where, expected, 'a file' if root.is_file() else 'no such folder'
     )
+    inside = out.resolve().is_relative_to(root.resolve())
+    ConfigError.check(not inside, f'out={str(out)!r}', 'a folder outside of data', where)
     folders = class_folders(root)
     parts = [_first(folders, names) for names in (TRAIN_FOLDERS, HELD_OUT_FOLDERS)]
     if parts[0]:
@@ -96,15 +99,20 @@ def look_at(data: str | Path, out: Path, size: int | None = None, share: float =
         held_out = images_in_folders(test_root, classes, IMAGE_EXTENSIONS, where, test_mode=True)
         train, test = (dict(common, data_root=str(p)) for p in (train_root, test_root))
         count, note = (len(names), len(held_out)), f'{parts[0]}/ and {parts[1]}/ as they are'
+        files = {}
     else:
-        train, test, count, names = _split(root, names, labels, classes, common, out, share, where)
+        train, test, count, names, files = _split(
+            root, names, labels, classes, common, out, share, where
+        )
         note = f'{count[1]} of {sum(count)} images held out, by class, in {out}/split'
     paths = [str(train_root / name) for name in _some(names)]
     size = _side(paths, where) if size is None else size
     ok = type(size) is int and 8 <= size <= 2048
     ConfigError.check(ok, 'image_size', 'a number of pixels from 8 to 2048', repr(size))
     name = re.sub(r'[^A-Za-z0-9]+', '-', root.resolve().name).strip('-') or 'images'
-    return OwnImages(name, classes, train, test, count, size, *_statistics(paths, size), note)
+    return OwnImages(
+        name, classes, train, test, count, size, *_statistics(paths, size), note, files
+    )
 
 
 def _first(folders: list[str], names: tuple[str, ...]) -> str | None:
@@ -120,7 +128,7 @@ def _split(
     out: Path,
     share: float,
     where: str,
-) -> tuple[dict, dict, tuple[int, int], list[str]]:
+) -> tuple[dict, dict, tuple[int, int], list[str], dict[Path, bytes]]:
     few = [classes[label] for label, n in enumerate(np.bincount(labels)) if n < 2]
     DataError.check(not few, where, 'two images or more of each class, to test on one', few)
     number = max(len(classes), round(share * len(names)))
@@ -131,10 +139,8 @@ def _split(
         path = out / 'split' / f'{part}.txt'
         files[path] = ('\n'.join(lines) + '\n').encode()
         settings.append(dict(common, data_root=str(root), ann_file=str(path.resolve())))
-    (out / 'split').mkdir(parents=True, exist_ok=True)
-    write_files(files, force=True)
     kept = [names[i] for i in parts[0]]
-    return *settings, (len(parts[0]), len(parts[1])), kept
+    return *settings, (len(parts[0]), len(parts[1])), kept, files
 
 
 def _some(names: list[str]) -> list[str]:

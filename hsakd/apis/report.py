@@ -231,7 +231,8 @@ def _verdict(own: Row, other: Row, teacher: Row | None) -> str:
     if round(mean, 2) == 0:
         change = 'as much as'
     reached = f'{mean_std(own.values.values())} % {metric_title(own.metric)}'
-    text = f'{names[0]}: {reached}, {change} {names[1]}'
+    its = 'its teacher ' if teacher is other else ''
+    text = f'{names[0]}: {reached}, {change} {its}{names[1]}'
     if spread is not None:
         text += f' (± {spread:.2f})'
     text += f', with {mean_std(other.values.values())} %.'

@@ -177,7 +177,7 @@ def call(command: str, arguments: Sequence[str], label: str, dry_run: bool = Fal
     Ctrl-C and SIGTERM ask it to stop, which then saves what it does.
 
     Raises:
-        ToolExit: It failed; with its status.
+        ToolExit: It failed, with its status; or it came to its end when it was asked to stop.
     """
     print(f'{label}: {typed(command)} {shlex.join(arguments)}', flush=True)
     if dry_run:
@@ -191,12 +191,14 @@ def call(command: str, arguments: Sequence[str], label: str, dry_run: bool = Fal
         )
         status, asked = _wait(process)
         reason = message.read() or f'status {status}, see what it printed'
+    again = 'the same command as before goes on from there'
+    if asked and not status:  # too late for it, and in time for what would come next
+        status = 128 + asked if asked == signal.SIGINT else EX_PREEMPTED
+    asked = bool(asked) or status in (EX_PREEMPTED, 128 + signal.SIGINT)
     if status:
-        print(
-            f'{label} stopped with status {status}; the same command as before goes on from there',
-            file=sys.stderr,
-        )
-        raise ToolExit(status, reason, asked or status in (EX_PREEMPTED, 128 + signal.SIGINT))
+        again = again if asked else f'once the cause is gone, {again}'
+        print(f'{label} stopped with status {status}; {again}', file=sys.stderr)
+        raise ToolExit(status, reason, asked)
 
 
 def _prints_to_descriptor() -> bool:
@@ -207,8 +209,8 @@ def _prints_to_descriptor() -> bool:
         return False
 
 
-def _wait(process: subprocess.Popen) -> tuple[int, bool]:
-    """The status of a process that ended, and whether this one was asked to stop meanwhile.
+def _wait(process: subprocess.Popen) -> tuple[int, int]:
+    """The status of a process that ended, and the signal that asked this one to stop, or 0.
 
     What it prints to this one is printed here.
     """
@@ -225,7 +227,7 @@ def _wait(process: subprocess.Popen) -> tuple[int, bool]:
         for line in process.stdout or ():
             print(line, end='', flush=True)
         status = process.wait()
-        return status if status >= 0 else 128 - status, bool(received)
+        return status if status >= 0 else 128 - status, received[-1] if received else 0
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

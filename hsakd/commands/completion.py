@@ -51,10 +51,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def options_of(command: str) -> list[str]:
     """The options that the help of a command shows."""
-    module = import_module(f'hsakd.commands.{command.replace("-", "_")}')
     text = io.StringIO()
-    with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
-        module.parse_args(['--help'])
+    for name in (command, 'distill_images') if command == 'distill' else (command,):
+        module = import_module(f'hsakd.commands.{name.replace("-", "_")}')
+        with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
+            module.parse_args(['--help'])
     return sorted({'--help', *re.findall(r'^ +(?:-\w, )?(--[\w-]+)', text.getvalue(), re.M)})
 
 

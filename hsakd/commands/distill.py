@@ -3,8 +3,8 @@
 The checkpoints that the config names (model.teacher_ckpt, any other key ending in _ckpt, load_from,
 pretrained_backbone) and that are not there are trained from the configs of their folders' names;
 then come the config itself and, for comparison, the plain baseline of the same network. At the end
-the student is published and a table shows what distillation gained. A detector is not published:
-`test` and `predict` take its checkpoint. Run it again after an interruption: what is done
+the student is published and a table shows what distillation gained. A detector is left to
+`publish`. Run it again after an interruption: what is done
 is skipped, what was under way goes on from its last checkpoint.
 
 With --data DIR it starts from a folder of your own images: `distill --data DIR --help`.

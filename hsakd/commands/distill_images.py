@@ -9,7 +9,7 @@ interruption: it goes on.
 import argparse
 from pathlib import Path
 
-from hsakd.utils.cli import check_out_folder, positive_number, tool_parser
+from hsakd.utils.cli import add_trust_option, check_out_folder, positive_number, tool_parser
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -29,9 +29,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add('--out', type=Path, default=Path('runs/distilled'), help='default: %(default)s')
     add('--no-baseline', action='store_true', help='leave out the student alone, for comparison')
     add('--seed', type=int, default=0, help='default: 0')
-    add('--fast', action='store_true', help='compile the networks; see docs/benchmarks.md')
+    add('--fast', action='store_true', help='compile the networks: about twice as fast')
     help_skip = 'leave out and count images that cannot be decoded'
     add('--skip-bad-images', action='store_true', help=help_skip)
+    add_trust_option(parser)
     return parser.parse_args(argv)
 
 

@@ -34,10 +34,15 @@ def methods() -> list[str]:
 
 
 def networks() -> list[str]:
-    """Each network, and in how many configs of classifiers it is."""
+    """Each network that --student and --teacher take, and in how many configs it is."""
+    from hsakd.apis.network_names import known_networks
+
     names = filter(None, (ConfigName.parse(file.stem) for file in all_configs()))
     count = Counter(network for name in names for network in {*name.networks})
-    return [f'{name:20} {number:3} configs' for name, number in sorted(count.items())]
+    return [f'{name:20} {count[name]:3} configs' for name in known_networks()] + [
+        f'{"timm/NAME":20} timm.list_models()',
+        f'{"mmpretrain/NAME":20} mmpretrain.list_models()',
+    ]
 
 
 def configs() -> list[str]:

@@ -204,6 +204,8 @@ def checkpoint_damage(path: str | Path) -> str:
     """
     if Path(path).is_dir():
         return 'a folder'
+    if Path(path).suffix == '.onnx':
+        return 'an ONNX model; the .pth is published beside it'
     try:
         with open(path, 'rb') as file:
             start = file.read(4)

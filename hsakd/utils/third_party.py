@@ -67,6 +67,6 @@ def import_mmdet() -> None:
             raise
         raise ConfigError.expected(
             'a config of a detector',
-            'mmdet to be installed (`make env`, or pip install -r requirements/detection.txt)',
+            'mmdet to be installed (pip install "hsakd[detection]"; in a clone `make env`)',
             'none',
         ) from error

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from hsakd.apis.training_runs import ToolExit, call
 from tests.conftest import ROOT
 from tests.faults.conftest import assert_same_training, last, load
 from tests.faults.test_resume import IMAGES, PLAIN, images, start, train
@@ -107,3 +108,11 @@ def test_a_tool_that_trains_hands_it_on(tool, number, status, tools, tmp_path):
     assert f'stopped with status {status}; the same command' in process.output
     if tool == 'compare':
         assert '/ 80 epochs' in (tmp_path / 'work_dirs/comparison/comparison.md').read_text()
+
+
+@pytest.mark.parametrize(('number', 'status'), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_training_that_ends_as_it_is_asked_to_stop_is_the_last(monkeypatch, number, status):
+    monkeypatch.setattr('hsakd.apis.training_runs._wait', lambda process: (process.wait(), number))
+    with pytest.raises(ToolExit) as stopped:
+        call('train', ['--help'], '[1/2] teacher')
+    assert stopped.value.code == status and stopped.value.asked

@@ -367,7 +367,7 @@ def test_a_failing_run_is_listed_beside_a_partial_table(files, copy, in_process)
     options = ['--cfg-options', 'default_hooks.logger.type=Nothing']  # no setting of a training
     status, error = in_process(*arguments(files, *options))
     assert status == 1
-    assert '[2/2] plain, seed 0 stopped with status 1; the same command' in error
+    assert '[2/2] plain, seed 0 stopped with status 1; once the cause is gone' in error
     text = (copy / 'comparison.md').read_text()
     assert 'A partial comparison: plain lacks seed 0.' in text
     assert re.search('^- plain, seed 0: .*Nothing', text, re.M)

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import re
+import shutil
 
 import mmpretrain
 import numpy as np
@@ -11,6 +12,7 @@ import onnxruntime
 import pytest
 import timm
 import torch
+import torchvision
 from mmengine.logging import MMLogger
 from PIL import Image
 
@@ -20,7 +22,7 @@ from hsakd.apis.own_images import look_at
 from hsakd.engine.loading import load_what_fits, starting_weights
 from hsakd.registry import MODELS
 from hsakd.utils.checkpoint import load_network, read_checkpoint
-from hsakd.utils.errors import ConfigError, DataError
+from hsakd.utils.errors import CheckpointError, ConfigError, DataError
 
 
 def make_folder(root, classes=('cat', 'dog', 'frog'), count=10, size=12):
@@ -50,6 +52,16 @@ def test_one_call(tmp_path):
         'hsakd-teacher_resnet20_1xb16-1e_my-photos.py',
         'resnet8_1xb16-1e_my-photos.py',
     ]
+    # Called again with other settings or images, it changes nothing.
+    before = {path: path.read_bytes() for path in out.rglob('*') if path.is_file()}
+    with pytest.raises(ConfigError, match='out=.*or another folder, got others: recipe.py'):
+        distill(photos, 'resnet8', 'resnet20', epochs=1, out=out, seed=3)
+    shutil.copy(photos / 'cat/0.png', photos / 'cat/more.png')
+    with pytest.raises(ConfigError, match='got others: .*train.txt'):
+        distill(photos, 'resnet8', 'resnet20', epochs=1, out=out)
+    (photos / 'cat/more.png').unlink()
+    assert before == {path: path.read_bytes() for path in out.rglob('*') if path.is_file()}
+
     best = made.predict(photos / 'cat/0.png')[0]
     assert sorted(best.classes) == ['cat', 'dog', 'frog']
     session = onnxruntime.InferenceSession(str(made.onnx))
@@ -64,7 +76,9 @@ def test_one_call(tmp_path):
     networks = 'timm/test_efficientnet', 'resnet8'
     made = distill(photos, *networks, skip_bad_images=True, **options)
     assert set(made.metrics) == {'student', 'teacher'}
-    verdict = r'test-efficientnet \(hsakd-offline\): .* (than|as) resnet8 \(hsakd-teacher'
+    verdict = (
+        r'test-efficientnet \(hsakd-offline\): .* (than|as) its teacher resnet8 \(hsakd-teacher'
+    )
     assert re.search(verdict, made.report.read_text())
     frozen = 'hsakd-teacher-frozen_resnet8_1xb16-1e_my-photos'
     assert (tmp_path / f'frozen/work_dirs/{frozen}/epoch_1.pth').is_file()
@@ -76,19 +90,19 @@ def test_one_call(tmp_path):
 
 
 def test_splits_and_sizes(tmp_path):
-    found = look_at(make_folder(tmp_path / 'small'), tmp_path)
+    found = look_at(make_folder(tmp_path / 'small'), tmp_path / 'out')
     assert found.count == (24, 6) and found.size == 32 and found.classes == ['cat', 'dog', 'frog']
-    held_out = (tmp_path / 'split/test.txt').read_text().splitlines()
+    held_out = found.files[tmp_path / 'out/split/test.txt'].decode().splitlines()
     assert [line.split('\t')[1] for line in held_out] == ['cat'] * 2 + ['dog'] * 2 + ['frog'] * 2
     for part in ('train', 'val'):
         make_folder(tmp_path / f'parted/{part}', size=200)
-    found = look_at(tmp_path / 'parted', tmp_path)
+    found = look_at(tmp_path / 'parted', tmp_path / 'out')
     assert found.count == (30, 30) and found.size == 224
     with pytest.raises(DataError, match='two images or more of each class.*got .*lone'):
         make_folder(tmp_path / 'small', ('lone',), 1)
-        look_at(tmp_path / 'small', tmp_path)
+        look_at(tmp_path / 'small', tmp_path / 'out')
     with pytest.raises(DataError, match='no such folder'):
-        look_at(tmp_path / 'none', tmp_path)
+        look_at(tmp_path / 'none', tmp_path / 'out')
 
 
 @pytest.mark.parametrize(
@@ -119,10 +133,65 @@ def test_names_that_are_none(name, words):
 
 def test_arguments_that_cannot_be(tmp_path):
     photos = make_folder(tmp_path / 'photos')
+    with pytest.raises(ConfigError, match='out=.*: expected a folder outside of data'):
+        distill(photos, out=photos / 'runs')
     with pytest.raises(ConfigError, match="method='sskd': expected one of at, cc.*hsakd"):
-        distill(photos, method='sskd', out=tmp_path)
+        distill(photos, method='sskd', out=tmp_path / 'out')
     with pytest.raises(ConfigError, match='image_size: expected a number of pixels'):
-        distill(photos, image_size=3, out=tmp_path)
+        distill(photos, image_size=3, out=tmp_path / 'out')
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """Write the configs of a call, and train nothing: names of the configs."""
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr('hsakd.apis.distillation.train', stop)
+
+    def write(*args, out, **kwargs):
+        with pytest.raises(KeyboardInterrupt):
+            distill(*args, out=out, epochs=1, **kwargs)
+        return sorted(path.name.split('_1xb')[0] for path in (out / 'configs').glob('*.py'))
+
+    return write
+
+
+def test_weights_of_the_same_classes_are_the_teacher(tmp_path, written, capsys):
+    photos = make_folder(tmp_path / 'photos')
+    network = MODELS.build(network_config('resnet8', 3, 32, 'teacher'))
+    file = tmp_path / 'weights.pth'
+    networks = photos, 'resnet8', 'resnet8'
+    for number, (classes, frozen) in enumerate(
+        [(['cat', 'dog', 'frog'], True), (['a', 'b', 'c'], False), ([], True)]
+    ):
+        meta = dict(dataset_meta=dict(classes=classes))
+        torch.save(dict(state_dict=network.state_dict(), meta=meta), file)
+        names = written(*networks, teacher_weights=file, out=tmp_path / f'out{number}')
+        assert names[1] == f'hsakd-teacher{"-frozen" * frozen}_resnet8-teacher'
+    assert 'names no classes: taken for those of the images' in capsys.readouterr().out
+    torch.save(network, file)
+    options = dict(teacher_weights=file, out=tmp_path / 'trusted')
+    with pytest.raises(CheckpointError, match='--trust-checkpoint'):
+        distill(*networks, **options)
+    names = written(*networks, **options, trust_checkpoint=True)
+    assert names[1] == 'hsakd-teacher-frozen_resnet8-teacher'
+
+
+def test_weights_of_another_stem(tmp_path):
+    file = tmp_path / 'weights.pth'
+    torch.save(torchvision.models.resnet18(num_classes=3).state_dict(), file)
+    words = "teacher_weights=.*a stem of 3x3; ImageNet's is torchvision/resnet18, got .*7, 7"
+    photos = make_folder(tmp_path / 'photos')
+    with pytest.raises(CheckpointError, match=words):
+        distill(photos, teacher='resnet18', teacher_weights=file, out=tmp_path / 'out')
+
+
+def test_networks_of_like_names_have_configs_of_their_own(tmp_path, written):
+    photos = make_folder(tmp_path / 'photos')
+    names = written(photos, 'mobilenet-v2', 'mobilenet_v2', method='kd', out=tmp_path / 'out')
+    assert names == ['kd_mobilenet-v2-teacher_mobilenet-v2', 'mobilenet-v2', 'mobilenet-v2-teacher']
 
 
 def test_fine_tuned_classifier_of_timm(tmp_path):
@@ -144,3 +213,15 @@ def test_start_from_a_file_of_timm(tmp_path):
     images = torch.randn(2, 3, 64, 64)
     expected = theirs.forward_intermediates(images, norm=False, intermediates_only=True)
     assert torch.allclose(network.backbone(images)[-1], expected[-1], atol=1e-5)
+
+
+def test_bad_images_may_be_skipped_from_then_on(tmp_path, written):
+    photos = make_folder(tmp_path / 'photos')
+    call = photos, 'resnet8', 'resnet8'
+    written(*call, out=tmp_path / 'out')
+    (tmp_path / 'out/work_dirs/teacher').mkdir(parents=True)
+    (tmp_path / 'out/work_dirs/teacher/epoch_1.pth').touch()
+    written(*call, out=tmp_path / 'out', skip_bad_images=True)
+    assert 'skip_bad_images=True' in (tmp_path / 'out/configs/_base_/data.py').read_text()
+    with pytest.raises(ConfigError, match='recipe.py'):
+        distill(*call, out=tmp_path / 'out', epochs=2)
