@@ -4,6 +4,7 @@ import json
 import re
 import runpy
 import shlex
+from importlib import import_module
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from mmengine.config import Config
 from hsakd.apis.training_runs import load_with_options
 from hsakd.commands import COMMANDS
 from hsakd.registry import MODELS
+from hsakd.utils.errors import ConfigError
 from tests.conftest import ROOT, batch, network_cfg, run_tool
 
 PAGES = sorted([*ROOT.glob('*.md'), *(ROOT / 'docs').rglob('*.md')])
@@ -48,49 +50,50 @@ def test_links_and_files_exist(page):
             assert (page.parent / target).exists(), target
     for path in re.findall(r'(?<!::)\b(?:configs|tools|hsakd|docs|tests)/[\w./-]+\.\w+', text):
         assert (ROOT / path).exists(), path
-    for path in re.findall(
-        r"hsakd::(\w+/\w[\w.-]*)['`]", text
-    ):  # as mmengine's get_config takes it
+    for path in re.findall(r"hsakd::(\w+/\w[\w.-]*)['`]", text):
         assert (ROOT / 'configs' / path).is_file(), path
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda p: p.name)
-def test_options_of_shown_commands_exist(page):
+def test_shown_commands_are_accepted(page):
+    """By the parsers of the commands, and their options by the configs that they name."""
     blocks = re.findall(r'```(?:sh|bash)?\n(.*?)```', page.read_text(), re.S)
-    commands = '\n'.join(blocks).replace('\\\n', ' ').splitlines()
-    for command in commands:
-        if not command.startswith(('python tools/', 'hsakd ')):
+    targets = re.findall(r'^([a-z-]+):', (ROOT / 'Makefile').read_text(), re.M)
+    for command in '\n'.join(blocks).replace('\\\n', ' ').splitlines():
+        if not command.startswith(('make ', 'hsakd ', 'python tools/')):
             continue
         words = shlex.split(command, comments=True)
-        if words[0] == 'hsakd':
-            words.insert(0, 'python -m')
-            if words[2] not in COMMANDS:
-                assert words[2].startswith('-'), command
-                continue
-            sources = [ROOT / f'hsakd/commands/{words[2].replace("-", "_")}.py']
+        if words[:1] == ['make']:
+            assert {word for word in words[1:] if '=' not in word} <= {*targets}, command
+        if words[:1] == ['hsakd']:
+            module, arguments = words[1].replace('-', '_'), words[2:]
+            assert words[1] in COMMANDS or words[1].startswith('-'), command
+        elif words[0] == 'python':
+            source, arguments = (ROOT / words[1]).read_text(), words[2:]
+            found = re.search(r'from hsakd\.commands\.(\w+) import', source)
+            module = found[1] if found else ''
         else:
-            sources = [ROOT / words[1]]
-            module = re.search(r'from (hsakd\.commands\.\w+) import', sources[0].read_text())
-            if module:
-                sources = [ROOT / f'{module[1].replace(".", "/")}.py']
-        sources.append(ROOT / 'hsakd/utils/cli.py')
-        if '--data' in words:
-            sources.append(ROOT / 'hsakd/commands/distill_images.py')
-        if 'benchmarks' in words[1]:  # some options are those of several scripts
-            sources.append(ROOT / 'tools/benchmarks/timing.py')
-        source = ''.join(path.read_text() for path in sources)
-        options = words.index('--cfg-options') if '--cfg-options' in words else len(words)
-        assert all('=' in word for word in words[options + 1 :]), command
-        for config in [word for word in words[2:3] if word.startswith('configs/')]:
-            given = load_with_options(ROOT / config, words[options + 1 :])
+            continue
+        if module and not module.startswith('_'):
+            module = 'distill_images' if '--data' in arguments and module == 'distill' else module
+            try:
+                import_module(f'hsakd.commands.{module}').parse_args(arguments)
+            except ConfigError:
+                assert re.search(r'\b(CONFIG|NAME)\b', command), command
+        elif not module:  # a benchmark, some of whose options are those of several scripts
+            source += (ROOT / 'tools/benchmarks/timing.py').read_text()
+            source += (ROOT / 'hsakd/utils/cli.py').read_text()
+            for word in arguments:
+                assert not word.startswith('--') or f"'{word}'" in source, command
+        options = arguments.index('--cfg-options') if '--cfg-options' in arguments else None
+        config = arguments[0] if arguments else ''
+        if options and config.startswith('configs/'):
+            given = arguments[options + 1 :]
+            assert load_with_options(ROOT / config, given).model
             before = Config.fromfile(str(ROOT / config))
-            for key in words[options + 1 :]:
+            for key in given:
                 parent = key.split('=')[0].rpartition('.')[0]
                 assert not parent or _has(before, parent), f'{key} of {command}'
-            assert given.model
-        for word in words[2:]:
-            if word.startswith('--'):
-                assert f"'{word.split('=')[0]}'" in source, command
 
 
 def _has(config, key):
