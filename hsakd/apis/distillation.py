@@ -1,6 +1,5 @@
 """One call from a folder of images to a small network that was distilled."""
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -200,6 +199,8 @@ def _write_configs(
         text = listed + Config(content).pretty_text
         files[folder / f'{key}_{schedule}.py'] = text
     contents = {path: text.encode() for path, text in files.items()} | images.files
+    if weights.path:
+        contents[weights.path] = weights.source.read_bytes()
     others = [p for p, content in contents.items() if p.is_file() and _differ(p, content)]
     begun = any((out / 'work_dirs').glob('*/*.pth'))
     expected = 'the images and settings with which it was begun, or another folder'
@@ -207,7 +208,6 @@ def _write_configs(
     for record in (out / 'work_dirs').glob(f'*/{RECORD}') if others else ():
         record.unlink()  # of a training of other settings that came to nothing
     write_files(contents, force=True)
-    weights.copy()
     return [path for path in files if path.parent == folder]
 
 
@@ -258,6 +258,7 @@ class _Weights:
             None without a file.
         ready: Whether it is this network, of these many classes.
         normalization: That it was trained with.
+        source: The file itself.
     """
 
     path: Path | None = None
@@ -298,11 +299,6 @@ class _Weights:
             print(f'{where} names no classes: taken for those of the images, in their order')
         copied = out / f'teacher_weights{path.suffix}'
         return cls(copied.resolve(), ready, trained.normalization or IMAGENET, path)
-
-    def copy(self) -> None:
-        """Put the copy where the configs look for it."""
-        if self.path:
-            shutil.copyfile(self.source, self.path)
 
 
 def _data(images: OwnImages, normalization: Normalization, batch: int) -> dict:

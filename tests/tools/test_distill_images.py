@@ -177,6 +177,11 @@ def test_weights_of_the_same_classes_are_the_teacher(tmp_path, written, capsys):
         distill(*networks, **options)
     names = written(*networks, **options, trust_checkpoint=True)
     assert names[1] == 'hsakd-teacher-frozen_resnet8-teacher'
+    (tmp_path / 'out0/work_dirs/begun').mkdir(parents=True)
+    (tmp_path / 'out0/work_dirs/begun/epoch_1.pth').touch()
+    torch.save(dict(state_dict=network.state_dict()), file)
+    with pytest.raises(ConfigError, match='got others: teacher_weights.pth'):
+        distill(*networks, epochs=1, teacher_weights=file, out=tmp_path / 'out0')
 
 
 def test_weights_of_another_stem(tmp_path):
