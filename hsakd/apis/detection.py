@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 
-from hsakd.engine.pretrained_backbone import KEY, RANDOM
+from hsakd.engine.pretrained_backbone import KEY, RANDOM, parameters
 from hsakd.registry import MODELS
 from hsakd.utils.checkpoint import network_state_dict, read_checkpoint
 from hsakd.utils.config_text import checkpoint_config, checkpoint_meta
@@ -34,9 +34,12 @@ _ITERATIONS, _EPOCHS = 3_000, (12, 72)
 _SIDES = 320, 800
 #: By how much the maps of a backbone may be smaller than the image, to be levels of the pyramid.
 _STRIDES = 4, 8, 16, 32
-_ACCEPTED = (
-    'a ResNet, or another backbone with out_indices whose stages make images 4 to 32 times smaller'
-)
+#: Side of the image that tells what a backbone makes of it.
+_PROBE = 128
+_ACCEPTED = 'a ResNet, or another backbone that gives maps 4 to 32 times smaller than images'
+#: Settings with which mmpretrain's backbones give maps, where classifiers get vectors of them, and
+#: pad maps that are smaller than their windows.
+_MAPS = dict(gap_before_final_norm=False, out_type='featmap', pad_small_map=True)
 #: ResNets by blocks of their third stage, and whether these are bottlenecks.
 _DEPTHS = {(2, False): 18, (6, False): 34, (6, True): 50, (23, True): 101, (36, True): 152}
 
@@ -236,23 +239,30 @@ def _levels(backbone: dict, where: str) -> tuple[dict, list[int], list[int]]:
     backbone = {key: value for key, value in backbone.items() if key != 'out_indices'}
     if backbone['type'] == 'mmdet.ResNet':
         backbone |= dict(frozen_stages=-1, norm_eval=False)  # other images: it learns whole
+    known = parameters(MODELS.get(backbone['type']))
+    backbone |= {key: value for key, value in _MAPS.items() if key in known}
+    # No backbone tells how many stages it has before it is built; HRNet gives all.
+    numbers = range(20, 0, -1) if 'out_indices' in known else [0]
     reason = 'none'
-    for number in range(20, 0, -1):  # of stages, which no backbone tells before it is built
+    for number in numbers:
+        outputs = dict(out_indices=tuple(range(number))) if number else {}
         try:
-            built = MODELS.build(dict(backbone, out_indices=tuple(range(number))))
+            built = MODELS.build(dict(backbone, **outputs))
             built.eval()  # of mmdet's it gives nothing back
             with torch.no_grad():
-                maps = built(torch.zeros(1, 3, 128, 128))
+                maps = built(torch.zeros(1, 3, _PROBE, _PROBE))
+            sizes = [m.shape[-1] if m.ndim == 4 else None for m in maps]
         except Exception as error:  # of anybody's layers
             reason = ' '.join(f'{type(error).__name__}: {error}'.split())
             continue
-        deepest = {128 // m.shape[-1]: i for i, m in enumerate(maps) if m.ndim == 4}
+        deepest = {_PROBE // size: i for i, size in enumerate(sizes) if size}
         strides = [stride for stride in _STRIDES if stride in deepest]
         indices = tuple(deepest[stride] for stride in strides)
         reason = f'a {backbone["type"]} whose stages make them {sorted(deepest)} times smaller'
-        ConfigError.check(strides, where, _ACCEPTED, reason)
+        ok = indices == tuple(range(len(maps))) if not number else strides
+        ConfigError.check(ok, where, _ACCEPTED, reason)
         channels = [maps[index].shape[1] for index in indices]
-        return dict(backbone, out_indices=indices), channels, strides
+        return backbone | (dict(out_indices=indices) if number else {}), channels, strides
     raise ConfigError.expected(where, _ACCEPTED, f'a {backbone["type"]} ({reason})')
 
 

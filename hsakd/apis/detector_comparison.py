@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hsakd.engine.pretrained_backbone import RANDOM
 from hsakd.results.paired import lacking, paired_tables
 from hsakd.results.tables import markdown_table
 from hsakd.utils.checkpoint import read_checkpoint
@@ -40,7 +41,7 @@ class DetectorComparison:
 
     Attributes:
         config: Of the detector.
-        inits: ``NAME=FILE``, or 'random', for each initialization.
+        inits: ``NAME=FILE``, or 'random', for each initialization; ``{seed}`` in FILE is the seed.
         seeds: Of the trainings.
         work_dir: Its runs are in WORK_DIR/NAME/seed-SEED, their tests in ``test`` there.
         out: Folder of the tables and pictures.
@@ -73,13 +74,14 @@ class DetectorComparison:
             ToolExit: It was asked to stop; as above.
         """
         import_mmdet()
-        self.sources = initializations(self.inits)
+        self.sources = initializations(self.inits, self.seeds)
         self.content = load_with_options(self.config, self.options)
         self._check()
         # Seed by seed, so that what an interruption leaves is balanced.
         self.runs = [self._run(name, seed) for seed in self.seeds for name in self.sources]
-        for run in self.runs[: len(self.sources)]:
-            try_backbone(run, f'--init {run.name}', self.sources[run.name][0])
+        tried = {self.sources[run.name][run.seed][0]: run for run in reversed(self.runs)}
+        for file, run in tried.items():
+            try_backbone(run, f'--init {run.name}', file)
         check_out_folder(self.work_dir, '--work-dirs')
         check_out_folder(self.out, '--out')
         self.failed: dict[Path, str] = {}
@@ -107,7 +109,7 @@ class DetectorComparison:
         ConfigError.check(self.reference in self.sources, '--reference', known, self.reference)
 
     def _run(self, name: str, seed: int) -> TrainingRun:
-        source, sha256 = self.sources[name]
+        source, sha256 = self.sources[name][seed]
         options = [*self.options, f'pretrained_backbone={source}']
         if sha256:  # so that runs from another file of the same name are told apart
             options.append(f'pretrained_sha256={sha256[:16]}')
@@ -148,7 +150,10 @@ class DetectorComparison:
             return
         note = lacking(measured, self.seeds)
         rows, differences = paired_tables(measured, self.seeds, self.reference)
-        origins = [[name, f'`{file}`', sha or '–'] for name, (file, sha) in self.sources.items()]
+        files = {name: dict(of_seeds.values()) for name, of_seeds in self.sources.items()}
+        origins = [
+            [n, f'`{file}`', shas[file] or '–'] for n, shas in files.items() for file in shas
+        ]
         failed = {run.label: self.failed.get(run.work_dir) for run in self.runs}
         parts = [
             f'# {self.config.stem}',
@@ -174,12 +179,11 @@ class DetectorComparison:
             partial=note or None,
             tables=dict(figures=rows, differences=differences),
             initializations={
-                name: dict(file=file, sha256=sha, by_seed=measured[name])
-                for name, (file, sha) in self.sources.items()
+                name: dict(files=shas, by_seed=measured[name]) for name, shas in files.items()
             },
         )
-        files = {'comparison.md': text, 'comparison.json': json.dumps(content, indent=2) + '\n'}
-        write_files({self.out / name: t.encode() for name, t in files.items()}, force=True)
+        texts = {'comparison.md': text, 'comparison.json': json.dumps(content, indent=2) + '\n'}
+        write_files({self.out / name: t.encode() for name, t in texts.items()}, force=True)
         print_markdown(text)
 
     def _draw(self) -> None:
@@ -212,8 +216,10 @@ class DetectorComparison:
         print(f'{self.out}/{", ".join(pictures)}')
 
 
-def initializations(texts: Sequence[str]) -> dict[str, tuple[str, str | None]]:
-    """Parse and check ``--init``: file, or 'random', and checksum by name.
+def initializations(
+    texts: Sequence[str], seeds: Sequence[int]
+) -> dict[str, dict[int, tuple[str, str | None]]]:
+    """Parse and check ``--init``: file, or 'random', and checksum by name and seed.
 
     Raises:
         ConfigError: A value is neither 'random' nor NAME=FILE, or a name is used twice.
@@ -228,10 +234,10 @@ def initializations(texts: Sequence[str]) -> dict[str, tuple[str, str | None]]:
         accepted = 'random, or NAME=FILE with a NAME of letters, digits and . + - _'
         ConfigError.check(named or text == 'random', '--init', accepted, text)
         ConfigError.check(name not in found, '--init', 'each name once', f'{name} twice')
-        sha256 = None
-        if text != 'random':
-            read_checkpoint(source, f'--init {name}')
-            with open(Path(source).expanduser(), 'rb') as file:
-                sha256 = hashlib.file_digest(file, 'sha256').hexdigest()
-        found[name] = source or text, sha256
+        of_seeds = {seed: (source or text).replace('{seed}', str(seed)) for seed in seeds}
+        sha256 = {RANDOM: None}
+        for file in {*of_seeds.values()} - {RANDOM}:
+            read_checkpoint(file, f'--init {name}')
+            sha256[file] = hashlib.sha256(Path(file).expanduser().read_bytes()).hexdigest()
+        found[name] = {seed: (file, sha256[file]) for seed, file in of_seeds.items()}
     return found

@@ -31,7 +31,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument_group('classifiers').add_argument
     add('--no-baseline', action='store_true', help='leave out the plain networks')
     add = parser.add_argument_group('a detector').add_argument
-    named = 'checkpoints of backbones; or random'
+    named = 'checkpoints of backbones, {seed} in them is the seed; or random'
     add('--init', nargs='+', default=[], metavar='NAME=FILE', help=named)
     add('--reference', metavar='NAME', help='what others are compared with (default: the first)')
     add('--images', type=positive_number, default=4, help='rows of predictions.png (default: 4)')

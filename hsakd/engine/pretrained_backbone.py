@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -37,6 +38,9 @@ _NO_CONFIG = (
     TypeError,
     ValueError,
 )
+#: Of mmpretrain's transformers and their like, which have a norm for each output: a classifier has
+#: the last one alone.
+_OUTPUT_NORM = re.compile(r'norm\d+\.(weight|bias)')
 _DETECTOR_HEADS = ('rpn_head.', 'roi_head.', 'bbox_head.')
 _EXPECTED = (
     'a checkpoint of tools/train.py, a published student, a classifier of mmpretrain or a ResNet '
@@ -168,9 +172,14 @@ def _setting(part: Mapping, name: str) -> object:
     if name in part:
         return part[name]
     with MODELS.switch_scope_and_registry('mmdet') as registry:
-        kinds = inspect.getmro(registry.get(part['type']))
-    found = (inspect.signature(kind.__init__).parameters.get(name) for kind in kinds)
-    return next((parameter.default for parameter in found if parameter), None)
+        found = parameters(registry.get(part['type'])).get(name)
+    return found.default if found else None
+
+
+def parameters(kind: type) -> dict[str, inspect.Parameter]:
+    """What a class of layers can be built with, by name, also by those that it inherits from."""
+    kinds = reversed(inspect.getmro(kind))
+    return {k: v for c in kinds for k, v in inspect.signature(c.__init__).parameters.items()}
 
 
 def load_pretrained_backbone(model: nn.Module, source: str, network: int | None) -> str:
@@ -185,7 +194,8 @@ def load_pretrained_backbone(model: nn.Module, source: str, network: int | None)
         network: Which network of an online distiller; the first by default.
 
     Returns:
-        How many weights were matched, and which ones were missing or unexpected.
+        How many weights were matched, which ones were unexpected, and which norms, of outputs that
+        a classifier has not, start anew.
 
     Raises:
         CheckpointError: A weight of the detector's backbone is missing or has another shape, or
@@ -202,7 +212,11 @@ def load_pretrained_backbone(model: nn.Module, source: str, network: int | None)
         parts['roi_head.shared_head'] = model.roi_head.shared_head
     taken: set[str] = set()
     for name, part in parts.items():
-        wanted = part.state_dict()
+        wanted = {
+            key: value
+            for key, value in part.state_dict().items()
+            if key in weights or not _OUTPUT_NORM.fullmatch(key)
+        }
         found = {key: weights[key] for key in wanted if key in weights}
         mismatch = describe_mismatch(wanted, found)
         others = _names([key for key in weights if key not in wanted])
@@ -222,13 +236,17 @@ def load_pretrained_backbone(model: nn.Module, source: str, network: int | None)
             f'a deeper one: {_names(more)} would be left out',
         )
         taken |= found.keys()
+    fresh = []
     for part in parts.values():
-        part.load_state_dict({k: weights[k] for k in part.state_dict()})
+        own = part.state_dict()
+        fresh += [key for key in own if key not in weights]
+        part.load_state_dict({key: weights.get(key, value) for key, value in own.items()})
     several = len({n.split('.')[1] for n in checkpoint_weights(checkpoint) if n[:9] == 'networks.'})
     which = f' (network {network or 0} of {several})' if several else ''
     return (
         f'{KEY}={source!r}{which}: {len(taken)} weights matched ({" and ".join(parts)}), 0 '
         f'missing, unexpected: {_names([name for name in weights if name not in taken])}'
+        + (f'; norms of outputs that start anew: {_names(fresh)}' if fresh else '')
     )
 
 

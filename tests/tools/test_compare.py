@@ -308,7 +308,8 @@ def test_trains_and_tests_each_and_writes_tables_and_pictures(compared):
         of_seed = content['initializations'][name]['by_seed']['0']
         assert of_seed['voc_area/mAP'] == pytest.approx(100 * measured['voc_area/mAP'], abs=1e-6)
     assert content['partial'] is None
-    assert len(content['initializations']['plain']['sha256']) == 64
+    ((file, sha256),) = content['initializations']['plain']['files'].items()
+    assert file.endswith('plain.pth') and len(sha256) == 64
     text = (folder / 'comparison.md').read_text()
     assert '| initialization | seeds | voc_area/mAP | voc_11points/mAP |' in text
     assert '| plain | 1 | ' in text
@@ -374,6 +375,22 @@ def test_a_failing_run_is_listed_beside_a_partial_table(files, copy, in_process)
     assert '1 of 2 runs failed' in error
     assert (copy / 'predictions.png').is_file()
     assert '| plain | 0 of 1 | – | – |' in text
+
+
+def test_each_seed_may_start_from_a_file_of_its_own(files, copy):
+    starts = copy.parents[1] / 'starts'
+    starts.mkdir()
+    for seed in (0, 1):
+        shutil.copy(files / 'plain.pth', starts / f'{seed}.pth')
+    init = ['--init', 'each=starts/{seed}.pth', '--seeds', 0, 1, '--dry-run']
+    commands = run_tool(TOOL, files / 'mini.py', *init, cwd=copy.parents[1]).stdout
+    for seed in (0, 1):
+        assert re.search(
+            rf'pretrained_backbone=starts/{seed}.pth .*randomness.seed={seed}', commands
+        )
+    (starts / '1.pth').unlink()
+    refused = run_tool(TOOL, files / 'mini.py', *init, cwd=copy.parents[1])
+    assert refused.returncode == 1 and "--init each='starts/1.pth'" in refused.stderr
 
 
 def test_another_file_of_the_same_name_is_refused(files, copy, in_process):

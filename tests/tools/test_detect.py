@@ -22,6 +22,7 @@ from hsakd.apis import export_detector, load_detector
 from hsakd.apis.detection import average_precision, detector_model
 from hsakd.apis.network_names import network_config
 from hsakd.apis.own_boxes import look_at_boxes
+from hsakd.engine.pretrained_backbone import load_pretrained_backbone
 from hsakd.registry import MODELS
 from hsakd.utils.errors import ConfigError, DataError, UserError
 from tests.conftest import ROOT
@@ -285,18 +286,68 @@ def test_boxes_that_leave_the_image(tmp_path):
     [
         ('torchvision/resnet18', 'mmdet.ResNet', [4, 8, 16, 32]),
         ('mobilenet_v2', 'mmpretrain.MobileNetV2', [4, 8, 16, 32]),
+        ('convnext_tiny', 'mmpretrain.ConvNeXt', [4, 8, 16, 32]),
+        ('swin_t', 'mmpretrain.SwinTransformer', [4, 8, 16, 32]),
         ('resnet18', 'mmpretrain.ResNet_CIFAR', [4, 8]),
         ('wrn-16-2', 'hsakd.WideResNet', [4]),
+        ('resnet8', 'hsakd.CIFARResNet', [4]),
+        ('vgg8', 'hsakd.CIFARVGG', [4, 8]),
+        ('mobilenet-v2', 'hsakd.CIFARMobileNetV2', [4, 8]),
+        ('shufflenet-v1', 'hsakd.CIFARShuffleNetV1', [4, 8]),
+        ('shufflenet-v2', 'hsakd.CIFARShuffleNetV2', [4, 8]),
     ],
 )
 def test_backbones(tmp_path, save_training_checkpoint, name, kind, strides):
-    network = network_config(name, 3, 32, 'student')
+    network = network_config(name, 3, 224 if name == 'swin_t' else 32, 'student')
+    trained = MODELS.build(network)
     config = dict(default_scope='hsakd', model=network)
-    save_training_checkpoint(tmp_path / 'student.pth', config, MODELS.build(network))
+    save_training_checkpoint(tmp_path / 'student.pth', config, trained)
     found, model = detector_model(tmp_path / 'student.pth', 5)
     assert model['backbone']['type'] == kind and found and '/' not in found
     assert model['roi_head']['bbox_roi_extractor']['featmap_strides'] == strides
-    assert len(model['neck']['in_channels']) == len(strides)
+
+    config = Config.fromfile(ROOT / 'configs/_base_/models/faster-rcnn_resnet18-fpn.py')
+    config.merge_from_dict(dict(model=model))
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        detector = MODELS.build(config.model)
+    text = load_pretrained_backbone(detector, str(tmp_path / 'student.pth'), None)
+    assert '0 missing' in text
+    for key, value in detector.backbone.state_dict().items():
+        if key in trained.backbone.state_dict():
+            assert torch.equal(value, trained.backbone.state_dict()[key])
+        else:  # a classifier has a norm of its last output alone
+            assert 'norms of outputs that start anew: 6' in text
+            assert kind in ('mmpretrain.ConvNeXt', 'mmpretrain.SwinTransformer')
+    maps = detector.eval().extract_feat(torch.zeros(1, 3, 64, 96))
+    sizes = [tuple(level.shape[2:]) for level in maps[: len(strides)]]
+    assert sizes == [(64 // stride, 96 // stride) for stride in strides]
+    assert len(maps) == len(strides) + 1
+
+
+@pytest.mark.parametrize(
+    'backbone, strides',
+    [
+        (dict(type='HRNet', arch='w18'), [4, 8, 16, 32]),  # gives all that it has
+        (dict(type='VisionTransformer', arch='deit-t'), [16]),
+        (dict(type='DenseNet', arch='121'), [8, 16, 32]),
+    ],
+)
+def test_backbones_of_mmpretrain(tmp_path, save_training_checkpoint, backbone, strides):
+    model = detector_model(save_mmpretrain(tmp_path, save_training_checkpoint, **backbone), 5)[1]
+    assert model['roi_head']['bbox_roi_extractor']['featmap_strides'] == strides
+
+
+def save_mmpretrain(tmp_path, save_training_checkpoint, **backbone):
+    """A checkpoint as mmpretrain's own training saves it."""
+    head = dict(type='LinearClsHead', num_classes=3, in_channels=8)
+    config = dict(
+        default_scope='mmpretrain',
+        model=dict(type='ImageClassifier', backbone=backbone, head=head),
+    )
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        network = MODELS.build(config['model'])
+    save_training_checkpoint(tmp_path / 'student.pth', config, network)
+    return tmp_path / 'student.pth'
 
 
 def test_backbones_without_a_config(tmp_path):
@@ -305,12 +356,10 @@ def test_backbones_without_a_config(tmp_path):
     assert name == 'resnet34' and model['backbone']['depth'] == 34
 
 
-def test_backbones_without_stages(tmp_path, save_training_checkpoint):
-    network = network_config('convnext_tiny', 3, 64, 'student')  # which pools its maps
-    config = dict(default_scope='hsakd', model=network)
-    save_training_checkpoint(tmp_path / 'student.pth', config, MODELS.build(network))
-    with pytest.raises(ConfigError, match='student.pth.*ResNet, or another backbone with out_ind'):
-        detector_model(tmp_path / 'student.pth', 5)
+def test_backbones_without_maps(tmp_path, save_training_checkpoint):
+    file = save_mmpretrain(tmp_path, save_training_checkpoint, type='LeNet5', num_classes=3)
+    with pytest.raises(ConfigError, match='student.pth.*ResNet, or another backbone that gives m'):
+        detector_model(file, 5)
 
 
 @pytest.mark.parametrize('name', ['voc/faster-rcnn_resnet18-c4', 'voc/retinanet_resnet18-fpn'])
