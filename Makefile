@@ -19,7 +19,7 @@ test test-slow test-faults test-end: export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help env quickstart test test-slow test-faults test-range test-end lint metafiles docs lock clean
+.PHONY: help env quickstart results-quick test test-slow test-faults test-range test-end lint metafiles docs lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s%s\n", $$1, $$2}' Makefile
@@ -30,6 +30,9 @@ env:  ## make or update the environment in .venv (VENV=path: elsewhere)
 quickstart: env  ## a short distillation, start to end, on the CPU (ARGS="--seeds 0 1 2")
 	$(python) tools/distill.py configs/hsakd/hsakd-offline_wrn-16-2_wrn-10-1_1xb64-80e_digits.py --work-dirs work_dirs/quickstart --out work_dirs/quickstart/models/ $(ARGS)
 	$(python) tools/analysis_tools/report.py work_dirs/quickstart
+
+results-quick: env  ## the comparison of docs/results.md in a small form: CIFAR-100, under 30 minutes
+	$(python) tools/compare.py $(addsuffix _resnet20_resnet8_1xb64-6e_cifar100-25pct,kd dkd hsakd-offline) --work-dirs work_dirs/results-quick $(ARGS)
 
 test: lint  ## ruff, then the tests (ARGS="-k name" for some of them)
 	$(pytest) $(ARGS)

@@ -22,6 +22,7 @@ HSSAKD = (
 )
 #: Folder of configs: name of the method, title and address of its paper.
 PAPERS = {
+    'ablation': ('Ablation', *HSSAKD),
     'ab': (
         'AB',
         'Knowledge Transfer via Distillation of Activation Boundaries Formed by Hidden Neurons',

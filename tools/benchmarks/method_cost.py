@@ -36,6 +36,7 @@ from torch import nn  # noqa: E402
 from hsakd.engine.acceleration import accelerate  # noqa: E402
 from hsakd.results.names import ConfigName  # noqa: E402
 from hsakd.utils.cli import positive_number, run_tool  # noqa: E402
+from hsakd.utils.config_text import leaf_datasets  # noqa: E402
 from hsakd.utils.networks import network_configs, unwrap  # noqa: E402
 
 IMAGES = {'CIFAR100': 50_000, 'ImageNet': 1024}  # memories of images have an entry for each
@@ -104,7 +105,7 @@ class Training(NamedTuple):
         def change(config: Config) -> None:
             if self.plain:
                 config.model = student_alone(config.model)
-            kind = config.train_dataloader.dataset.type.split('.')[-1]
+            kind = next(leaf_datasets(config.train_dataloader.dataset)).type.split('.')[-1]
             use_made_up_data(config, self.path, folder / kind, IMAGES.get(kind, 0))
             config.train_dataloader.batch_size = args.batch_size
             config.train_dataloader.num_workers = workers

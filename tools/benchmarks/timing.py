@@ -22,6 +22,7 @@ from torch import nn
 
 from hsakd.apis.running import build_runner, prepare_config
 from hsakd.utils.cli import add_config_options, check_out_file, positive_number, runner_parser
+from hsakd.utils.config_text import leaf_datasets
 from hsakd.utils.errors import ConfigError, UserError
 from hsakd.utils.files import write_files
 
@@ -218,7 +219,7 @@ def use_made_up_data(config: Config, path: str, folder: Path, count: int = 1024)
     Returns:
         What :func:`make_cifar` or :func:`make_imagenet` gives; nothing where the data was there.
     """
-    dataset = config.train_dataloader.dataset
+    dataset = next(leaf_datasets(config.train_dataloader.dataset))
     make = MAKE.get(dataset.type.split('.')[-1])
     where = f'config {path!r}: train_dataloader.dataset.type'
     ConfigError.check(make, where, ' or '.join(MAKE), repr(dataset.type))

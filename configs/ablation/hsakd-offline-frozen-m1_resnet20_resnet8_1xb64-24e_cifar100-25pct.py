@@ -1,0 +1,9 @@
+# Images as they are: branches learn the class alone.
+_base_ = ['../few_shot/hsakd-offline-frozen_resnet20_resnet8_1xb64-24e_cifar100-25pct.py']
+
+transforms = dict(_delete_=True, type='NoTransform')
+model = dict(
+    student=dict(transforms=transforms),
+    teacher=dict(transforms=transforms),
+    teacher_ckpt='work_dirs/hsakd-teacher-frozen-m1_resnet20_1xb64-10e_cifar100-25pct/epoch_10.pth',
+)

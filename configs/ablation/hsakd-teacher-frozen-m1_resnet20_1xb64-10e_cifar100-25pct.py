@@ -1,0 +1,4 @@
+# Images as they are: branches learn the class alone.
+_base_ = ['../few_shot/hsakd-teacher-frozen_resnet20_1xb64-10e_cifar100-25pct.py']
+
+model = dict(transforms=dict(_delete_=True, type='NoTransform'))

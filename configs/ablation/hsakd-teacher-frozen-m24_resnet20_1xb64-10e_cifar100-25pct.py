@@ -1,0 +1,11 @@
+# Four rotations, each in six orders of the color channels.
+_base_ = ['../few_shot/hsakd-teacher-frozen_resnet20_1xb64-10e_cifar100-25pct.py']
+
+model = dict(
+    transforms=dict(
+        _delete_=True,
+        type='CombinedTransforms',
+        first=dict(type='Rotation'),
+        second=dict(type='ColorPermutation'),
+    )
+)
