@@ -15,7 +15,7 @@ _LINE = 0.24
 _MARKERS = 'os^v'
 
 
-def draw_costs(rows: Sequence[Row]) -> bytes:
+def draw_costs(rows: Sequence[Row], minutes: Sequence[float] | None = None) -> bytes:
     """One point a row: accuracy, with its spread over seeds, over the minutes of training.
 
     Labels stand in a column at the right, in the order of accuracy, so that none covers another.
@@ -23,13 +23,18 @@ def draw_costs(rows: Sequence[Row]) -> bytes:
 
     Args:
         rows: At least one, of one metric.
+        minutes: Of each row; by default what the clock showed.
     """
-    rows = sorted(rows, key=lambda row: np.mean(list(row.values.values())))
-    minutes = [np.mean(row.minutes) for row in rows]
+    what = 'minutes of training, without what it started from'
+    if minutes is None:
+        minutes = [np.mean(row.minutes) for row in rows]
+        what += ' (mean over seeds)'
+    heights = [np.mean(list(row.values.values())) for row in rows]
+    order = np.argsort(heights, kind='stable')
+    rows, minutes, heights = ([each[i] for i in order] for each in (rows, minutes, heights))
     labels, title = _labels(rows)
     figure = new_figure(9, max(4, _LINE * len(rows) + 1.5))
     axes = figure.subplots()
-    heights = [np.mean(list(row.values.values())) for row in rows]
     colors = []
     for number, (row, cost, height) in enumerate(zip(rows, minutes, heights, strict=True)):
         values = list(row.values.values())
@@ -66,7 +71,7 @@ def draw_costs(rows: Sequence[Row]) -> bytes:
         )
     axes.set_ylim(low, high)
     axes.set_title(title, fontsize=11, loc='left')
-    axes.set_xlabel('minutes of training, without what it started from (mean over seeds)')
+    axes.set_xlabel(what)
     axes.set_ylabel(f'{metric_title(rows[0].metric)} (%), mean ± standard deviation')
     plain(axes)
     return png(figure)
@@ -78,10 +83,13 @@ def _is_plain(row: Row) -> bool:
 
 
 def _labels(rows: Sequence[Row]) -> tuple[list[str], str]:
-    """What tells the rows apart, the method alone if that does, and the rest as a title."""
+    """What tells the rows apart, the method, or with its length, and the rest as a title."""
     names = [ConfigName.parse(row.group.name) for row in rows]
     if all(names):
         labels = [name.method or 'plain' for name in names]
+        if len(set(labels)) < len(rows):
+            pairs = zip(labels, names, strict=True)
+            labels = [f'{label}, {name.length} {name.unit}s' for label, name in pairs]
         students = {(name.networks[-1], name.dataset) for name in names}
         if len(set(labels)) == len(rows) and len(students) == 1:
             return labels, ' on '.join(*students)

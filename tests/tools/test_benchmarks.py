@@ -14,6 +14,7 @@ from mmengine.optim import build_optim_wrapper
 from PIL import Image
 
 from hsakd.registry import MODELS
+from hsakd.utils.errors import ConfigError
 from hsakd.utils.networks import frozen_networks, trained_networks
 from tests.conftest import ROOT, batch, network_cfg, run_tool
 from tests.tools.work_dirs import write_run
@@ -300,3 +301,27 @@ def test_one_epoch_beside_the_authors(tool, tmp_path, monkeypatch, capsys):
     _, _, authors, ours = out.read_text().splitlines()
     assert authors == '| resnet56 | authors | 43.331 | 42.944 | 0.388 | 4.65, 4.82 | 8.75, 8.74 |'
     assert ours == '| resnet56 | seed 3 | 9.375 | 9.000 | 0.375 | 3.00, 6.00 | 8.50, 9.25 |'
+
+
+def test_accuracy_over_what_steps_cost(tool, tmp_path, capsys):
+    pair = 'resnet20_resnet8_1xb64-{}e_cifar100-25pct'
+    for epochs, top1 in ((24, 38.0), (192, 50.0)):
+        write_run(tmp_path / f'{epochs}', f'kd_{pair.format(epochs)}', top1, epochs=epochs)
+    write_run(tmp_path / 'plain', 'resnet8_1xb64-24e_cifar100-25pct', 35.0, epochs=24)
+    names = ('method', 'networks', 'time / alone', 'ms a step of 64')
+    steps = [('alone', 'resnet8', [1, 1, 1], [90, 100, 120])]
+    steps += [('kd', 'resnet20 -> resnet8', [1.5, 1.75, 2], [150, 180, 200])]
+    cost, table, plot = (tmp_path / name for name in ('cost.json', 'table.md', 'plot.png'))
+    cost.write_text(json.dumps(dict(rows=[dict(zip(names, row, strict=True)) for row in steps])))
+    equal_compute = tool('benchmarks/equal_compute')
+    arguments = [str(tmp_path), '--cost', str(cost), '--iterations', '200']
+    equal_compute([*arguments, '--table', str(table), '--plot', str(plot)])
+    assert table.read_text().splitlines()[2:] == [
+        '| kd | 192 | 0 | 50.00 |  | 1.75 | 115.2 |',
+        '| kd | 24 | 0 | 38.00 | +3.00 | 1.75 | 14.4 |',
+        '| plain | 24 | 0 | 35.00 |  | 1.00 | 8.0 |',
+    ]
+    assert plot.read_bytes()[:4] == b'\x89PNG'
+    cost.write_text('{}')
+    with pytest.raises(ConfigError, match='cost.json: expected the --out of .*method_cost.py'):
+        equal_compute(arguments)
