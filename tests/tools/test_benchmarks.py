@@ -177,6 +177,16 @@ def test_method_cost(tool, monkeypatch, tmp_path, capsys):
     check_costs([tuple(row.values()) for row in json.loads(out.read_text())['rows']])
 
 
+def test_cost_of_a_method_that_remembers_images(tool, monkeypatch, tmp_path):
+    names = tool('benchmarks/method_cost').__globals__
+    monkeypatch.setitem(names, 'IMAGES', dict(CIFAR100=2000))
+    path = ROOT / 'configs/few_shot/crd_resnet20_resnet8_1xb64-24e_cifar100-25pct.py'
+    _, crd = names['find_trainings']([str(path)])
+    args = SimpleNamespace(workers=None, batch_size=2, cfg_options=dict(fast=False))
+    _, step = crd.build(tmp_path, args)
+    step()
+
+
 @pytest.mark.slow
 def test_method_cost_with_fresh_processes(tmp_path):
     config = write_config(tmp_path / COSTS)

@@ -119,6 +119,7 @@ class Training(NamedTuple):
         accelerate(model)
         runner.model.train()
         batches = endless(runner.train_loop.dataloader)
+        model.set_up = True  # the loop has made the memories of those that remember images
 
         def step() -> None:
             runner.model.train_step(next(batches), runner.optim_wrapper)
