@@ -2,9 +2,9 @@
 """What a method costs in training: time, memory and parameters, beside its student trained alone.
 
 Of each config: the time of a step over that of a step of its student alone, both in turns in one
-process; the peak of memory in three steps of a fresh process, with all that it holds; and how many
-parameters learn beside the student's. Images are made up. Of networks that learn online the first
-one is the student.
+process, in the mode of the config; the peak of memory in three steps of a fresh process, with all
+that it holds; and how many parameters learn beside the student's. Images are made up. Of networks
+that learn online the first one is the student.
 """
 
 import argparse
@@ -116,7 +116,7 @@ class Training(NamedTuple):
         model = unwrap(runner.model)
         model.init_weights()
         take_weights(model, model)  # as if the teacher's had been loaded
-        accelerate(model)
+        accelerate(model, runner.cfg.get('fast', False))
         runner.model.train()
         batches = endless(runner.train_loop.dataloader)
         model.set_up = True  # the loop has made the memories of those that remember images
