@@ -143,13 +143,23 @@ class DetectorComparison:
     def _report(self) -> None:
         """Show and write what was measured so far."""
         measured = {name: {} for name in self.sources}
+        by_class = {name: {} for name in self.sources}
         for run in self.runs:
             if (found := self._metrics(run)) is not None:
                 measured[run.name][run.seed] = found
+                by_class[run.name][run.seed] = {
+                    name: 100 * float(curve['ap'])
+                    for name, curve in self._curves(run).items()
+                    if curve['num_gts']
+                }
         if not any(measured.values()):
             return
         note = lacking(measured, self.seeds)
         rows, differences = paired_tables(measured, self.seeds, self.reference)
+        of_classes = [
+            [(name, *values) for name, _, *values in table]
+            for table in paired_tables(by_class, self.seeds, self.reference)
+        ]
         files = {name: dict(of_seeds.values()) for name, of_seeds in self.sources.items()}
         origins = [
             [n, f'`{file}`', shas[file] or '–'] for n, shas in files.items() for file in shas
@@ -169,6 +179,12 @@ class DetectorComparison:
         if len(differences) > 1:
             title = f'Difference to {self.reference} with the same seed, percentage points:'
             parts += [title, markdown_table(differences[0], differences[1:], rows[0][:1])]
+        of_class = 'By class, average precision at an IoU of 0.5:'
+        titles = (of_class, f'Differences to {self.reference} of these:')
+        for title, table in zip(titles, of_classes, strict=True):
+            (_, *names), *classes = zip(*table, strict=True)
+            if names:
+                parts += [title, markdown_table(['class', *names], classes, ['class'])]
         columns = ['initialization', 'file', 'SHA-256']
         text = '\n\n'.join(filter(None, [*parts, markdown_table(columns, origins, columns)])) + '\n'
         content = dict(
@@ -179,37 +195,43 @@ class DetectorComparison:
             partial=note or None,
             tables=dict(figures=rows, differences=differences),
             initializations={
-                name: dict(files=shas, by_seed=measured[name]) for name, shas in files.items()
+                name: dict(files=shas, by_seed=measured[name], ap50_by_class=by_class[name])
+                for name, shas in files.items()
             },
         )
         texts = {'comparison.md': text, 'comparison.json': json.dumps(content, indent=2) + '\n'}
         write_files({self.out / name: t.encode() for name, t in texts.items()}, force=True)
         print_markdown(text)
 
+    def _curves(self, run: TrainingRun) -> dict[str, dict]:
+        """Precision over recall of its test, by class."""
+        from hsakd.visualization.detection import precision_recall
+
+        meta = read_checkpoint(run.checkpoint, 'checkpoint')['meta']['dataset_meta']
+        found = read_checkpoint(run.work_dir / 'test' / _PREDICTIONS, 'predictions')
+        legacy = 'VOCMetric' in str(self.content.test_evaluator)
+        curves = precision_recall(found, len(meta['classes']), legacy)
+        return dict(zip(meta['classes'], curves, strict=True))
+
     def _draw(self) -> None:
         """Write the pictures, of the first seed."""
-        from hsakd.visualization.detection import (
-            draw_precision_recall,
-            draw_predictions,
-            precision_recall,
-        )
+        from hsakd.visualization.detection import draw_precision_recall, draw_predictions
 
         firsts = [run for run in self.runs if run.seed == self.seeds[0] and self._metrics(run)]
         if not firsts:
             return
-        checkpoint = read_checkpoint(firsts[0].checkpoint, 'checkpoint')
-        classes = checkpoint['meta']['dataset_meta']['classes']
+        curves = {run.name: self._curves(run) for run in firsts}
+        classes = list(curves[firsts[0].name])
         predictions = {
             run.name: read_checkpoint(run.work_dir / 'test' / _PREDICTIONS, 'predictions')
             for run in firsts
         }
-        legacy = 'VOCMetric' in str(self.content.test_evaluator)
-        curves = {
-            name: precision_recall(found, len(classes), legacy)
-            for name, found in predictions.items()
-        }
         title = f'Test images, seed {self.seeds[0]}'
-        lines = draw_precision_recall(curves, classes, f'{title}, IoU 0.5, AP by area')
+        lines = draw_precision_recall(
+            {name: list(by_class.values()) for name, by_class in curves.items()},
+            classes,
+            f'{title}, IoU 0.5, AP by area',
+        )
         boxes = draw_predictions(predictions, classes, self.images, self.score_thr, title)
         pictures = {'precision_recall.png': lines, 'predictions.png': boxes}
         write_files({self.out / name: png for name, png in pictures.items()}, force=True)

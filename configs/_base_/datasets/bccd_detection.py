@@ -38,7 +38,14 @@ val_dataloader = dict(
             dict(type='LoadAnnotations', with_bbox=True),
             dict(
                 type='PackDetInputs',
-                meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+                meta_keys=(
+                    'img_id',
+                    'img_path',
+                    'ori_shape',
+                    'img_shape',
+                    'scale_factor',
+                    'instances',  # the boxes, for COCO's metric
+                ),
             ),
         ],
     ),
@@ -50,5 +57,6 @@ test_dataloader = dict(
 val_evaluator = [
     dict(type='VOCMetric', eval_mode='area', prefix='voc_area'),
     dict(type='VOCMetric', eval_mode='11points', prefix='voc_11points'),
+    dict(type='hsakd.CocoMetric', metric_items=['mAP', 'mAP_50'], classwise=True),
 ]
 test_evaluator = val_evaluator
