@@ -32,7 +32,7 @@ quickstart: env  ## a short distillation, start to end, on the CPU (ARGS="--seed
 	$(python) tools/analysis_tools/report.py work_dirs/quickstart
 
 results-quick: env  ## the comparison of docs/results.md in a small form: CIFAR-100, about half an hour
-	$(python) tools/compare.py $(addsuffix _resnet20_resnet8_1xb64-6e_cifar100-25pct,kd dkd hsakd-offline) --work-dirs work_dirs/results-quick $(ARGS)
+	$(python) tools/compare.py $(addsuffix _resnet20_resnet8_1xb64-10e_cifar100-25pct,kd dkd hsakd-offline) --work-dirs work_dirs/results-quick $(ARGS)
 
 test: lint  ## ruff, then the tests (ARGS="-k name" for some of them)
 	$(pytest) $(ARGS)

@@ -1,6 +1,0 @@
-# Minutes on a CPU: `make results-quick`.
-_base_ = ['hsakd-offline_resnet20_resnet8_1xb64-24e_cifar100-25pct.py']
-
-model = dict(teacher_ckpt='work_dirs/hsakd-teacher_resnet20_1xb64-6e_cifar100-25pct/epoch_6.pth')
-param_scheduler = dict(milestones=[4, 5])
-train_cfg = dict(max_epochs=6, val_interval=6)

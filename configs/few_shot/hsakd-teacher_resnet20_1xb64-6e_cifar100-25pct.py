@@ -1,4 +1,0 @@
-_base_ = ['hsakd-teacher_resnet20_1xb64-24e_cifar100-25pct.py']
-
-param_scheduler = dict(milestones=[4, 5])
-train_cfg = dict(max_epochs=6, val_interval=6)

@@ -1,0 +1,4 @@
+_base_ = ['resnet20_1xb64-24e_cifar100-25pct.py']
+
+param_scheduler = dict(milestones=[6, 8])
+train_cfg = dict(max_epochs=10, val_interval=10)
