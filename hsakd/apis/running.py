@@ -9,7 +9,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.device import is_cuda_available, is_musa_available, is_npu_available
 
 from hsakd.engine.building import building, check_keys, in_one_line
-from hsakd.engine.checkpoint_files import POINTER, STARTING, last_whole_checkpoint
+from hsakd.engine.checkpoint_files import POINTER, STARTING, claim, last_whole_checkpoint
 from hsakd.engine.checks import check_fast
 from hsakd.engine.distributed import restarted
 from hsakd.engine.loading import load_for_test as load_for_test
@@ -148,6 +148,8 @@ def training_runner(args: argparse.Namespace) -> DistillationRunner:
         known = 'auto_scale_lr' in config
         ConfigError.check(known, '--auto-scale-lr', 'auto_scale_lr.base_batch_size', 'none')
         config.auto_scale_lr.enable = True
+    if os.environ.get(_LAUNCHED_BY.get(args.launcher, ''), '0') == '0':
+        claim(config.work_dir)
     checkpoint, notice = prepare_start(config, args.resume)
     runner = build_runner(config, train=True, checkpoint=checkpoint)
     if notice:

@@ -1,14 +1,17 @@
 """Checkpoint files that are whole whenever they are there."""
 
 import errno
+import fcntl
 import os
 import re
+import socket
+from contextlib import suppress
 from pathlib import Path
 
 from mmengine.fileio import LocalBackend, register_backend
 
 from hsakd.utils.checkpoint import read_checkpoint
-from hsakd.utils.errors import CheckpointError, DamagedCheckpointError
+from hsakd.utils.errors import CheckpointError, ConfigError, DamagedCheckpointError
 
 #: The file in a work dir that names the checkpoint to resume from.
 POINTER = 'last_checkpoint'
@@ -17,6 +20,8 @@ INTERRUPTED = 'interrupted.pth'
 #: Made when a training starts, and gone when it points to a checkpoint: what a pointer says until
 #: then is of an earlier training.
 STARTING = '.starting'
+#: Locked by the process that trains in a work dir, whose number and host are in it.
+LOCK = '.lock'
 _numbered = re.compile(r'(epoch|iter)_(\d+)\.pth').fullmatch
 
 #: ``backend_args`` of mmengine's, for checkpoints.
@@ -65,6 +70,27 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def claim(work_dir: str | Path) -> None:
+    """Keep other trainings out of a work dir while this process lives.
+
+    The lock ends with the process, however it ends, and is not inherited by workers. File systems
+    without locks keep nothing out.
+
+    Raises:
+        ConfigError: Another process trains there.
+    """
+    with suppress(OSError):
+        file = os.open(Path(work_dir) / LOCK, os.O_RDWR | os.O_CREAT, 0o644)  # never closed
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):  # EAGAIN or EACCES, by the system
+            found = os.read(file, 200).decode(errors='replace') or 'another process'
+            where, expected = f'work dir {str(work_dir)!r}', 'one in which nothing is being trained'
+            raise ConfigError.expected(where, expected, f'{found} at work in it') from None
+        os.truncate(file, 0)
+        os.write(file, f'process {os.getpid()} of {socket.gethostname()}'.encode())
 
 
 def point_to(checkpoint: str | Path, work_dir: str | Path) -> None:

@@ -80,6 +80,22 @@ def test_a_new_training_is_not_resumed_from_an_old_one(whole, tools, tmp_path):
     assert 'training starts from scratch' in again.output
 
 
+def test_two_trainings_in_one_work_dir(tools, tmp_path):
+    """The second one is refused and touches nothing; after a kill of the first it goes on."""
+    work_dir = tmp_path / 'work'
+    first = start(tools, PLAIN, work_dir, ('train_cfg.max_epochs=1000',))
+    while not (work_dir / 'last_checkpoint').exists():
+        assert first.wait(0.01) is None, first.output
+    second = tools.start('tools/train.py', PLAIN, '--work-dir', work_dir, log=tmp_path / 'log')
+    assert second.wait() == 1
+    expected = 'expected one in which nothing is being trained'
+    assert expected in second.output and f'process {first.pid} of' in second.output
+    assert not (work_dir / '.starting').exists() and first.wait(0) is None
+    first.kill()
+    first.wait()
+    assert 'resumed' in train(tools, PLAIN, work_dir, KEEP_ALL, '--resume').output
+
+
 def test_best_ones_by_several_metrics(tools, tmp_path):
     """Of each the best one is kept, and a run that goes on knows them."""
     options = (

@@ -307,12 +307,17 @@ def test_trains_and_tests_each_and_writes_tables_and_pictures(compared):
         content = json.loads((folder / 'comparison.json').read_text())
         of_seed = content['initializations'][name]['by_seed']['0']
         assert of_seed['voc_area/mAP'] == pytest.approx(100 * measured['voc_area/mAP'], abs=1e-6)
+        by_class = content['initializations'][name]['ap50_by_class']['0']
+        assert sum(by_class.values()) / 2 == pytest.approx(of_seed['voc_area/mAP'], abs=1e-4)
+        assert {'coco/bbox_mAP', *(f'coco/{name}_precision' for name in CLASSES)} < {*of_seed}
     assert content['partial'] is None
     ((file, sha256),) = content['initializations']['plain']['files'].items()
     assert file.endswith('plain.pth') and len(sha256) == 64
     text = (folder / 'comparison.md').read_text()
-    assert '| initialization | seeds | voc_area/mAP | voc_11points/mAP |' in text
+    assert '| initialization | seeds | voc_area/mAP | voc_11points/mAP | coco/' in text
     assert '| plain | 1 | ' in text
+    assert '| class | random | plain |' in text
+    assert re.search(rf'\| {CLASSES[0]} \| [+-]', text)  # the difference
     for name in ('precision_recall.png', 'predictions.png'):
         with Image.open(folder / name) as image:
             assert min(image.size) > 300
