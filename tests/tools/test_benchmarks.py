@@ -318,9 +318,12 @@ def test_accuracy_over_what_steps_cost(tool, tmp_path, capsys):
     for epochs, top1 in ((24, 38.0), (168, 50.0)):
         write_run(tmp_path / f'{epochs}', f'kd_{pair.format(epochs)}', top1, epochs=epochs)
     write_run(tmp_path / 'plain', 'resnet8_1xb64-24e_cifar100-25pct', 35.0, epochs=24)
+    frozen = f'hsakd-offline-frozen_{pair.format(24)}'
+    write_run(tmp_path / 'frozen', frozen, 37.0, epochs=24)  # at the cost of hsakd-offline
     names = ('method', 'networks', 'time / alone', 'ms a step of 64')
     steps = [('alone', 'resnet8', [1, 1, 1], [90, 100, 120])]
     steps += [('kd', 'resnet20 -> resnet8', [1.5, 1.75, 2], [150, 180, 200])]
+    steps += [('hsakd-offline', 'resnet20 -> resnet8', [7, 8, 9], [700, 800, 900])]
     cost, table, plot = (tmp_path / name for name in ('cost.json', 'table.md', 'plot.png'))
     cost.write_text(json.dumps(dict(rows=[dict(zip(names, row, strict=True)) for row in steps])))
     equal_compute = tool('benchmarks/equal_compute')
@@ -329,6 +332,7 @@ def test_accuracy_over_what_steps_cost(tool, tmp_path, capsys):
     assert table.read_text().splitlines()[2:] == [
         '| kd | 168 | 0 | 50.00 |  | 1.75 | 100.8 |',
         '| kd | 24 | 0 | 38.00 | +3.00 | 1.75 | 14.4 |',
+        '| hsakd-offline-frozen | 24 | 0 | 37.00 | +2.00 | 8.00 | 64.0 |',
         '| plain | 24 | 0 | 35.00 |  | 1.00 | 8.0 |',
     ]
     assert plot.read_bytes()[:4] == b'\x89PNG'

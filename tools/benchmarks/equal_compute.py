@@ -46,7 +46,9 @@ def main(argv: list[str] | None = None) -> None:
     rows, costs = [], []
     for row in found.rows:
         name = ConfigName.parse(row.group.name)
-        key = (name.method or 'alone', ' -> '.join(name.networks)) if name else None
+        # A step costs the same whichever teacher was trained before.
+        method = (name.method or 'alone').removesuffix('-frozen') if name else None
+        key = (method, ' -> '.join(name.networks)) if name else None
         if key in steps and not row.network:
             rows.append(row)
             costs.append(steps[key])
