@@ -1,5 +1,5 @@
 # The six orders of the color channels instead of four rotations.
-_base_ = ['../few_shot/hsakd-offline-frozen_resnet20_resnet8_1xb64-24e_cifar100-25pct.py']
+_base_ = ['../few_shot/hsakd-offline-frozen_resnet20_resnet8_1xb64-10e_cifar100-25pct.py']
 
 transforms = dict(_delete_=True, type='ColorPermutation')
 model = dict(

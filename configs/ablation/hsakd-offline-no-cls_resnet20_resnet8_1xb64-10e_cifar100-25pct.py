@@ -1,4 +1,4 @@
 # Without the cross entropy: the student sees no label.
-_base_ = ['../few_shot/hsakd-offline_resnet20_resnet8_1xb64-24e_cifar100-25pct.py']
+_base_ = ['../few_shot/hsakd-offline_resnet20_resnet8_1xb64-10e_cifar100-25pct.py']
 
 model = dict(loss_weights=dict(loss_cls=0.0))
