@@ -1,5 +1,6 @@
 """Every config in configs/ builds, and its model trains one step on generated images."""
 
+import math
 import re
 from functools import cache
 
@@ -11,6 +12,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import PARAM_SCHEDULERS
 
 from hsakd.datasets import STL10, ImageFolder, TinyImageNet
+from hsakd.models.losses.loss_weights import LossWeights
 from hsakd.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS
 from hsakd.utils.config_text import leaf_datasets
 from hsakd.utils.networks import network_configs, trained_networks
@@ -118,6 +120,19 @@ def test_config(path):
             'HSAKDOnline',
         )
         train_a_step(cfg, 8 if 'digits' in path.stem else 16 if any_size else 32)
+
+
+@pytest.mark.parametrize('path', [p for p in CONFIGS if re.search(r'-\d+e_', p.stem)], ids=str)
+def test_no_term_is_still_growing_after_a_third_of_the_training(path):
+    cfg = load(path)
+    kind = MODELS.get(cfg.model.type)
+    if not hasattr(kind, 'default_weights'):
+        return
+    terms = {term.replace('*', '0'): weight for term, weight in kind.default_weights.items()}
+    weights = LossWeights(cfg.model.get('loss_weights'), terms)
+    for term in terms:
+        third = math.ceil(cfg.train_cfg.max_epochs / 3)
+        assert weights.of(term, third) == weights.of(term, 10**6), term
 
 
 def without(config, *keys):

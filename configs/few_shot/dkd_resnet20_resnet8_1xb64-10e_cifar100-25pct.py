@@ -2,7 +2,7 @@
 _base_ = ['dkd_resnet20_resnet8_1xb64-24e_cifar100-25pct.py']
 
 model = dict(
-    loss_weights=dict(loss_rest=dict(warmup_epochs=1)),
+    loss_weights=dict(loss_target=dict(warmup_epochs=1), loss_rest=dict(warmup_epochs=1)),
     teacher_ckpt='work_dirs/resnet20_1xb64-10e_cifar100-25pct/epoch_10.pth',
 )
 param_scheduler = dict(milestones=[6, 8])
