@@ -320,21 +320,29 @@ def test_accuracy_over_what_steps_cost(tool, tmp_path, capsys):
     write_run(tmp_path / 'plain', 'resnet8_1xb64-24e_cifar100-25pct', 35.0, epochs=24)
     frozen = f'hsakd-offline-frozen_{pair.format(24)}'
     write_run(tmp_path / 'frozen', frozen, 37.0, epochs=24)  # at the cost of hsakd-offline
+    schedule = '1xb64-{}e_cifar100-25pct'
+    teacher = f'hsakd-teacher-frozen_resnet20_{schedule.format(10)}'
+    write_run(tmp_path / 'teacher', teacher, 42.0, epochs=10)
+    write_run(tmp_path / 'alone', f'resnet20_{schedule.format(24)}', 42.0, epochs=24)
+    write_run(tmp_path / 'at', f'at_{pair.format(24)}', 36.0, epochs=24)  # without a known cost
     names = ('method', 'networks', 'time / alone', 'ms a step of 64')
     steps = [('alone', 'resnet8', [1, 1, 1], [90, 100, 120])]
     steps += [('kd', 'resnet20 -> resnet8', [1.5, 1.75, 2], [150, 180, 200])]
     steps += [('hsakd-offline', 'resnet20 -> resnet8', [7, 8, 9], [700, 800, 900])]
+    steps += [('hsakd-teacher-frozen', 'resnet20', [3, 3, 3], [600, 600, 600])]
+    steps += [('alone', 'resnet20', [1, 1, 1], [200, 200, 200])]
     cost, table, plot = (tmp_path / name for name in ('cost.json', 'table.md', 'plot.png'))
     cost.write_text(json.dumps(dict(rows=[dict(zip(names, row, strict=True)) for row in steps])))
     equal_compute = tool('benchmarks/equal_compute')
     arguments = [str(tmp_path), '--cost', str(cost), '--iterations', '200']
     equal_compute([*arguments, '--table', str(table), '--plot', str(plot)])
     assert table.read_text().splitlines()[2:] == [
-        '| kd | 168 | 0 | 50.00 |  | 1.75 | 100.8 |',
-        '| kd | 24 | 0 | 38.00 | +3.00 | 1.75 | 14.4 |',
-        '| hsakd-offline-frozen | 24 | 0 | 37.00 | +2.00 | 8.00 | 64.0 |',
-        '| plain | 24 | 0 | 35.00 |  | 1.00 | 8.0 |',
+        '| kd | 168 | 0 | 50.00 |  | 1.75 | 100.8 | 16.0 |',
+        '| kd | 24 | 0 | 38.00 | +3.00 | 1.75 | 14.4 | 16.0 |',
+        '| hsakd-offline-frozen | 24 | 0 | 37.00 | +2.00 | 8.00 | 64.0 | 36.0 |',
+        '| plain | 24 | 0 | 35.00 |  | 1.00 | 8.0 | 0.0 |',
     ]
+    assert f'no step of theirs: at_{pair.format(24)}\n' in capsys.readouterr().out
     assert plot.read_bytes()[:4] == b'\x89PNG'
     cost.write_text('{}')
     with pytest.raises(ConfigError, match='cost.json: expected the --out of .*method_cost.py'):

@@ -3,10 +3,12 @@
 
 Trainings that ran beside others, or at other times, took other times than they cost. Here the
 minutes of a training are its iterations times the median step of method_cost.py --out FILE.json,
-which times the steps of all methods in turns. Of networks that learn online the first one counts.
+which times the steps of all methods in turns; those of its teacher, and of what that started from,
+are told beside it where their records lie in the folders and the file has their steps. Of networks that learn online the first one counts.
 """
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -14,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from hsakd.results.names import ConfigName  # noqa: E402
-from hsakd.results.runs import find_runs  # noqa: E402
+from hsakd.results.runs import Run, find_runs  # noqa: E402
 from hsakd.results.tables import Row, collect, mean_std  # noqa: E402
 from hsakd.utils.cli import (  # noqa: E402
     add_work_dirs,
@@ -27,7 +29,16 @@ from hsakd.utils.errors import ConfigError  # noqa: E402
 from hsakd.utils.files import write_files  # noqa: E402
 from hsakd.visualization.costs import draw_costs  # noqa: E402
 
-COLUMNS = ('method', 'epochs', 'seeds', 'top-1', 'gain over plain', 'time of a step / plain', 'min')
+COLUMNS = (
+    'method',
+    'epochs',
+    'seeds',
+    'top-1',
+    'gain over plain',
+    'time of a step / plain',
+    'min',
+    'min of what it starts from',
+)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -42,27 +53,33 @@ def main(argv: list[str] | None = None) -> None:
     check_out_file(args.table, force=True)
     check_out_file(args.plot, force=True)
     steps = read_steps(args.cost)
-    found = collect(*find_runs(args.work_dirs))
-    rows, costs = [], []
-    for row in found.rows:
-        name = ConfigName.parse(row.group.name)
-        # A step costs the same whichever teacher was trained before.
-        method = (name.method or 'alone').removesuffix('-frozen') if name else None
-        key = (method, ' -> '.join(name.networks)) if name else None
-        if key in steps and not row.network:
-            rows.append(row)
-            costs.append(steps[key])
+    runs, left_out = find_runs(args.work_dirs)
+    found = collect(runs, left_out)
+    records = {run.name: run for run in runs}
+    needed = {name for run in runs for name in started_from(run)}
+    shown = [row for row in found.rows if not row.network and row.group.name not in needed]
+    rows = [row for row in shown if key_of(row.group.name, steps)]
     known = ', '.join(sorted({method for method, _ in steps}))
     ConfigError.check(rows, str(args.cost), f'runs of one of {known}', 'none in the folders')
-    minutes = [
-        args.iterations * row.group.runs[0].length * step / 60_000
-        for row, (step, _) in zip(rows, costs, strict=True)
-    ]
+    costs = [steps[key_of(row.group.name, steps)] for row in rows]
+
+    def minutes_of(run: Run) -> float:
+        step, _ = steps.get(key_of(run.name, steps), (math.nan, 0))
+        return args.iterations * run.length * step / 60_000
+
+    def before(run: Run) -> float:
+        """Minutes of what a run started from, and of what that started from; NaN if unknown."""
+        origins = map(records.get, started_from(run))
+        return sum(minutes_of(o) + before(o) if o else math.nan for o in origins)
+
+    minutes = [minutes_of(row.group.runs[0]) for row in rows]
     order = sorted(range(len(rows)), key=lambda i: mean(rows[i]), reverse=True)
     lines = [COLUMNS, ['---'] * len(COLUMNS)]
-    lines += [cells(rows[i], costs[i][1], minutes[i]) for i in order]
+    lines += [cells(rows[i], costs[i][1], minutes[i], before(rows[i].group.runs[0])) for i in order]
     text = ''.join(f'| {" | ".join(line)} |\n' for line in lines)
     print_markdown(text)
+    if without := sorted(row.group.name for row in shown if row not in rows):
+        print(f'Not shown, since {args.cost} has no step of theirs: {", ".join(without)}')
     files = {args.table: text.encode()} if args.table else {}
     if args.plot:
         files[args.plot] = draw_costs(rows, minutes)
@@ -82,11 +99,27 @@ def read_steps(file: Path) -> dict[tuple[str, str], tuple[float, float]]:
         raise ConfigError.expected(f'--cost {file}', what, repr(error)) from error
 
 
+def started_from(run: Run) -> list[str]:
+    """Names of the configs of the trainings whose checkpoints a run loads first."""
+    checkpoints = [value for key, value in run.settings.items() if key.endswith('_ckpt')]
+    return [str(checkpoint).partition('/')[0] for checkpoint in checkpoints]
+
+
+def key_of(name: str, steps: dict[tuple[str, str], object]) -> tuple[str, str] | None:
+    """The step of a config, by its name: that of method and networks; None if there is none."""
+    if (parsed := ConfigName.parse(name)) is None:
+        return None
+    # Of a student, a step costs the same from whichever teacher it learns.
+    methods = parsed.method or 'alone', parsed.method.removesuffix('-frozen')
+    keys = [(method, ' -> '.join(parsed.networks)) for method in methods]
+    return next((key for key in keys if key in steps), None)
+
+
 def mean(row: Row) -> float:
     return sum(row.values.values()) / len(row.values)
 
 
-def cells(row: Row, ratio: float, minutes: float) -> tuple[str, ...]:
+def cells(row: Row, ratio: float, minutes: float, before: float) -> tuple[str, ...]:
     """A line of the table."""
     name, (gain, spread) = ConfigName.parse(row.group.name), row.gain
     shown = '' if gain is None else f'{gain:+.2f}' + (f' ± {spread:.2f}' if spread else '')
@@ -98,6 +131,7 @@ def cells(row: Row, ratio: float, minutes: float) -> tuple[str, ...]:
         shown,
         f'{ratio:.2f}',
         f'{minutes:.1f}',
+        '' if math.isnan(before) else f'{before:.1f}',
     )
 
 
