@@ -3,8 +3,9 @@
 
 Trainings that ran beside others, or at other times, took other times than they cost. Here the
 minutes of a training are its iterations times the median step of method_cost.py --out FILE.json,
-which times the steps of all methods in turns; those of its teacher, and of what that started from,
-are told beside it where their records lie in the folders and the file has their steps. Of networks that learn online the first one counts.
+which times the steps of all methods in turns. What a run started from, its teacher and what that
+started from, is told beside it where their records lie in the folders and the file has their steps.
+Of networks that learn online the first one counts.
 """
 
 import json
