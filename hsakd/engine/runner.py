@@ -47,8 +47,10 @@ from .resuming import (
     waiting_gradients,
 )
 from .tensor_loader import TensorLoader
-from .training_data import SeededItems, init_worker, training_loader
+from .training_data import SeededItems, init_worker, seed_all, training_loader
 
+#: Tells the random numbers of starting weights from those of a step.
+_WEIGHTS = 3
 #: Steps that are kept of each loss and time, for hooks of anybody's.
 _HISTORY = 1000
 #: What torch and mmengine take for a loader's workers.
@@ -331,8 +333,10 @@ class DistillationRunner(Runner):
     def _init_model_weights(self) -> None:
         """Initialize the model, and load the backbone that ``pretrained_backbone`` names.
 
-        That is not needed where a whole checkpoint follows.
+        That is not needed where a whole checkpoint follows. Of one seed a network starts alike
+        whatever is built beside it, so that methods which are compared by seeds are paired.
         """
+        seed_all(self.seed, _WEIGHTS)
         super()._init_model_weights()
         source = self.cfg.get(KEY)
         last = Path(self.work_dir) / 'last_checkpoint'

@@ -1,6 +1,7 @@
 """tools/train.py and tools/test.py as a user runs them."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ TEACHER = 'configs/hsakd/hsakd-teacher_wrn-16-2_1xb64-80e_digits.py'
 STUDENT = 'configs/hsakd/hsakd-offline_wrn-16-2_wrn-10-1_1xb64-80e_digits.py'
 PLAIN = 'configs/baseline/wrn-10-1_1xb64-80e_digits.py'
 PLAIN_PATH = ROOT / PLAIN
+ONLINE = 'configs/hsakd/hsakd-online_wrn-10-1_1xb64-80e_digits.py'
 SHORT = ('train_cfg.max_epochs=2', 'train_cfg.val_interval=1')
 
 
@@ -74,6 +76,26 @@ def test_student_resume_and_test(teacher, tmp_path):
     assert result.returncode == 0, result.stderr
     assert (tmp_path / 'epoch_3.pth').is_file()
     assert [r['epoch'] for r in scalars(tmp_path) if 'loss' in r] == [3]
+
+
+def test_of_one_seed_a_network_starts_alike_in_all_methods(teacher, tmp_path):
+    def started(name, config, seed, *options):
+        still = ('train_cfg.max_epochs=1', 'optim_wrapper.optimizer.lr=0.0')
+        seed = f'randomness.seed={seed}'
+        train(config, tmp_path / name, *still, seed, *options, args=['--no-validate'])
+        return torch.load(tmp_path / name / 'epoch_1.pth', weights_only=False)['state_dict']
+
+    plain, other = started('plain', PLAIN, 5), started('other', PLAIN, 6)
+    checkpoint = f'model.teacher_ckpt={teacher[0] / "epoch_2.pth"}'
+    offline = started('offline', STUDENT, 5, checkpoint)
+    online = started('online', ONLINE, 5)
+    weights = [key for key in plain if re.search(r'conv\d.weight|head.*weight', key)]
+    assert len(weights) == 7
+    for key in weights:
+        assert torch.equal(plain[key], offline[f'student.{key}'])
+        assert torch.equal(plain[key], online[f'networks.0.{key}'])
+        assert not torch.equal(plain[key], online[f'networks.1.{key}'])
+        assert not torch.equal(plain[key], other[key])
 
 
 @pytest.mark.slow
