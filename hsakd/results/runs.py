@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -291,17 +292,16 @@ def archived(runs: Iterable[Run], folders: Sequence[str | Path]) -> dict[Path, b
 
     Args:
         runs: As :func:`find_runs` finds them.
-        folders: Those that were looked through; paths count from there.
+        folders: Those that were looked through; paths count from there, or from the innermost
+            folder that holds all of them.
 
     Returns:
         Content by path.
     """
     files = {}
+    root = os.path.commonpath([Path(folder).absolute() for folder in folders])
     for run in runs:
-        roots = [
-            Path(f).absolute() for f in folders if run.folder.is_relative_to(Path(f).absolute())
-        ]
-        folder = run.folder.relative_to(roots[0])
+        folder = run.folder.relative_to(root)
         record = dataclasses.replace(run, sessions=run.sessions[-1:]).content()
         lines = ''.join(f'{json.dumps(entry)}\n' for entry in run.summary())
         files[folder / RECORD] = record.encode()

@@ -131,6 +131,10 @@ def test_an_archive_gives_the_same_table_and_curves(tmp_path, in_process):
         assert kept.curve('accuracy/top1') == run.curve('accuracy/top1') == {2: 50 + run.seed}
     assert not list(archive.rglob('*.pth'))
 
+    two = [tmp_path / 'runs' / name for name in (STUDENT, PLAIN)]  # whose insides have one layout
+    assert in_process(ROOT / TOOL, *two, '--archive', tmp_path / 'of two')[0] == 0
+    assert cells(results(tmp_path / 'of two')) == cells(results(archive))
+
 
 def test_runs_of_an_unknown_config_are_compared_with_each_other(tmp_path):
     for name, lr, top1 in (('a', 0.05, 78), ('b', 0.01, 70)):
