@@ -315,9 +315,11 @@ def test_one_epoch_beside_the_authors(tool, tmp_path, monkeypatch, capsys):
 
 def test_accuracy_over_what_steps_cost(tool, tmp_path, capsys):
     pair = 'resnet20_resnet8_1xb64-{}e_cifar100-25pct'
-    for epochs, top1 in ((24, 38.0), (168, 50.0)):
-        write_run(tmp_path / f'{epochs}', f'kd_{pair.format(epochs)}', top1, epochs=epochs)
-    write_run(tmp_path / 'plain', 'resnet8_1xb64-24e_cifar100-25pct', 35.0, epochs=24)
+    plain = 'resnet8_1xb64-24e_cifar100-25pct'
+    write_run(tmp_path / 'plain', plain, 35.0, epochs=24)
+    write_run(tmp_path / 'kd', f'kd_{pair.format(24)}', 38.0, epochs=24)
+    own = dict(model__teacher_ckpt=f'work_dirs/{plain}/epoch_24.pth')  # which is shown all the same
+    write_run(tmp_path / 'of plain', f'kd_{pair.format(168)}', 50.0, epochs=168, **own)
     frozen = f'hsakd-offline-frozen_{pair.format(24)}'
     write_run(tmp_path / 'frozen', frozen, 37.0, epochs=24)  # at the cost of hsakd-offline
     schedule = '1xb64-{}e_cifar100-25pct'
@@ -329,6 +331,7 @@ def test_accuracy_over_what_steps_cost(tool, tmp_path, capsys):
     steps = [('alone', 'resnet8', [1, 1, 1], [90, 100, 120])]
     steps += [('kd', 'resnet20 -> resnet8', [1.5, 1.75, 2], [150, 180, 200])]
     steps += [('hsakd-offline', 'resnet20 -> resnet8', [7, 8, 9], [700, 800, 900])]
+    steps += [('hsakd-teacher', 'resnet20', [6, 6, 6], [1200, 1200, 1200])]
     steps += [('hsakd-teacher-frozen', 'resnet20', [3, 3, 3], [600, 600, 600])]
     steps += [('alone', 'resnet20', [1, 1, 1], [200, 200, 200])]
     cost, table, plot = (tmp_path / name for name in ('cost.json', 'table.md', 'plot.png'))
@@ -337,7 +340,7 @@ def test_accuracy_over_what_steps_cost(tool, tmp_path, capsys):
     arguments = [str(tmp_path), '--cost', str(cost), '--iterations', '200']
     equal_compute([*arguments, '--table', str(table), '--plot', str(plot)])
     assert table.read_text().splitlines()[2:] == [
-        '| kd | 168 | 0 | 50.00 |  | 1.75 | 100.8 | 16.0 |',
+        '| kd | 168 | 0 | 50.00 |  | 1.75 | 100.8 | 8.0 |',
         '| kd | 24 | 0 | 38.00 | +3.00 | 1.75 | 14.4 | 16.0 |',
         '| hsakd-offline-frozen | 24 | 0 | 37.00 | +2.00 | 8.00 | 64.0 | 36.0 |',
         '| plain | 24 | 0 | 35.00 |  | 1.00 | 8.0 | 0.0 |',

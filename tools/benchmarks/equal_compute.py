@@ -57,8 +57,14 @@ def main(argv: list[str] | None = None) -> None:
     runs, left_out = find_runs(args.work_dirs)
     found = collect(runs, left_out)
     records = {run.name: run for run in runs}
-    needed = {name for run in runs for name in started_from(run)}
-    shown = [row for row in found.rows if not row.network and row.group.name not in needed]
+    teachers = {
+        network_of(name)
+        for run in runs
+        for name in started_from(run)
+        if network_of(name) != network_of(run.name)
+    }
+    students = [row for row in found.rows if network_of(row.group.name) not in teachers]
+    shown = [row for row in students if not row.network]
     rows = [row for row in shown if key_of(row.group.name, steps)]
     known = ', '.join(sorted({method for method, _ in steps}))
     ConfigError.check(rows, str(args.cost), f'runs of one of {known}', 'none in the folders')
@@ -106,12 +112,18 @@ def started_from(run: Run) -> list[str]:
     return [str(checkpoint).partition('/')[0] for checkpoint in checkpoints]
 
 
+def network_of(name: str) -> str:
+    """What a config of that name trains: of several networks the last."""
+    parsed = ConfigName.parse(name)
+    return parsed.networks[-1] if parsed else name
+
+
 def key_of(name: str, steps: dict[tuple[str, str], object]) -> tuple[str, str] | None:
     """The step of a config, by its name: that of method and networks; None if there is none."""
     if (parsed := ConfigName.parse(name)) is None:
         return None
     # Of a student, a step costs the same from whichever teacher it learns.
-    methods = parsed.method or 'alone', parsed.method.removesuffix('-frozen')
+    methods = parsed.method or 'alone', parsed.method.replace('offline-frozen', 'offline')
     keys = [(method, ' -> '.join(parsed.networks)) for method in methods]
     return next((key for key in keys if key in steps), None)
 
