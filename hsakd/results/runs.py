@@ -52,7 +52,7 @@ class Run:
         sessions: Names of its folders in the work dir, the newest last.
         seconds: Wall-clock time of all sessions.
         command: That of the last session.
-        versions: Of the software, and the device.
+        versions: Of the software, of hsakd in a clone with the commit, and the device.
     """
 
     folder: Path

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import json
+import os
 import pickle
 import re
 import zipfile
@@ -13,6 +14,9 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer, MMLogger
 from torch import Tensor, nn
+
+from hsakd.commands import typed
+from hsakd.results.names import find_configs
 
 from .config_text import checkpoint_meta, parse_config
 from .errors import CheckpointError, DamagedCheckpointError
@@ -223,10 +227,17 @@ def checkpoint_damage(path: str | Path) -> str:
             return 'damaged: its table of contents is not one of torch.save'
         torch._C.PyTorchFileReader(str(path))  # which sees what zipfile forgives
     except FileNotFoundError:
-        return 'no such file'
+        return f'no such file{_trained_by(Path(path))}'
     except Exception as error:  # of many kinds, by where the damage is
         return f'damaged: {str(error).splitlines()[0] if str(error) else type(error).__name__}'
     return f'damaged: the checksum of its record {record} does not match' if record else ''
+
+
+def _trained_by(path: Path) -> str:
+    """The command that writes ``work_dirs/CONFIG[/seed-0]/epoch_240.pth``, if there is one."""
+    names = [folder.name for folder in path.parents[:2] if folder.name]
+    configs = [config for name in names for config in find_configs(name)]
+    return f'; {typed("train")} {os.path.relpath(configs[0])} trains it' if configs else ''
 
 
 def network_state_dict(

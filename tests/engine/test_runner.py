@@ -129,6 +129,9 @@ def test_a_backbone_that_does_not_fit_is_refused(name, words, tmp_path, start_fr
         start_from(resnet(branches=False), tmp_path / 'weights.pth')
     with pytest.raises(CheckpointError, match='gone.pth.*no such file'):
         start_from(resnet(branches=False), tmp_path / 'gone.pth')
+    gone = tmp_path / 'resnet20_1xb64-240e_cifar100' / 'seed-0' / 'epoch_240.pth'
+    with pytest.raises(CheckpointError, match='baseline/resnet20_1xb64-240e_cifar100.py trains it'):
+        start_from(resnet(branches=False), gone)
 
 
 @pytest.mark.parametrize('scope', ['hsakd', 'mmdet'])

@@ -3,6 +3,7 @@ import io
 import json
 import math
 import re
+import subprocess
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from hsakd.results.tables import (
     to_csv,
     to_markdown,
 )
+from hsakd.version import __version__
 from tests.conftest import ROOT
 from tests.tools.work_dirs import ONLINE, PLAIN, STUDENT, write_run
 
@@ -484,6 +486,9 @@ def test_a_real_training_and_its_test(tmp_path, in_process, capfd):
     changes = {'train_cfg.max_epochs': 2, 'train_cfg.val_interval': 1}
     assert run.settings == shipped_settings(name) | changes
     assert 'tools/train.py' in run.command and run.versions['torch']
+    describe = ['git', '-C', ROOT, 'describe', '--always', '--dirty', '--exclude=*']
+    commit = subprocess.run(describe, capture_output=True, text=True).stdout.strip()
+    assert run.versions['hsakd'] == __version__ + f' ({commit})' * bool(commit)
 
 
 def test_record_of_a_training_that_was_killed_and_went_on(tmp_path, in_process):

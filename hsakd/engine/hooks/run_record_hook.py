@@ -1,6 +1,7 @@
 import math
 import os
 import platform
+import subprocess
 import time
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from mmengine.dist import get_world_size, master_only
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
+from hsakd.commands import IN_CLONE
 from hsakd.registry import HOOKS
 from hsakd.results.names import ConfigName
 from hsakd.results.runs import RECORD, Run
@@ -115,9 +117,19 @@ def _versions() -> dict[str, str]:
     if torch.cuda.is_available():
         device = torch.cuda.get_device_name()
     return {
-        'hsakd': __version__,
+        'hsakd': __version__ + _commit(),
         'torch': torch.__version__,
         'mmengine': mmengine.__version__,
         'Python': platform.python_version(),
         'device': device,
     }
+
+
+def _commit() -> str:
+    """Of a clone's code, as in ' (e0b7e9f-dirty)', dirty if it was changed; else empty."""
+    command = ['git', 'describe', '--always', '--dirty', '--exclude=*']
+    try:
+        git = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
+    except OSError:  # git is not installed
+        return ''
+    return f' ({git.stdout.strip()})' if IN_CLONE and git.returncode == 0 else ''
