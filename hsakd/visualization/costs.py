@@ -1,5 +1,6 @@
 """What accuracy costs to train."""
 
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,7 +20,7 @@ def draw_costs(rows: Sequence[Row], minutes: Sequence[float] | None = None) -> b
     """One point a row: accuracy, with its spread over seeds, over the minutes of training.
 
     Labels stand in a column at the right, in the order of accuracy, so that none covers another.
-    Networks that are trained alone are diamonds.
+    Networks that are trained alone are diamonds. A dashed line joins what differs in length alone.
 
     Args:
         rows: At least one, of one metric.
@@ -46,6 +47,9 @@ def draw_costs(rows: Sequence[Row], minutes: Sequence[float] | None = None) -> b
             axes.axhline(height, color=color, linewidth=0.8, linestyle=':')
         colors.append(color)
         axes.errorbar(cost, height, spread, fmt=marker, color=color, capsize=3)
+    for line in _longer(rows):
+        points = sorted((minutes[i], heights[i]) for i in line)
+        axes.plot(*zip(*points, strict=True), color=colors[line[0]], linewidth=0.8, linestyle='--', zorder=0)
     axes.margins(0.06, 0.1)
     if min(minutes) > 0 and max(minutes) > 10 * min(minutes):
         axes.set_xscale('log')
@@ -82,17 +86,31 @@ def _is_plain(row: Row) -> bool:
     return name is not None and not name.method
 
 
+def _longer(rows: Sequence[Row]) -> list[list[int]]:
+    """Rows by number that are of one method and the same networks, where there are several."""
+    found = defaultdict(list)
+    for number, row in enumerate(rows):
+        if name := ConfigName.parse(row.group.name):
+            found[name.method, name.networks, name.dataset, row.network].append(number)
+    return [numbers for numbers in found.values() if len(numbers) > 1]
+
+
 def _labels(rows: Sequence[Row]) -> tuple[list[str], str]:
     """What tells the rows apart, the method, or with its length, and the rest as a title."""
     names = [ConfigName.parse(row.group.name) for row in rows]
     if all(names):
         labels = [name.method or 'plain' for name in names]
-        if len(set(labels)) < len(rows):
-            pairs = zip(labels, names, strict=True)
-            labels = [f'{label}, {name.length} {name.unit}s' for label, name in pairs]
         students = {(name.networks[-1], name.dataset) for name in names}
+        title = ' on '.join(next(iter(students)))
+        if len(set(labels)) < len(rows):
+            lengths = [f', {name.length} {name.unit}s' for name in names]
+            (usual, times), *_ = Counter(lengths).most_common()
+            if times > 1:
+                title += f'{usual} where not said'
+            pairs = zip(labels, lengths, strict=True)
+            labels = [label + of * (of != usual or times == 1) for label, of in pairs]
         if len(set(labels)) == len(rows) and len(students) == 1:
-            return labels, ' on '.join(*students)
+            return labels, title
     networks = ['' if row.network is None else f', network {row.network}' for row in rows]
     return [row.group.label + number for row, number in zip(rows, networks, strict=True)], ''
 

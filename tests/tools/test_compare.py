@@ -234,6 +234,23 @@ def test_costs_of_any_number_of_rows_are_drawn(tmp_path, count):
         assert image.width == 1440
 
 
+def test_costs_of_a_longer_training_are_joined_to_the_shorter(tmp_path, monkeypatch):
+    of = '1xb64-{}e_cifar100-25pct'
+    names = [f'resnet8_{of}', f'resnet8_{of}', f'dkd_resnet20_resnet8_{of}']
+    for name, length in zip(names, (24, 216, 24), strict=True):
+        name = name.format(length)
+        work_dirs.write_run(tmp_path / name, name, 30 + length / 10)
+    figures = []
+    monkeypatch.setattr('hsakd.visualization.costs.png', figures.append)
+    draw_costs(collect(*find_runs([tmp_path])).rows, [1, 2, 3])
+    (axes,) = figures[0].axes
+    labels = [text.get_text().partition('  ')[0] for text in axes.texts]
+    assert sorted(labels) == ['dkd', 'plain', 'plain, 216 epochs']
+    assert axes.get_title('left').endswith('on cifar100-25pct, 24 epochs where not said')
+    joined = [line for line in axes.lines if len(line.get_xdata()) == 2 and line.get_zorder() == 0]
+    assert len(joined) == 1
+
+
 @pytest.fixture(scope='module')
 def files(tmp_path_factory):
     """A small detector's config, its data, and a backbone for it (plain.pth)."""
