@@ -49,7 +49,8 @@ def draw_costs(rows: Sequence[Row], minutes: Sequence[float] | None = None) -> b
         axes.errorbar(cost, height, spread, fmt=marker, color=color, capsize=3)
     for line in _longer(rows):
         points = sorted((minutes[i], heights[i]) for i in line)
-        axes.plot(*zip(*points, strict=True), color=colors[line[0]], linewidth=0.8, linestyle='--', zorder=0)
+        style = dict(color=colors[line[0]], linewidth=0.8, linestyle='--', zorder=0)
+        axes.plot(*zip(*points, strict=True), **style)
     axes.margins(0.06, 0.1)
     if min(minutes) > 0 and max(minutes) > 10 * min(minutes):
         axes.set_xscale('log')
