@@ -16,6 +16,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from PIL import Image
 from torchvision.models import resnet34
+from torchvision.ops import batched_nms as torchvision_nms
 
 import hsakd
 from hsakd.apis import export_detector, load_detector
@@ -164,6 +165,23 @@ def test_onnx_that_disagrees(detected, tmp_path, tool, monkeypatch):
     with pytest.raises(UserError, match='ONNX model, not written: expected the boxes of mmdet'):
         publish([str(published(folder)), str(tmp_path / 'out/shapes'), *options])
     assert not (tmp_path / 'out').exists()
+
+
+def test_onnx_where_rounding_decides(detected, monkeypatch):
+    """Hardly trained, it finds regions that overlap by just NMS's threshold in many images."""
+    folder, data, _ = detected
+    detector = load_detector(published(folder))
+    images = sorted((data / 'images').iterdir())[:7]
+    for image in images:
+        assert export_detector(detector, image)[1] > 0
+
+    def other_threshold(boxes, scores, groups, threshold):
+        return torchvision_nms(boxes, scores, groups, threshold + 0.01)
+
+    monkeypatch.setattr('hsakd.apis.detector_onnx.batched_nms', other_threshold)
+    with pytest.raises(UserError, match='ONNX model, not written'):
+        for image in images:
+            export_detector(detector, image)
 
 
 def boxes_of(found):
