@@ -193,10 +193,10 @@ class Run:
     @property
     def keys(self) -> set[str]:
         """All that was logged."""
-        return {key for record in self._records for key in record} - _POSITIONS
+        return {key for record in self.records for key in record} - _POSITIONS
 
     @cached_property
-    def _records(self) -> list[dict[str, float]]:
+    def records(self) -> list[dict[str, float]]:
         """Records of all sessions, without those of what was trained again."""
         records: list[dict[str, float]] = []
         for session in self.sessions:
@@ -210,7 +210,7 @@ class Run:
     def _positions(self) -> Iterator[tuple[int, dict[str, float]]]:
         """Records with their epoch or iteration, in which the schedule counts."""
         iteration = 0
-        for record in self._records:
+        for record in self.records:
             iteration = record.get('iter', iteration)
             if self.unit == 'epoch':
                 yield record.get('epoch', record['step']), record

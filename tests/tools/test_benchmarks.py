@@ -298,19 +298,24 @@ def test_fast_and_images_of_imagenets_size(tmp_path):
 def test_one_epoch_beside_the_authors(tool, tmp_path, monkeypatch, capsys):
     name = 'hsakd-online_resnet56_1xb64-1e_cifar100'
     work_dir = write_run(tmp_path / 'run', name, (8.5, 9.25), seed=3, epochs=1)
-    terms = [dict(net0_loss_cls=4.0, net1_loss_aux_0=6.0, net1_loss_kd_logits=0.5)]
-    terms += [dict(net0_loss_cls=3.0, net1_loss_aux_0=5.0, net1_loss_kd_logits=0.25)]
-    log = [
-        dict(t, net0_accuracy_top1=2.0 * i, net1_accuracy_top1=4.0 * i, epoch=1, iter=i, step=i)
-        for i, t in enumerate(terms, 1)
-    ]
+    first = dict(net0_loss_cls=4.0, net1_loss_aux_0=6.0, net1_loss_kd_logits=0.5, loss=10.5)
+    first |= dict(net0_accuracy_top1=2.0, net1_accuracy_top1=4.0)
+    then = dict(net0_loss_cls=3.0, net1_loss_aux_0=5.0, net1_loss_kd_logits=0.25, loss=8.25)
+    then |= dict(net0_accuracy_top1=4.0, net1_accuracy_top1=8.0)
+    log = [dict(r, epoch=1, iter=i, step=i) for i, r in enumerate(50 * [first] + 50 * [then], 1)]
     text = ''.join(f'{json.dumps(record)}\n' for record in log)
     next(work_dir.glob('*/vis_data')).joinpath('scalars.json').write_text(text)
     out = tmp_path / 'table.md'
-    tool('benchmarks/one_epoch')([str(tmp_path), '--out', str(out)])
+    curves = tmp_path / 'curves.csv'
+    tool('benchmarks/one_epoch')([str(tmp_path), '--out', str(out), '--curves', str(curves)])
     _, _, authors, ours = out.read_text().splitlines()
     assert authors == '| resnet56 | authors | 43.331 | 42.944 | 0.388 | 4.65, 4.82 | 8.75, 8.74 |'
-    assert ours == '| resnet56 | seed 3 | 9.375 | 9.000 | 0.375 | 3.00, 6.00 | 8.50, 9.25 |'
+    assert ours == '| resnet56 | exact, seed 3 | 9.375 | 9.000 | 0.375 | 3.00, 6.00 | 8.50, 9.25 |'
+    assert curves.read_text().splitlines() == [
+        'network,mode,seed,iteration,loss,cls,div,head 0,head 1',
+        'resnet56,exact,3,1,10.500,10.000,0.500,2.000,4.000',
+        'resnet56,exact,3,51,8.250,8.000,0.250,4.000,8.000',
+    ]
 
 
 def test_accuracy_over_what_steps_cost(tool, tmp_path, capsys):

@@ -4,10 +4,14 @@
 Of `train.py configs/hsakd/hsakd-online_NETWORK_1xb64-1e_cifar100.py`, logged at each iteration and
 with accuracies of training (docs/results.md has the commands). Loss, cls (all cross entropies) and
 div (all KL terms) are means over the batches, of both networks together; accuracies are the heads'.
+The curves are those of runs that are not finished, too.
 """
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+
+import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -34,17 +38,41 @@ AUTHORS = {
     'shufflenet-v2': ('41.962', '41.704', '0.258', '7.11, 6.87', '12.18, 12.08'),
 }
 COLUMNS = ('network', '', 'loss', 'cls', 'div', 'heads, training', 'heads, test')
+CURVES = ('network', 'mode', 'seed', 'iteration', 'loss', 'cls', 'div', 'head 0', 'head 1')
+#: Iterations of which the curves give the mean.
+MEAN_OF = 50
+
+
+def mode(run: Run) -> str:
+    """How it was trained."""
+    return 'fast' if run.settings.get('fast') else 'exact'
+
+
+def means(run: Run, first: int = 0, count: int | None = None) -> list[float]:
+    """Loss, cls, div and top-1 of both heads in training, over some iterations of a run."""
+    records = [record for record in run.records if 'loss' in record][first:][:count]
+    log = {key: np.mean([record[key] for record in records]) for key in records[0]}
+    div = sum(value for key, value in log.items() if '_loss_kd_' in key)
+    cls = sum(value for key, value in log.items() if '_loss_' in key) - div
+    return [cls + div, cls, div, *(log.get(f'net{i}_accuracy_top1', np.nan) for i in range(2))]
 
 
 def measured(run: Run) -> tuple[str, ...]:
     """The figures of a run, as those of the authors."""
-    terms = {key: run.curve(key)[1] for key in run.keys if '_loss_' in key}
-    div = sum(value for key, value in terms.items() if '_kd_' in key)
-    cls = sum(value for key, value in terms.items() if '_kd_' not in key)
-    training = [run.curve(f'net{i}_accuracy_top1').get(1) for i in range(2)]
+    loss, cls, div, *training = means(run)
     test = [run.metrics[f'net{i}/accuracy/top1'] for i in range(2)]
-    heads = [', '.join('' if v is None else f'{v:.2f}' for v in pair) for pair in (training, test)]
-    return f'{cls + div:.3f}', f'{cls:.3f}', f'{div:.3f}', *heads
+    heads = [', '.join(f'{v:.2f}' for v in pair if v == v) for pair in (training, test)]
+    return f'{loss:.3f}', f'{cls:.3f}', f'{div:.3f}', *heads
+
+
+def curves(runs: Mapping[str, list[Run]]) -> str:
+    """The same by iteration, as CSV: a line for each 50, with the first of them."""
+    lines = [','.join(CURVES)]
+    for network, run in ((name, run) for name in runs for run in runs[name]):
+        for first in range(0, sum('loss' in record for record in run.records), MEAN_OF):
+            values = ','.join(f'{value:.3f}' for value in means(run, first, MEAN_OF))
+            lines.append(f'{network},{mode(run)},{run.seed},{first + 1},{values}')
+    return '\n'.join(lines) + '\n'
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -52,21 +80,24 @@ def main(argv: list[str] | None = None) -> None:
     parser = tool_parser(__doc__)
     add_work_dirs(parser)
     parser.add_argument('--out', metavar='FILE.md', help='write the table as Markdown')
+    parser.add_argument('--curves', metavar='FILE.csv', help='write means of each 50 iterations')
     args = parser.parse_args(argv)
     check_out_file(args.out, force=True)
-    runs = [run for run in find_runs(args.work_dirs)[0] if run.finished and run.length == 1]
+    check_out_file(args.curves, force=True, option='--curves')
+    found, _ = find_runs(args.work_dirs)
+    runs = {
+        network: [run for run in found if run.name == f'hsakd-online_{network}_1xb64-1e_cifar100']
+        for network in AUTHORS
+    }
     rows = [COLUMNS, ['---'] * len(COLUMNS)]
     for network, figures in AUTHORS.items():
-        name = f'hsakd-online_{network}_1xb64-1e_cifar100'
-        ours = [run for run in runs if run.name == name]
+        runs[network].sort(key=lambda run: (mode(run), run.seed))
+        ours = [run for run in runs[network] if run.finished and run.length == 1]
         rows += [(network, 'authors', *figures)] * bool(ours)
-        rows += [
-            (network, f'seed {run.seed}', *measured(run))
-            for run in sorted(ours, key=lambda run: run.seed)
-        ]
+        rows += [(network, f'{mode(run)}, seed {run.seed}', *measured(run)) for run in ours]
     text = '\n'.join(f'| {" | ".join(row)} |' for row in rows) + '\n'
-    if args.out:
-        write_files({args.out: text.encode()}, force=True)
+    files = {args.out: text, args.curves: curves(runs)}
+    write_files({file: content.encode() for file, content in files.items() if file}, force=True)
     print_markdown(text)
 
 
