@@ -320,5 +320,4 @@ def _match(boxes: list[Tensor], others: list[Tensor], last: float) -> tuple[Tens
     same = (corners <= BOX_TOLERANCE) & (scores <= SCORE_TOLERANCE)
     same &= boxes[2][:, None] == others[2]
     alone = ~same.any(1) & (boxes[1] > last + SCORE_TOLERANCE)
-    off = (torch.where(same, x, torch.inf).amin(1) if x.numel() else x for x in (corners, scores))
-    return alone, *(float(x[x.isfinite()].max()) if x.isfinite().any() else 0.0 for x in off)
+    return alone, *(float(x[same].max()) if same.any() else 0.0 for x in (corners, scores))

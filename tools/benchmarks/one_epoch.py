@@ -48,9 +48,13 @@ def mode(run: Run) -> str:
     return 'fast' if run.settings.get('fast') else 'exact'
 
 
-def means(run: Run, first: int = 0, count: int | None = None) -> list[float]:
-    """Loss, cls, div and top-1 of both heads in training, over some iterations of a run."""
-    records = [record for record in run.records if 'loss' in record][first:][:count]
+def training(run: Run) -> list[dict[str, float]]:
+    """What was logged of its iterations."""
+    return [record for record in run.records if 'loss' in record]
+
+
+def means(records: list[dict[str, float]]) -> list[float]:
+    """Loss, cls, div and top-1 of both heads in training, over some iterations."""
     log = {key: np.mean([record[key] for record in records]) for key in records[0]}
     div = sum(value for key, value in log.items() if '_loss_kd_' in key)
     cls = sum(value for key, value in log.items() if '_loss_' in key) - div
@@ -59,9 +63,9 @@ def means(run: Run, first: int = 0, count: int | None = None) -> list[float]:
 
 def measured(run: Run) -> tuple[str, ...]:
     """The figures of a run, as those of the authors."""
-    loss, cls, div, *training = means(run)
+    loss, cls, div, *trained = means(training(run))
     test = [run.metrics[f'net{i}/accuracy/top1'] for i in range(2)]
-    heads = [', '.join(f'{v:.2f}' for v in pair if v == v) for pair in (training, test)]
+    heads = [', '.join(f'{v:.2f}' for v in pair if not np.isnan(v)) for pair in (trained, test)]
     return f'{loss:.3f}', f'{cls:.3f}', f'{div:.3f}', *heads
 
 
@@ -69,8 +73,9 @@ def curves(runs: Mapping[str, list[Run]]) -> str:
     """The same by iteration, as CSV: a line for each 50, with the first of them."""
     lines = [','.join(CURVES)]
     for network, run in ((name, run) for name in runs for run in runs[name]):
-        for first in range(0, sum('loss' in record for record in run.records), MEAN_OF):
-            values = ','.join(f'{value:.3f}' for value in means(run, first, MEAN_OF))
+        records = training(run)
+        for first in range(0, len(records), MEAN_OF):
+            values = ','.join(f'{v:.3f}' for v in means(records[first : first + MEAN_OF]))
             lines.append(f'{network},{mode(run)},{run.seed},{first + 1},{values}')
     return '\n'.join(lines) + '\n'
 
@@ -84,7 +89,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     check_out_file(args.out, force=True)
     check_out_file(args.curves, force=True, option='--curves')
-    found, _ = find_runs(args.work_dirs)
+    found = [run for run in find_runs(args.work_dirs)[0] if training(run)]
     runs = {
         network: [run for run in found if run.name == f'hsakd-online_{network}_1xb64-1e_cifar100']
         for network in AUTHORS
@@ -96,8 +101,10 @@ def main(argv: list[str] | None = None) -> None:
         rows += [(network, 'authors', *figures)] * bool(ours)
         rows += [(network, f'{mode(run)}, seed {run.seed}', *measured(run)) for run in ours]
     text = '\n'.join(f'| {" | ".join(row)} |' for row in rows) + '\n'
-    files = {args.out: text, args.curves: curves(runs)}
-    write_files({file: content.encode() for file, content in files.items() if file}, force=True)
+    if args.out:
+        write_files({args.out: text.encode()}, force=True)
+    if args.curves:
+        write_files({args.curves: curves(runs).encode()}, force=True)
     print_markdown(text)
 
 
