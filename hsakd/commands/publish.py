@@ -111,6 +111,8 @@ def _publish_detector(args: argparse.Namespace, prefix: Path) -> None:
     both = bool(args.onnx) == bool(args.image)
     expected = '--onnx and --image FILE, in which the detector finds something, or neither'
     UserError.check(both, repr(args.checkpoint), expected, 'one of them')
+    is_file = not args.image or Path(args.image).is_file()
+    UserError.check(is_file, f'--image {args.image!r}', 'an image file', 'no such file')
     detector = apis.load_detector(args.checkpoint)
     model, *compared = apis.export_detector(detector, args.image) if args.onnx else (None,)
     files = apis.publish_detector(detector, prefix, onnx=model, force=args.force)

@@ -147,6 +147,7 @@ def test_onnx_alone(detected, tmp_path, tool, capsys):
     'options, words',
     [
         (['--onnx'], 'expected --onnx and --image FILE'),
+        (['--onnx', '--image', 'a.jpg'], "--image 'a.jpg': expected an image file, got no such"),
         (['--network', '1'], '--network 1: expected a classifier, got a detector'),
     ],
 )
