@@ -17,6 +17,7 @@ from hsakd.registry import MODELS
 from hsakd.utils.errors import ConfigError
 from hsakd.utils.networks import frozen_networks, trained_networks
 from tests.conftest import ROOT, batch, network_cfg, run_tool
+from tests.detection_files import CLASSES, write_voc
 from tests.tools.work_dirs import write_run
 
 FOLDER = Path('tools/benchmarks')
@@ -355,3 +356,26 @@ def test_accuracy_over_what_steps_cost(tool, tmp_path, capsys):
     cost.write_text('{}')
     with pytest.raises(ConfigError, match='cost.json: expected the --out of .*method_cost.py'):
         equal_compute(arguments)
+
+
+def test_what_maps_know(tool, tmp_path, capsys):
+    """Shapes of two colors, which random maps keep; and that the smallest box decides."""
+    main = tool('benchmarks/map_probe')
+    boxes, labels = torch.tensor([[2.0, 2, 4, 4], [0, 0, 6, 4]]), torch.tensor([1, 0])
+    found = main.__globals__['classes_of_cells'](boxes, labels, (8, 8), (4, 4))
+    assert found.tolist() == [[0, 0, 0, -1], [0, 1, 0, -1], 4 * [-1], 4 * [-1]]
+    write_voc(tmp_path / 'data', dict(train=12, val=6))
+    config = ROOT / 'configs/detection/bccd/faster-rcnn_resnet8-fpn_1xb4-6e_bccd.py'
+    data = 'train_dataloader.dataset.'
+    options = [f'{data}data_root={tmp_path}/data/', f'{data}metainfo.classes={CLASSES}']
+    main([str(config), '--init', 'random', '--cfg-options', *options])
+    header, _, row = capsys.readouterr().out.splitlines()
+    assert header == '| backbone | disc | square |'
+    name, *precisions = row.strip('| ').split(' | ')
+    assert name == 'random' and all(80 < float(value) <= 100 for value in precisions)
+
+
+def test_maps_of_a_classifier(in_process):
+    digits = ROOT / 'configs/baseline/wrn-10-1_1xb64-80e_digits.py'
+    status, error = in_process(FOLDER / 'map_probe.py', digits, '--init', 'random')
+    assert status == 1 and 'one of a detector' in error and 'Traceback' not in error, error
