@@ -366,13 +366,17 @@ def test_what_maps_know(tool, tmp_path, capsys):
     assert found.tolist() == [[0, 0, 0, -1], [0, 1, 0, -1], 4 * [-1], 4 * [-1]]
     write_voc(tmp_path / 'data', dict(train=12, val=6))
     config = ROOT / 'configs/detection/bccd/faster-rcnn_resnet8-fpn_1xb4-6e_bccd.py'
-    data = 'train_dataloader.dataset.'
-    options = [f'{data}data_root={tmp_path}/data/', f'{data}metainfo.classes={CLASSES}']
+    options = [
+        f'{split}_dataloader.dataset.{setting}'
+        for split in ('train', 'val')
+        for setting in (f'data_root={tmp_path}/data/', f'metainfo.classes={CLASSES}')
+    ]
     main([str(config), '--init', 'random', '--cfg-options', *options])
-    header, _, row = capsys.readouterr().out.splitlines()
+    header, _, *rows = capsys.readouterr().out.splitlines()
     assert header == '| backbone | disc | square |'
-    name, *precisions = row.strip('| ').split(' | ')
+    (name, *precisions), (_, *chance) = (row.strip('| ').split(' | ') for row in rows)
     assert name == 'random' and all(80 < float(value) <= 100 for value in precisions)
+    assert all(5 < float(value) < 40 for value in chance)
 
 
 def test_maps_of_a_classifier(in_process):

@@ -3,8 +3,9 @@
 
 A logistic regression tells from each cell of the map, standardized, the class of the smallest box
 that holds its center, or that there is none. Learned on a part of the cells of the training images;
-average precision by class is that of all cells of the validation images. It has one optimum, so
-that, unlike a short training of a detector, it does not depend on the scale of the map.
+average precision by class is that of all cells of the validation images, of which a class has the
+share called chance. The regression has one optimum, so that, unlike a short training of a detector,
+it does not depend on the scale of the map.
 """
 
 import sys
@@ -83,15 +84,13 @@ def classes_of_cells(
 
 
 @torch.no_grad()
-def cells(model: nn.Module, config: Config, split: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Features [cells, C] of the last map, and classes [cells], of the images of a split."""
-    # The pipeline of training, by which boxes are resized with the image.
-    dataset = dict(
-        config.train_dataloader.dataset, ann_file=config[f'{split}_dataloader'].dataset.ann_file
-    )
+def cells(
+    model: nn.Module, dataset: dict, pipeline: list[dict], seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features [cells, C] of the last map, and classes [cells], of the images of a data set."""
     loader = dict(
         batch_size=1,
-        dataset=dataset,
+        dataset=dict(dataset, pipeline=pipeline),
         sampler=dict(type=DefaultSampler, shuffle=False),
         collate_fn=dict(type='pseudo_collate'),
     )
@@ -102,11 +101,9 @@ def cells(model: nn.Module, config: Config, split: str, seed: int) -> tuple[np.n
         (image,), (sample,) = data['inputs'], data['data_samples']
         height, width = sample.img_shape  # without what it is padded with
         feature_map = model.backbone(image[None, :, :height, :width])[-1][0]
-        boxes = sample.gt_instances
-        corners = getattr(boxes.bboxes, 'tensor', boxes.bboxes)
+        boxes, sizes = sample.gt_instances, (sample.img_shape, feature_map.shape[1:])
         features.append(feature_map.flatten(1).T)
-        sizes = sample.img_shape, feature_map.shape[1:]
-        classes.append(classes_of_cells(corners, boxes.labels, *sizes).flatten())
+        classes.append(classes_of_cells(boxes.bboxes, boxes.labels, *sizes).flatten())
     return torch.cat(features).numpy(), torch.cat(classes).numpy()
 
 
@@ -126,17 +123,23 @@ def main(argv: list[str] | None = None) -> None:
     for name, by_seed in initializations(args.init, [args.seed]).items():
         config = load_config(args.config, args.cfg_options)
         ConfigError.check(is_detection(config), 'CONFIG', 'one of a detector', args.config)
-        names = config.train_dataloader.dataset.metainfo.classes
+        train, val = (config[f'{split}_dataloader'].dataset for split in ('train', 'val'))
+        where, accepted = 'train_dataloader.dataset', 'a data set with classes and a pipeline'
+        ConfigError.check({'metainfo', 'pipeline'} <= train.keys(), where, accepted, train.type)
+        names = train.metainfo.classes
         with DefaultScope.overwrite_default_scope('mmdet'):
             model = build(config, by_seed[args.seed][0], args.seed)
-            features, classes = cells(model, config, 'train', args.seed)
-            tested, truth = cells(model, config, 'val', args.seed)
+            # Both by the pipeline of training, which resizes boxes with the image.
+            features, classes = cells(model, train, train.pipeline, args.seed)
+            tested, truth = cells(model, val, train.pipeline, args.seed)
         some = np.random.default_rng(args.seed).permutation(len(classes))[: args.cells]
         probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
         probe.fit(features[some], classes[some])
         scores = dict(zip(probe.classes_, probe.predict_proba(tested).T, strict=True))
-        found = [average_precision_score(truth == i, scores[i]) for i in range(len(names))]
+        scores = [scores.get(i, np.zeros(len(truth))) for i in range(len(names))]
+        found = [average_precision_score(truth == i, score) for i, score in enumerate(scores)]
         rows.append((name, *(f'{100 * value:.1f}' for value in found)))
+    rows.append(('chance', *(f'{100 * np.mean(truth == i):.1f}' for i in range(len(names)))))
     print_markdown(markdown_table(('backbone', *names), rows))
 
 
