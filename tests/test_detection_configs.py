@@ -75,8 +75,8 @@ def test_config(path):
         assert {*prefixes} == {'voc_11points', 'voc_area'} | more
     for hook in cfg.custom_hooks:
         HOOKS.build(hook)
-    settings = {k: v for k, v in cfg.optim_wrapper.optimizer.items() if k != 'type'}
-    optimizer = torch.optim.SGD([torch.zeros(1)], **settings)
+    settings = dict(cfg.optim_wrapper.optimizer)
+    optimizer = getattr(torch.optim, settings.pop('type'))([torch.zeros(1)], **settings)
     for scheduler in cfg.param_scheduler:
         PARAM_SCHEDULERS.build(dict(scheduler, optimizer=optimizer))
     assert cfg.model.backbone.depth == int(re.search(r'resnet(\d+)', path.stem)[1])
@@ -100,7 +100,8 @@ def test_detector(path):
     total, _ = model.parse_losses(model.train()(inputs, samples, mode='loss'))
     total.backward()
     assert torch.isfinite(total)
-    assert model.backbone.layer3[0].conv1.weight.grad.any()
+    gradient = model.backbone.layer3[0].conv1.weight.grad
+    assert gradient is None if cfg.backbone.get('frozen_stages', -1) >= 3 else gradient.any()
     with torch.no_grad():
         found = model.eval()(inputs, samples, mode='predict')[0].pred_instances
     assert found.bboxes.shape == (len(found.scores), 4)
