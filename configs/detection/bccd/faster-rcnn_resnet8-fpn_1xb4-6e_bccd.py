@@ -1,5 +1,4 @@
-# Short enough that what the backbone started from shows, by an optimizer that gets far in 312 steps
-# and asks little of the scale of its features.
+# Half as long, with an optimizer that gets as far in it.
 _base_ = ['faster-rcnn_resnet8-fpn_1xb4-12e_bccd.py']
 
 train_cfg = dict(max_epochs=6, val_interval=6)
