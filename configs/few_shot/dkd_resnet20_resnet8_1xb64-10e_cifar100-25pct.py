@@ -1,4 +1,3 @@
-# Minutes on a CPU: `make results-quick`.
 _base_ = ['dkd_resnet20_resnet8_1xb64-24e_cifar100-25pct.py']
 
 model = dict(

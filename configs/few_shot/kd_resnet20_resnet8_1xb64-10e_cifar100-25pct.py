@@ -1,4 +1,3 @@
-# Minutes on a CPU: `make results-quick`.
 _base_ = ['kd_resnet20_resnet8_1xb64-24e_cifar100-25pct.py']
 
 model = dict(teacher_ckpt='work_dirs/resnet20_1xb64-10e_cifar100-25pct/epoch_10.pth')
