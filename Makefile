@@ -22,7 +22,7 @@ test test-slow test-faults test-end: export OMP_NUM_THREADS := 1
 .PHONY: help env quickstart results-quick test test-slow test-faults test-range test-end lint metafiles docs lock clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s%s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s%s\n", $$1, $$2}' Makefile
 
 env:  ## make or update the environment in .venv (VENV=path: elsewhere)
 	@sh requirements/install.sh "$(VENV)"
