@@ -19,7 +19,7 @@ from hsakd.utils.errors import DataError
 from hsakd.utils.files import write_files
 
 from .names import ConfigName
-from .settings import named_checkpoints
+from .settings import RUNTIME_KEYS, named_checkpoints
 
 RECORD = 'run.json'
 _POSITIONS = {'step', 'iter', 'epoch'}
@@ -91,6 +91,11 @@ class Run:
             raise DataError.expected(
                 repr(str(path)), 'the record that tools/train.py writes', error
             ) from error
+        run.settings = {  # records of before val_interval was no setting have it
+            key: value
+            for key, value in run.settings.items()
+            if key.rpartition('.')[2] not in RUNTIME_KEYS
+        }
         if path.parent.name == run.sessions[-1]:  # put there when another training began
             run.folder = path.parents[1]
         return run

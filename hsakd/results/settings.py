@@ -15,10 +15,11 @@ from .names import ConfigName, find_configs, without_hash
 
 #: Keys of a config that change where and how a run works and not what it computes. (in_memory draws
 #: other random numbers of the same distributions; of a launcher the number of processes counts.)
-_RUNTIME_KEYS = (
+RUNTIME_KEYS = (
     '_scope_ collate_fn default_hooks default_scope env_cfg in_memory launcher log_level '
     'log_processor num_workers persistent_workers pin_memory prefetch_factor resume runner_type '
-    'skip_bad_images test_cfg test_dataloader test_evaluator timeout visualizer work_dir'
+    'skip_bad_images test_cfg test_dataloader test_evaluator timeout val_begin val_interval '
+    'visualizer work_dir'
 ).split()
 #: Data sets that are the same images wherever they lie; others, and those in the layout of one of
 #: these but with classes of their own, are told apart by their data_root.
@@ -38,9 +39,10 @@ _WATCHERS = (
 def comparable_settings(config: Mapping, follow: bool = True) -> dict[str, object]:
     """A config flat, as in ``{'optim_wrapper.optimizer.lr': 0.05}``, without what is no setting.
 
-    Left out are the seed, keys of how and where a run works (workers, folders, logging), tests,
-    and hooks and metrics that only watch. Of a checkpoint only :func:`checkpoint_origin` is kept,
-    since each seed may have its own, and folders of images only of data sets without a name.
+    Left out are the seed, keys of how and where a run works (workers, folders, logging, when it is
+    validated), tests, and hooks and metrics that only watch. Of a checkpoint only
+    :func:`checkpoint_origin` is kept, since each seed may have its own, and folders of images only
+    of data sets without a name.
 
     Args:
         config: As a dictionary.
@@ -171,7 +173,7 @@ def _flatten(value: object, key: str, follow: bool) -> Iterator[tuple[str, objec
         for name, item in value.items():
             if name == 'data_root' and (not kind or named):
                 continue
-            if name not in _RUNTIME_KEYS:
+            if name not in RUNTIME_KEYS:
                 yield from _flatten(item, f'{key}.{name}' if key else str(name), follow)
     elif isinstance(value, list | tuple):
         if any(isinstance(item, Mapping) for item in value):

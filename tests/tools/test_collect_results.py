@@ -483,8 +483,7 @@ def test_a_real_training_and_its_test(tmp_path, in_process, capfd):
     assert run.final('accuracy/top1') == pytest.approx(top1[-1])
     assert run.highest('accuracy/top1') == pytest.approx(max(top1))
     assert list(run.curve('accuracy/top1')) == [1, 2]
-    changes = {'train_cfg.max_epochs': 2, 'train_cfg.val_interval': 1}
-    assert run.settings == shipped_settings(name) | changes
+    assert run.settings == shipped_settings(name) | {'train_cfg.max_epochs': 2}
     assert 'tools/train.py' in run.command and run.versions['torch']
     describe = ['git', '-C', ROOT, 'describe', '--always', '--dirty', '--exclude=*']
     commit = subprocess.run(describe, capture_output=True, text=True).stdout.strip()
@@ -544,6 +543,20 @@ def test_published_figures_are_of_configs():
     top5 = [published_figure(imagenet, 'accuracy/top5', frozen) for frozen in (False, True)]
     assert top5 == [91.00, 90.85]
     assert published_figure(imagenet, 'accuracy/top5x') is None
+
+
+def test_how_often_a_run_is_validated_is_no_setting_but_how_long_it_trains_is(tmp_path):
+    def settings(**train_cfg):
+        return comparable_settings(dict(train_cfg=dict(by_epoch=True, **train_cfg)))
+
+    often, rarely = (settings(max_epochs=24, val_interval=every) for every in (1, 24))
+    assert often == rarely != settings(max_epochs=12, val_interval=1)
+    write_run(tmp_path / '0', PLAIN, 75)
+    older = write_run(tmp_path / '1', PLAIN, 75, seed=1) / 'run.json'
+    record = json.loads(older.read_text())
+    record['settings']['train_cfg.val_interval'] = 24
+    older.write_text(json.dumps(record))
+    assert '75.00 ± 0.00' in to_markdown(results(tmp_path))
 
 
 @pytest.mark.parametrize('kind, told_apart', [('CIFAR100', False), ('ImageFolder', True)])
