@@ -20,7 +20,8 @@ def draw_costs(rows: Sequence[Row], minutes: Sequence[float] | None = None) -> b
     """One point a row: accuracy, with its spread over seeds, over the minutes of training.
 
     Labels stand in a column at the right, in the order of accuracy, so that none covers another.
-    Networks that are trained alone are diamonds. A dashed line joins what differs in length alone.
+    Networks that are trained alone are diamonds. What differs in length alone has one color and
+    marker, and a dashed line joins it.
 
     Args:
         rows: At least one, of one metric.
@@ -37,17 +38,19 @@ def draw_costs(rows: Sequence[Row], minutes: Sequence[float] | None = None) -> b
     figure = new_figure(9, max(4, _LINE * len(rows) + 1.5))
     axes = figure.subplots()
     colors = []
-    for number, (row, cost, height) in enumerate(zip(rows, minutes, heights, strict=True)):
+    lines = _lines(rows)
+    number_of = {i: number for number, line in enumerate(lines) for i in line}
+    for i, (row, cost, height) in enumerate(zip(rows, minutes, heights, strict=True)):
         values = list(row.values.values())
         spread = np.std(values, ddof=1) if len(values) > 1 else None
-        round_, color = divmod(number, len(COLORS) - 2)  # without gray and black
+        round_, color = divmod(number_of[i], len(COLORS) - 2)  # without gray and black
         marker, color = _MARKERS[round_ % len(_MARKERS)], COLORS[color]
         if _is_plain(row):
             marker, color = 'D', COLORS[-1]
             axes.axhline(height, color=color, linewidth=0.8, linestyle=':')
         colors.append(color)
         axes.errorbar(cost, height, spread, fmt=marker, color=color, capsize=3)
-    for line in _longer(rows):
+    for line in lines:
         points = sorted((minutes[i], heights[i]) for i in line)
         style = dict(color=colors[line[0]], linewidth=0.8, linestyle='--', zorder=0)
         axes.plot(*zip(*points, strict=True), **style)
@@ -87,13 +90,14 @@ def _is_plain(row: Row) -> bool:
     return name is not None and not name.method
 
 
-def _longer(rows: Sequence[Row]) -> list[list[int]]:
-    """Rows by number that are of one method and the same networks, where there are several."""
+def _lines(rows: Sequence[Row]) -> list[list[int]]:
+    """Rows by number that are of one method and the same networks, and so differ in length."""
     found = defaultdict(list)
     for number, row in enumerate(rows):
-        if name := ConfigName.parse(row.group.name):
-            found[name.method, name.networks, name.dataset, row.network].append(number)
-    return [numbers for numbers in found.values() if len(numbers) > 1]
+        name = ConfigName.parse(row.group.name)
+        key = (name.method, name.networks, name.dataset, row.network) if name else number
+        found[key].append(number)
+    return list(found.values())
 
 
 def _labels(rows: Sequence[Row]) -> tuple[list[str], str]:

@@ -417,6 +417,7 @@ def test_iterations_instead_of_epochs(tmp_path):
 
 def test_gain_is_taken_seed_by_seed_where_it_can_be():
     assert gain({0: 3, 1: 5}, {1: 4, 0: 1}) == (1.5, pytest.approx(0.5**0.5))
+    assert gain({0: 3, 1: 5}, {1: 4, 0: 1, 2: 9}) == (1.5, pytest.approx(0.5**0.5))  # not of 2
     assert gain({0: 3, 1: 5}, {2: 4, 3: 2}) == (1.0, 2.0)
     assert gain({0: 3}, {0: 1}) == gain({0: 3}, {1: 1}) == (2.0, None)
 
