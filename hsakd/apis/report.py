@@ -224,8 +224,9 @@ def _short_name(row: Row) -> str:
 
 def _verdict(own: Row, other: Row, teacher: Row | None) -> str:
     """What one gained over the other or cost, in a sentence or two."""
-    by_seed = own.values, other.values
-    mean, spread = gain(*by_seed)
+    paired = own.values.keys() <= other.values.keys()
+    others = {seed: other.values[seed] for seed in own.values} if paired else other.values
+    mean, spread = gain(own.values, others)
     names = _short_name(own), _short_name(other)
     change = f'{abs(mean):.2f} points {"more" if mean > 0 else "less"} than'
     if round(mean, 2) == 0:
@@ -235,10 +236,10 @@ def _verdict(own: Row, other: Row, teacher: Row | None) -> str:
     text = f'{names[0]}: {reached}, {change} {its}{names[1]}'
     if spread is not None:
         text += f' (± {spread:.2f})'
-    text += f', with {mean_std(other.values.values())} %.'
-    if by_seed[0].keys() == by_seed[1].keys() and len(by_seed[0]) > 1:
-        better = sum(value > by_seed[1][seed] for seed, value in by_seed[0].items())
-        text += f' It is better with {better} of {len(by_seed[0])} seeds.'
+    text += f', with {mean_std(others.values())} %.'
+    if paired and len(others) > 1:
+        better = sum(value > others[seed] for seed, value in own.values.items())
+        text += f' It is better with {better} of {len(others)} seeds.'
     if teacher is not None and teacher is not other:
         text += f' Its teacher: {mean_std(teacher.values.values())} %.'
     if own.baseline is not other and teacher is not other:

@@ -168,11 +168,12 @@ def mean_std(values: Iterable[float], form: str = '.2f') -> str:
 def gain(own: Mapping[int, float], other: Mapping[int, float]) -> tuple[float, float | None]:
     """Mean difference of two sets of runs, and its spread; the arguments are values by seed.
 
-    Over the seeds that both have, where there are such, difference by difference, and the spread
-    is the sample standard deviation of these; else that of the difference of two single runs, the
-    root of the sum of both variances. It is None where there is one run only.
+    Where the second have all seeds of the first it is taken seed by seed, and the spread is the
+    sample standard deviation of these differences; else that of the difference of two single runs,
+    the root of the sum of both variances. It is None where there is one run only.
     """
-    if differences := [value - other[seed] for seed, value in own.items() if seed in other]:
+    if own.keys() <= other.keys():
+        differences = [value - other[seed] for seed, value in own.items()]
         several = len(differences) > 1
         return float(np.mean(differences)), float(np.std(differences, ddof=1)) if several else None
     values = [list(own.values()), list(other.values())]
@@ -424,8 +425,8 @@ def _legend(header: Sequence[str]) -> str:
         'best epoch': '**best epoch**: the highest over all validations, chosen on the test images '
         'and so too high; no figure to report.',
         'gain': '**gain**: over the same network trained alone, on the same data and schedule; '
-        'seed by seed over the seeds that both have; where they share none, its spread is that of '
-        'the difference of two single runs.',
+        'seed by seed where that has all seeds of the row, else its spread is that of the '
+        'difference of two single runs.',
         'published': '**published**: the figure of the source, beside runs of unchanged settings '
         'only; **alone**, where other sources differ, is what it gives for the student alone.',
         'minutes': '**minutes**: wall-clock time of a run, the mean.',

@@ -147,6 +147,16 @@ def test_verdict_of_several_seeds(tmp_path):
     assert 'better with 2 of 3 seeds' in verdict
 
 
+def test_verdict_where_the_other_has_more_seeds_is_of_those_of_both(tmp_path):
+    for seed, top1 in enumerate([93, 98]):
+        write_run(tmp_path / f'a{seed}', STUDENT, top1, seed, curve=True)
+    for seed, plain in enumerate([90, 92, 70]):
+        write_run(tmp_path / f'b{seed}', PLAIN, plain, seed, curve=True)
+    verdict, _ = page_of(tmp_path)
+    assert '4.50 points more than wrn-16-2 (alone) (± 2.12), with 91.00 ± 1.41 %' in verdict
+    assert 'better with 2 of 2 seeds' in verdict
+
+
 def test_text_is_escaped_and_one_kind_of_runs_will_do(tmp_path):
     run = Run.of(write_run(tmp_path, PLAIN, 73, curve=True))
     run.command, run.settings['note'] = 'python <b>', '&'
