@@ -4,9 +4,11 @@ import contextlib
 import copy
 import functools
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import MethodType
 
 import torch
@@ -19,7 +21,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from hsakd.models import BranchedClassifier
 from hsakd.models.networks import Outputs
-from hsakd.utils.errors import ConfigError
+from hsakd.utils.errors import ConfigError, UserError
 from hsakd.utils.networks import frozen_networks, trained_networks
 
 from .display import slow
@@ -210,6 +212,27 @@ def _compile(outputs: Callable[[Tensor], Outputs], options: dict) -> Callable[[T
         names = ' or '.join(options)
         _say_once(f'plain torch.compile, since torch {torch.__version__} has no option {names}')
         return torch.compile(outputs, dynamic=False, options=None)
+
+
+@contextmanager
+def removing_cut_off_libraries() -> Iterator[None]:
+    """Remove what the compiler was stopped at writing, which torch would fail to load ever after.
+
+    Raises:
+        UserError: A library was cut off.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        found = re.search(r'(/\S+\.so): (file too short|invalid ELF header)', str(error))
+        if not found:
+            raise
+        Path(found[1]).unlink(missing_ok=True)
+        raise UserError.expected(
+            found[1],
+            "a library whole, as torch's compiler writes it",
+            f'{found[2]}; it is removed, and the same command with --resume goes on',
+        ) from error
 
 
 def _compiling(what: str | None) -> contextlib.AbstractContextManager:

@@ -25,7 +25,7 @@ from hsakd.utils.networks import open_heads, unwrap
 from hsakd.utils.normalization import TrainedWith
 
 from . import checks, hooks
-from .acceleration import accelerate, use_channels_last
+from .acceleration import accelerate, removing_cut_off_libraries, use_channels_last
 from .building import building
 from .checkpoint_files import BACKEND
 from .display import display, slow
@@ -322,7 +322,7 @@ class DistillationRunner(Runner):
 
     def train(self) -> nn.Module:
         """Train; faults of loaders and other processes become one line."""
-        with display, described('train_dataloader'):
+        with display, described('train_dataloader'), removing_cut_off_libraries():
             return super().train()
 
     def test(self) -> dict[str, float]:
