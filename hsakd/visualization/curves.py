@@ -32,11 +32,12 @@ def draw_curves(groups: Sequence[RunGroup], keys: Sequence[str]) -> bytes:
         keys: What was logged, e.g. 'accuracy/top1' or 'loss_cls'.
 
     Raises:
-        DataError: No run has one of the keys.
+        DataError: No run has curves, or none has one of the keys.
     """
     runs = [run for group in groups for run in group.runs]
     units = sorted({run.unit for run in runs})
     known = sorted(set().union(*(run.keys for run in runs)))
+    DataError.check(known, 'WORK_DIR', 'a run with curves (SESSION/vis_data/scalars.json)', 'none')
     for key in keys:
         DataError.check(key in known, '--keys', ', '.join(known), repr(key))
 

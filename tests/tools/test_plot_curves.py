@@ -66,8 +66,10 @@ def test_tool_draws_unfinished_runs_by_themselves(tmp_path, in_process, lines, m
 def test_bad_input_is_named(tmp_path, in_process, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_run(tmp_path / 'a', PLAIN, 78, curve=True)
+    write_run(tmp_path / 'b', PLAIN, 78)
     for options, words in (
         (['a', '--keys', 'los'], '--keys: expected accuracy/top1, '),
+        (['b'], 'WORK_DIR: expected a run with curves'),
         (['c'], "'c'"),
     ):
         status, error = in_process(TOOL, *options, '--out', 'c.png')
