@@ -31,7 +31,7 @@ quickstart: env  ## a short distillation, start to end, on the CPU (ARGS="--seed
 	$(python) tools/distill.py configs/hsakd/hsakd-offline_wrn-16-2_wrn-10-1_1xb64-80e_digits.py --work-dirs work_dirs/quickstart --out work_dirs/quickstart/models/ $(ARGS)
 	$(python) tools/analysis_tools/report.py work_dirs/quickstart
 
-results-quick: env  ## the comparison of docs/results.md in a small form: CIFAR-100, half an hour
+results-quick: env  ## the comparison of docs/results.md in a small form: CIFAR-100 (in data/cifar100/), half an hour
 	$(python) tools/compare.py $(addsuffix _resnet20_resnet8_1xb64-5e_cifar100-25pct,kd hsakd-offline-frozen) --work-dirs work_dirs/results-quick $(ARGS)
 
 test: lint  ## ruff, then the tests (ARGS="-k name" for some of them)
